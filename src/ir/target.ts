@@ -1,0 +1,27 @@
+/** What passes and lowerings may know about a device: plain data, the same record for every backend. */
+import type { DType } from "./types.ts";
+
+export interface Target {
+  /** The backend's name: js, wasm, webgpu, tfjs. */
+  readonly name: string;
+  /** Whether the backend takes kernels or tensor ops. */
+  readonly level: "tensor" | "kernel";
+  /** Storage types a buffer may have; others are rewritten by `legalize`. */
+  readonly storage: readonly DType[];
+  /** Lanes of a vector register for f32; 1 means scalars only. */
+  readonly lanes: number;
+  /** The type sums are kept in. JavaScript's numbers are doubles: rounding each addition would only cost time. */
+  readonly accumulator: "f32" | "f64";
+  /** Largest private array of a kernel, in bytes. */
+  readonly scratchBytes: number;
+}
+
+/** Plain JavaScript: scalar code over typed arrays, doubles for sums. */
+export const jsTarget: Target = {
+  name: "js",
+  level: "kernel",
+  storage: ["f32", "i32", "u32", "i8", "u8", "bool"],
+  lanes: 1,
+  accumulator: "f64",
+  scratchBytes: 1 << 22,
+};
