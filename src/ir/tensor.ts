@@ -109,8 +109,9 @@ export function writer(tensor: Tensor): (i: number, value: number) => void {
         data[i] = f32ToF8e4m3(value);
       };
     case "f8e8m0":
-      return (i, value) =>
-        void (data[i] = Number.isNaN(value) ? 255 : clamp(Math.round(Math.log2(value)) + 127, [0, 254]));
+      return (i, value) => {
+        data[i] = Number.isNaN(value) ? 255 : clamp(Math.round(Math.log2(value)) + 127, [0, 254]);
+      };
     case "i4":
     case "u4":
       return (i, value) => {
