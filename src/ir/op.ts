@@ -1,0 +1,55 @@
+/**
+ * What an op is: one declaration with its arity, attributes, kind, type rule and meaning. Everything else in the
+ * compiler asks these columns instead of asking for an op by name.
+ */
+import type { AttrSpec, Attrs, AttrsFor } from "./attrs.ts";
+import { IrError } from "./errors.ts";
+import type { ScalarOp } from "./scalar.ts";
+import type { Tensor } from "./tensor.ts";
+import { showType, type TensorType } from "./types.ts";
+
+/**
+ * How results depend on operands, which is what fusion needs to know:
+ * - `source`: no operands;
+ * - `elementwise`: element i of the result from element i of each operand;
+ * - `injective`: each result element is a copy or a fixed function of one element per operand, at an index computed
+ *   from the result's index;
+ * - `reduce`: each result element from many elements of one operand along reduced axes;
+ * - `contract`: sums of products of two operands;
+ * - `update`: operand 0 with some rows replaced, in place where operand 0 is not needed any more;
+ * - `composite`: has an expansion into other ops;
+ * - `opaque`: none of these.
+ */
+export type OpKind = "source" | "elementwise" | "injective" | "reduce" | "contract" | "update" | "composite" | "opaque";
+
+export interface OpDef<S extends AttrSpec = AttrSpec> {
+  /** Number of operands; `variadic` is one or more. */
+  readonly arity: number | "variadic";
+  readonly kind: OpKind;
+  readonly attrs: S;
+  /** One sentence for the op list in the documentation. */
+  readonly doc: string;
+  /** For elementwise ops, the scalar op that is mapped. */
+  readonly scalar?: ScalarOp;
+  readonly commutative?: boolean;
+  /** The result's type. Throws IrError where the operands do not fit. */
+  readonly infer: (ins: readonly TensorType[], attrs: AttrsFor<S>) => TensorType;
+  /** The meaning, in plain loops. Sources other than constants and calls are the interpreter's business. */
+  readonly evaluate?: (ins: readonly Tensor[], attrs: AttrsFor<S>, type: TensorType) => Tensor;
+}
+
+/** An op whose attributes are not known statically: what generic code works with. */
+export interface AnyOpDef extends Omit<OpDef, "infer" | "evaluate"> {
+  readonly infer: (ins: readonly TensorType[], attrs: Attrs) => TensorType;
+  readonly evaluate?: (ins: readonly Tensor[], attrs: Attrs, type: TensorType) => Tensor;
+}
+
+/** Declares an op; exists for the sake of type inference. */
+export function defineOp<const S extends AttrSpec>(def: OpDef<S>): OpDef<S> {
+  return def;
+}
+
+/** A type error: what was expected against the operand types found. */
+export function typeError(op: string, expected: string, ins: readonly TensorType[]): IrError {
+  return new IrError(op, `expected ${expected}, got (${ins.map(showType).join(", ")})`);
+}

@@ -1,0 +1,153 @@
+/** Composite ops of transformers. Each has its meaning here in plain loops and an expansion in `passes/expand.ts`. */
+import { defineOp, typeError } from "../op.ts";
+import { reader, writer, zeros } from "../tensor.ts";
+import { isFloat, sameShape, sizeOf, tensorType } from "../types.ts";
+
+export const nnOps = {
+  silu: defineOp({
+    arity: 1,
+    kind: "composite",
+    attrs: {},
+    doc: "`x * sigmoid(x)` (Elfwing et al. 2017, SiLU).",
+    infer: ([x]) => {
+      if (x!.dtype !== "f32") throw typeError("silu", "f32", [x!]);
+      return x!;
+    },
+    evaluate: ([x], _, type) => {
+      const out = zeros("f32", type.shape);
+      const [read, write] = [reader(x!), writer(out)];
+      for (let i = 0; i < sizeOf(type.shape); i++) write(i, read(i) / (1 + Math.exp(-read(i))));
+      return out;
+    },
+  }),
+  softmax: defineOp({
+    arity: 1,
+    kind: "composite",
+    attrs: {},
+    doc: "`exp(x - max) / sum(exp(x - max))` along the last axis.",
+    infer: ([x]) => {
+      if (x!.dtype !== "f32" || x!.shape.length === 0) throw typeError("softmax", "f32 of rank 1 or more", [x!]);
+      return x!;
+    },
+    evaluate: ([x], _, type) => {
+      const out = zeros("f32", type.shape);
+      const [read, write] = [reader(x!), writer(out)];
+      const width = type.shape.at(-1)!;
+      for (let start = 0; start < sizeOf(type.shape); start += width) {
+        let most = Number.NEGATIVE_INFINITY;
+        for (let i = start; i < start + width; i++) most = Math.max(most, read(i));
+        let sum = 0;
+        for (let i = start; i < start + width; i++) sum += Math.exp(read(i) - most);
+        for (let i = start; i < start + width; i++) write(i, Math.exp(read(i) - most) / sum);
+      }
+      return out;
+    },
+  }),
+  rmsNorm: defineOp({
+    arity: 2,
+    kind: "composite",
+    attrs: { eps: "number" },
+    doc: "`w * x / sqrt(mean(x^2) + eps)` along the last axis (Zhang and Sennrich 2019); w of any float dtype.",
+    infer: (ins) => {
+      const [x, w] = ins;
+      if (x!.dtype !== "f32" || !isFloat(w!.dtype) || !sameShape(x!.shape.slice(-1), w!.shape)) {
+        throw typeError("rmsNorm", "f32[.., d] and a float weight [d]", ins);
+      }
+      return x!;
+    },
+    evaluate: ([x, w], { eps }, type) => {
+      const out = zeros("f32", type.shape);
+      const [read, readWeight, write] = [reader(x!), reader(w!), writer(out)];
+      const width = type.shape.at(-1)!;
+      for (let start = 0; start < sizeOf(type.shape); start += width) {
+        let squares = 0;
+        for (let i = 0; i < width; i++) squares += read(start + i) ** 2;
+        const scale = 1 / Math.sqrt(squares / width + eps);
+        for (let i = 0; i < width; i++) write(start + i, read(start + i) * scale * readWeight(i));
+      }
+      return out;
+    },
+  }),
+  rope: defineOp({
+    arity: 3,
+    kind: "composite",
+    attrs: { interleaved: "bool" },
+    doc: "Rotary position embedding (Su et al. 2021) of x[n, h, d] by cos[n, d/2] and sin[n, d/2]. Pair i is elements (2i, 2i+1) where interleaved, (i, i + d/2) where not.",
+    infer: (ins) => {
+      const [x, cos, sin] = ins;
+      const [n, h, d] = x!.shape;
+      const fits =
+        ins.every((type) => type.dtype === "f32") &&
+        x!.shape.length === 3 &&
+        h !== undefined &&
+        d! % 2 === 0 &&
+        [cos, sin].every((table) => sameShape(table!.shape, [n!, d! / 2]));
+      if (!fits) throw typeError("rope", "x f32[n, h, d], cos and sin f32[n, d/2]", ins);
+      return x!;
+    },
+    evaluate: ([x, cos, sin], { interleaved }, type) => {
+      const out = zeros("f32", type.shape);
+      const [read, readCos, readSin, write] = [reader(x!), reader(cos!), reader(sin!), writer(out)];
+      const [n, h, d] = [type.shape[0]!, type.shape[1]!, type.shape[2]!];
+      for (let row = 0; row < n * h; row++) {
+        for (let i = 0; i < d / 2; i++) {
+          const [first, second] = interleaved ? [2 * i, 2 * i + 1] : [i, i + d / 2];
+          const [a, b] = [read(row * d + first), read(row * d + second)];
+          const angle = Math.floor(row / h) * (d / 2) + i;
+          write(row * d + first, a * readCos(angle) - b * readSin(angle));
+          write(row * d + second, b * readCos(angle) + a * readSin(angle));
+        }
+      }
+      return out;
+    },
+  }),
+  attention: defineOp({
+    arity: 5,
+    kind: "composite",
+    attrs: { scale: "number" },
+    doc: "Causal attention of a ragged batch: token i, of sequence `sequence[i]` at `positions[i]`, attends to keys 0 .. positions[i] of that sequence. q[n, h, d], k[b, s, g, d], v[b, s, g, e], positions i32[n], sequence i32[n] -> [n, h, e]; query head j uses key head floor(j g / h). A token at position -1 attends to nothing and gives 0.",
+    infer: (ins) => {
+      const [q, k, v, positions, sequence] = ins;
+      const [[n, h, d], [b, s, g, dk]] = [q!.shape, k!.shape];
+      const fits =
+        [q, k, v].every((type) => type!.dtype === "f32") &&
+        [positions, sequence].every((type) => type!.dtype === "i32" && sameShape(type!.shape, [n!])) &&
+        [q!.shape.length, k!.shape.length, v!.shape.length].join() === "3,4,4" &&
+        d === dk &&
+        h! % g! === 0 &&
+        b! > 0 &&
+        sameShape(v!.shape.slice(0, 3), [b!, s!, g!]);
+      if (!fits)
+        throw typeError("attention", "q[n,h,d], k[b,s,g,d], v[b,s,g,e], positions i32[n], sequence i32[n]", ins);
+      return tensorType("f32", [n!, h!, v!.shape[3]!]);
+    },
+    evaluate: ([q, k, v, positions, sequence], { scale }, type) => {
+      const out = zeros("f32", type.shape);
+      const [readQ, readK, readV] = [reader(q!), reader(k!), reader(v!)];
+      const write = writer(out);
+      const [n, h, e] = [type.shape[0]!, type.shape[1]!, type.shape[2]!];
+      const [b, s, g, d] = [k!.type.shape[0]!, k!.type.shape[1]!, k!.type.shape[2]!, k!.type.shape[3]!];
+      for (let i = 0; i < n; i++) {
+        const visible = Math.min(reader(positions!)(i) + 1, s);
+        const row = Math.min(Math.max(reader(sequence!)(i), 0), b - 1);
+        for (let head = 0; head < h; head++) {
+          const keyAt = (t: number) => (row * s + t) * g + Math.floor((head * g) / h);
+          const scores = Array.from({ length: Math.max(visible, 0) }, (_, t) => {
+            let sum = 0;
+            for (let j = 0; j < d; j++) sum += readQ((i * h + head) * d + j) * readK(keyAt(t) * d + j);
+            return sum * scale;
+          });
+          const most = scores.reduce((a, x) => Math.max(a, x), Number.NEGATIVE_INFINITY);
+          const weights = scores.map((x) => Math.exp(x - most));
+          const total = weights.reduce((a, x) => a + x, 0);
+          for (let j = 0; j < e; j++) {
+            let sum = 0;
+            for (const [t, weight] of weights.entries()) sum += weight * readV(keyAt(t) * e + j);
+            write((i * h + head) * e + j, scores.length === 0 ? 0 : sum / total);
+          }
+        }
+      }
+      return out;
+    },
+  }),
+} as const;

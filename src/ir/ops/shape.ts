@@ -1,0 +1,146 @@
+/** Injective ops that move elements without changing them. */
+import { IrError } from "../errors.ts";
+import { defineOp, typeError } from "../op.ts";
+import { reader, type Tensor, writer, zeros } from "../tensor.ts";
+import { type Shape, sameShape, sizeOf, stridesOf, type TensorType, tensorType } from "../types.ts";
+
+/** A new tensor whose element at `index` is the operand's at `source(index)`, a flat offset. */
+function move(x: Tensor, type: TensorType, source: (index: readonly number[]) => number): Tensor {
+  const out = zeros(type.dtype, type.shape);
+  const [read, write] = [reader(x), writer(out)];
+  const index = type.shape.map(() => 0);
+  for (let i = 0; i < sizeOf(type.shape); i++) {
+    write(i, read(source(index)));
+    advance(index, type.shape);
+  }
+  return out;
+}
+
+/** The next index in row-major order. */
+export function advance(index: number[], shape: Shape): void {
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    index[axis] = index[axis]! + 1;
+    if (index[axis]! < shape[axis]!) return;
+    index[axis] = 0;
+  }
+}
+
+const dot = (a: readonly number[], b: readonly number[]) => a.reduce((sum, x, i) => sum + x * b[i]!, 0);
+
+export const shapeOps = {
+  reshape: defineOp({
+    arity: 1,
+    kind: "injective",
+    attrs: { shape: "ints" },
+    doc: "The same elements in row-major order under another shape.",
+    infer: ([x], { shape }) => {
+      if (shape.some((dim) => dim < 0) || sizeOf(shape) !== sizeOf(x!.shape)) {
+        throw typeError("reshape", `${sizeOf(shape)} elements for [${shape}]`, [x!]);
+      }
+      return tensorType(x!.dtype, shape);
+    },
+    evaluate: ([x], _, type) => ({ type, data: x!.data.slice() }),
+  }),
+  transpose: defineOp({
+    arity: 1,
+    kind: "injective",
+    attrs: { perm: "ints" },
+    doc: "Axis i of the result is axis `perm[i]` of the operand.",
+    infer: ([x], { perm }) => {
+      if (
+        !sameShape(
+          [...perm].sort((a, b) => a - b),
+          x!.shape.map((_, i) => i),
+        )
+      ) {
+        throw typeError("transpose", `a rank that [${perm}] permutes`, [x!]);
+      }
+      return tensorType(
+        x!.dtype,
+        perm.map((axis) => x!.shape[axis]!),
+      );
+    },
+    evaluate: ([x], { perm }, type) => {
+      const strides = stridesOf(x!.type.shape);
+      const permuted = perm.map((axis) => strides[axis]!);
+      return move(x!, type, (index) => dot(index, permuted));
+    },
+  }),
+  slice: defineOp({
+    arity: 1,
+    kind: "injective",
+    attrs: { axis: "int", start: "int", stop: "int" },
+    doc: "Elements `start` to `stop` (exclusive) along `axis`.",
+    infer: ([x], { axis, start, stop }) => {
+      const size = x!.shape[axis];
+      if (size === undefined || start < 0 || start > stop || stop > size) {
+        throw typeError("slice", `an axis ${axis} that holds ${start}..${stop}`, [x!]);
+      }
+      return tensorType(x!.dtype, x!.shape.with(axis, stop - start));
+    },
+    evaluate: ([x], { axis, start }, type) => {
+      const strides = stridesOf(x!.type.shape);
+      return move(x!, type, (index) => dot(index, strides) + start * strides[axis]!);
+    },
+  }),
+  concat: defineOp({
+    arity: "variadic",
+    kind: "injective",
+    attrs: { axis: "int" },
+    doc: "The operands one after another along `axis`.",
+    infer: (ins, { axis }) => {
+      const first = ins[0]!;
+      const size = first.shape[axis];
+      const fits = ins.every(
+        (x) => x.dtype === first.dtype && sameShape(x.shape.with(axis, 0), first.shape.with(axis, 0)),
+      );
+      if (size === undefined || !fits) throw typeError("concat", `equal dtypes and shapes but for axis ${axis}`, ins);
+      return tensorType(
+        first.dtype,
+        first.shape.with(
+          axis,
+          ins.reduce((sum, x) => sum + x.shape[axis]!, 0),
+        ),
+      );
+    },
+    evaluate: (ins, { axis }, type) => {
+      const out = zeros(type.dtype, type.shape);
+      const write = writer(out);
+      const strides = stridesOf(type.shape);
+      let offset = 0;
+      for (const x of ins) {
+        const read = reader(x);
+        const index = x.type.shape.map(() => 0);
+        for (let i = 0; i < sizeOf(x.type.shape); i++) {
+          write(dot(index, strides) + offset * strides[axis]!, read(i));
+          advance(index, x.type.shape);
+        }
+        offset += x.type.shape[axis]!;
+      }
+      return out;
+    },
+  }),
+  broadcast: defineOp({
+    arity: 1,
+    kind: "injective",
+    attrs: { shape: "ints" },
+    doc: "Repeats along axes of size 1 and along new leading axes until the shape is `shape`.",
+    infer: ([x], { shape }) => {
+      const lead = shape.length - x!.shape.length;
+      if (lead < 0 || !x!.shape.every((dim, i) => dim === 1 || dim === shape[lead + i])) {
+        throw typeError("broadcast", `a shape that repeats to [${shape}]`, [x!]);
+      }
+      return tensorType(x!.dtype, shape);
+    },
+    evaluate: ([x], { shape }, type) => {
+      const strides = stridesOf(x!.type.shape).map((stride, i) => (x!.type.shape[i] === 1 ? 0 : stride));
+      const padded = [...new Array<number>(shape.length - strides.length).fill(0), ...strides];
+      return move(x!, type, (index) => dot(index, padded));
+    },
+  }),
+} as const;
+
+/** Checks an axis number against a rank. */
+export function checkAxis(op: string, axis: number, type: TensorType): void {
+  if (axis < 0 || axis >= type.shape.length) throw new IrError(op, `axis ${axis} is outside rank ${type.shape.length}`);
+}

@@ -1,0 +1,45 @@
+/** Names of weights: `{layer}` is bound by the call, `{0}` runs over axis 0 of a stacked weight. */
+import { IrError } from "./errors.ts";
+import type { Tensor } from "./tensor.ts";
+import { storageLength, zeros } from "./tensor.ts";
+import { type Shape, sameType, showType, type TensorType, tensorType } from "./types.ts";
+
+/** Where weights come from: a checkpoint, or a table in tests. */
+export type WeightSource = (name: string) => Tensor;
+
+export interface WeightParts {
+  /** Checkpoint names, in order along axis 0 if stacked. */
+  readonly names: readonly string[];
+  /** Shape of each part. */
+  readonly shape: Shape;
+  readonly stacked: boolean;
+}
+
+/** The checkpoint tensors that make up a weight. */
+export function weightParts(name: string, shape: Shape, layer?: number): WeightParts {
+  if (name.includes("{layer}") && layer === undefined) {
+    throw new IrError(`weight ${name}`, "{layer} is not bound: the function is called without a layer");
+  }
+  const bound = name.replaceAll("{layer}", String(layer));
+  if (!bound.includes("{0}")) return { names: [bound], shape, stacked: false };
+  const names = Array.from({ length: shape[0]! }, (_, i) => bound.replaceAll("{0}", String(i)));
+  return { names, shape: shape.slice(1), stacked: true };
+}
+
+/** Reads a weight whole, stacking its parts. */
+export function readWeight(name: string, type: TensorType, source: WeightSource, layer?: number): Tensor {
+  const parts = weightParts(name, type.shape, layer);
+  const partType = tensorType(type.dtype, parts.shape);
+  const read = (part: string) => {
+    const tensor = source(part);
+    if (!sameType(tensor.type, partType)) {
+      throw new IrError(`weight ${part}`, `expected ${showType(partType)}, got ${showType(tensor.type)}`);
+    }
+    return tensor;
+  };
+  if (!parts.stacked) return read(parts.names[0]!);
+  const out = zeros(type.dtype, type.shape);
+  const length = storageLength(partType);
+  for (const [i, part] of parts.names.entries()) out.data.set(read(part).data, i * length);
+  return out;
+}
