@@ -75,13 +75,9 @@ export class Builder {
       ins.map((node) => node.type),
       attrs,
     );
-    const node: Node<N> = Object.freeze({
-      id: nextId++,
-      op,
-      ins: Object.freeze([...ins]),
-      attrs: Object.freeze({ ...attrs }),
-      type,
-    });
+    const node: Node<N> = { id: nextId++, op, ins: Object.freeze([...ins]), attrs: { ...attrs }, type };
+    Object.freeze(node.attrs);
+    Object.freeze(node);
     this.#interned.set(key, node);
     return node;
   }
