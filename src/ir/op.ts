@@ -32,6 +32,8 @@ export interface OpDef<S extends AttrSpec = AttrSpec> {
   /** For elementwise ops, the scalar op that is mapped. */
   readonly scalar?: ScalarOp;
   readonly commutative?: boolean;
+  /** Injective and only moves elements: as an operand it is mere index arithmetic, free to repeat. */
+  readonly view?: boolean;
   /** The result's type. Throws IrError where the operands do not fit. */
   readonly infer: (ins: readonly TensorType[], attrs: AttrsFor<S>) => TensorType;
   /** The meaning, in plain loops. Sources other than constants and calls are the interpreter's business. */

@@ -9,6 +9,7 @@ export const indexOps = {
   gather: defineOp({
     arity: 2,
     kind: "injective",
+    view: true,
     attrs: {},
     doc: "Rows of operand 0 (axis 0) chosen by the i32 indices of operand 1, of any shape: `out[i.., r..] = x[index[i..], r..]`. Indices are clamped to the table.",
     infer: (ins) => {
@@ -31,6 +32,7 @@ export const indexOps = {
   takeAlong: defineOp({
     arity: 2,
     kind: "injective",
+    view: true,
     attrs: {},
     doc: "Elements along the last axis chosen by i32 indices: `out[i.., k] = x[i.., index[i.., k]]`. Indices are clamped to the axis.",
     infer: (ins) => {

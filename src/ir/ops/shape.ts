@@ -31,6 +31,7 @@ export const shapeOps = {
   reshape: defineOp({
     arity: 1,
     kind: "injective",
+    view: true,
     attrs: { shape: "ints" },
     doc: "The same elements in row-major order under another shape.",
     infer: ([x], { shape }) => {
@@ -44,6 +45,7 @@ export const shapeOps = {
   transpose: defineOp({
     arity: 1,
     kind: "injective",
+    view: true,
     attrs: { perm: "ints" },
     doc: "Axis i of the result is axis `perm[i]` of the operand.",
     infer: ([x], { perm }) => {
@@ -69,6 +71,7 @@ export const shapeOps = {
   slice: defineOp({
     arity: 1,
     kind: "injective",
+    view: true,
     attrs: { axis: "int", start: "int", stop: "int" },
     doc: "Elements `start` to `stop` (exclusive) along `axis`.",
     infer: ([x], { axis, start, stop }) => {
@@ -123,6 +126,7 @@ export const shapeOps = {
   broadcast: defineOp({
     arity: 1,
     kind: "injective",
+    view: true,
     attrs: { shape: "ints" },
     doc: "Repeats along axes of size 1 and along new leading axes until the shape is `shape`.",
     infer: ([x], { shape }) => {

@@ -1,0 +1,283 @@
+/**
+ * Fusion: decides which values get a buffer, and so which nodes share a kernel.
+ *
+ * A *group* becomes one kernel and writes one value, its root. Its anchor shapes the loops: a contraction, attention, a
+ * top-k, a row update, or, for everything else, the root itself (a *map* over the root's elements).
+ *
+ * 1. Epilogues. From each contraction, elementwise users of the same shape join as long as exactly one of the joined
+ *    values is needed outside; that one is the root.
+ * 2. Every other node is visited users first, knowing which groups need it and in which way:
+ *    - `free`: at most a few times per element the kernel writes;
+ *    - `stage`: through the activation operand of a contraction or the query of attention, which the kernel can compute
+ *      once per row into scratch memory (a prologue);
+ *    - `inner`: inside the innermost loop, many times.
+ *    A view (an injective op other than concat, or a constant) costs nothing and is always inlined. Anything else is
+ *    inlined when one group needs it and never in the way `inner`; otherwise it becomes the root of its own group.
+ * Reductions are inlined like elementwise ops: the lowering computes them at the loop where their row is fixed.
+ */
+import { parseAxes } from "../ir/axes.ts";
+import { attrsOf, type Func, isOp, type Node, topoOrder, usersOf } from "../ir/graph.ts";
+import { opDef, opKind } from "../ir/ops/all.ts";
+import type { Target } from "../ir/target.ts";
+import { dtypeInfo, sameShape, sizeOf } from "../ir/types.ts";
+
+export interface Group {
+  /** The value the kernel writes. */
+  readonly root: Node;
+  /** What shapes the loops: the root itself, or the contraction below its epilogue. */
+  readonly anchor: Node;
+  /** The anchor's operand to compute into scratch, row by row, if any. */
+  readonly staged: Node | null;
+}
+
+export interface Fusion {
+  /** In an order in which each group follows those it reads from. */
+  readonly groups: readonly Group[];
+  /** Values with a buffer: parameters, weights, results of calls, roots. */
+  readonly buffers: ReadonlySet<Node>;
+}
+
+export interface FuseOptions {
+  /** False gives every node a kernel of its own. */
+  readonly enabled: boolean;
+  /** Values that the loader computes once from weights. */
+  readonly weights: ReadonlySet<Node>;
+}
+
+type Way = "free" | "stage" | "inner";
+
+/** Expressions larger than this are cut, so that kernels stay readable and code does not explode. */
+const maxInlined = 120;
+const maxEpilogue = 16;
+
+/** Groups the nodes of one function. */
+export function fuse(func: Func, target: Target, options: FuseOptions): Fusion {
+  const order = topoOrder(func.outs).filter((node) => !belowWeights(node, options.weights));
+  const live = liveNodes(func.outs, options.weights);
+  const nodes = order.filter((node) => live.has(node));
+  const users = usersOf(nodes);
+  const buffers = new Set<Node>();
+  const outs = new Set<Node>(func.outs);
+  for (const node of nodes) {
+    if (isExternal(node, options.weights)) buffers.add(node);
+    if (isOp(node, "call")) for (const arg of node.ins) outs.add(arg);
+  }
+  const anchors = new Map<Node, Node>();
+  const inside = new Map<Node, Node>();
+  if (options.enabled) {
+    for (const node of nodes) {
+      if (opKind(node.op) !== "contract" || buffers.has(node)) continue;
+      const { root, members } = growEpilogue(node, nodes, users, outs);
+      anchors.set(root, node);
+      for (const member of members) if (member !== root) inside.set(member, root);
+    }
+  }
+  const cut = options.enabled ? oversized(nodes, buffers, anchors, inside) : new Set<Node>();
+  const staged = new Map<Node, Node>();
+  const ways = new Map<Node, Map<Node, Way>>();
+  for (const node of [...nodes].reverse()) {
+    if (buffers.has(node) || inside.has(node)) continue;
+    const needs = collectNeeds(node, users.get(node)!, { buffers, inside, anchors, ways, target });
+    ways.set(node, needs);
+    const own =
+      outs.has(node) || cut.has(node) || !options.enabled || isAnchor(node, anchors) || !canInline(node, needs);
+    if (own && !(isView(node) && !outs.has(node) && options.enabled)) buffers.add(node);
+    else
+      for (const [root, way] of needs)
+        if (way === "stage" && !isView(node)) staged.set(root, stagedOperand(anchors.get(root) ?? root));
+  }
+  const groups = nodes
+    .filter((node) => buffers.has(node) && !isExternal(node, options.weights))
+    .map((root) => ({ root, anchor: anchors.get(root) ?? root, staged: staged.get(root) ?? null }));
+  return { groups, buffers };
+}
+
+/** Values that come from outside the function's kernels. */
+function isExternal(node: Node, weights: ReadonlySet<Node>): boolean {
+  return isOp(node, "param") || isOp(node, "call") || weights.has(node);
+}
+
+/** Nodes that only serve to compute weight expressions never reach a kernel. */
+function belowWeights(node: Node, weights: ReadonlySet<Node>): boolean {
+  return isOp(node, "weight") && !weights.has(node);
+}
+
+function liveNodes(outs: readonly Node[], weights: ReadonlySet<Node>): Set<Node> {
+  const live = new Set<Node>();
+  const stack = [...outs];
+  while (stack.length > 0) {
+    const node = stack.pop()!;
+    if (live.has(node)) continue;
+    live.add(node);
+    if (!weights.has(node)) stack.push(...node.ins);
+  }
+  return live;
+}
+
+/** Kinds that always write their result: they cannot be a subexpression of another kernel. */
+function isAnchor(node: Node, anchors: ReadonlyMap<Node, Node>): boolean {
+  const kind = opKind(node.op);
+  return (
+    anchors.has(node) ||
+    kind === "contract" ||
+    kind === "opaque" ||
+    kind === "update" ||
+    kind === "composite" ||
+    isStorageCast(node)
+  );
+}
+
+/** Rounding to a storage format happens in a store. */
+function isStorageCast(node: Node): boolean {
+  if (!isOp(node, "cast")) return false;
+  return !["f32", "i32", "u32", "bool"].includes(node.attrs.dtype);
+}
+
+/** Free to inline anywhere: index arithmetic over something with a buffer, or a constant. */
+export function isView(node: Node): boolean {
+  const { view, evaluate } = opDef(node.op);
+  return view === true || (opKind(node.op) === "source" && evaluate !== undefined);
+}
+
+function canInline(node: Node, needs: ReadonlyMap<Node, Way>): boolean {
+  if (isView(node)) return true;
+  return needs.size === 1 && ![...needs.values()].includes("inner");
+}
+
+interface NeedContext {
+  readonly buffers: ReadonlySet<Node>;
+  readonly inside: ReadonlyMap<Node, Node>;
+  readonly anchors: ReadonlyMap<Node, Node>;
+  readonly ways: ReadonlyMap<Node, ReadonlyMap<Node, Way>>;
+  readonly target: Target;
+}
+
+/** Which groups need a node, each with the most demanding way. */
+function collectNeeds(node: Node, users: readonly Node[], context: NeedContext): Map<Node, Way> {
+  const needs = new Map<Node, Way>();
+  const rank: Record<Way, number> = { free: 0, stage: 1, inner: 2 };
+  const need = (root: Node, way: Way) => {
+    const known = needs.get(root);
+    if (known === undefined || rank[way] > rank[known]) needs.set(root, way);
+  };
+  for (const user of users) {
+    const root = context.buffers.has(user) ? user : context.inside.get(user);
+    if (root !== undefined) need(root, wayInto(user, node, root, context));
+    else
+      for (const [far, way] of context.ways.get(user)!)
+        need(far, isIndexOperand(user, node) && way === "inner" ? "free" : way);
+  }
+  return needs;
+}
+
+/** How `user`, a node computed by the group of `root` itself, reads its operand. */
+function wayInto(user: Node, operand: Node, root: Node, { target, anchors }: NeedContext): Way {
+  const kind = opKind(user.op);
+  const streams = kind === "contract" || kind === "composite";
+  if (!streams || (anchors.get(root) ?? root) !== user) return "free";
+  const uses = user.ins.flatMap((x, i) => (x === operand ? [i] : []));
+  if (kind === "composite") return uses.some((i) => i === 1 || i === 2) ? "inner" : uses.includes(0) ? "stage" : "free";
+  const { a } = contractOperands(user);
+  return uses.length === 1 && user.ins[uses[0]!] === a && stageBytes(user) <= target.scratchBytes ? "stage" : "inner";
+}
+
+/** Indices of a gather depend on the row alone, so that loops over the row's elements do not repeat them. */
+function isIndexOperand(user: Node, operand: Node): boolean {
+  return opDef(user.op).view === true && user.ins[1] === operand && user.ins[0] !== operand;
+}
+
+/** The operand that a group's kernel computes into scratch: the first of attention, the activations of a contraction. */
+function stagedOperand(anchor: Node): Node {
+  return opKind(anchor.op) === "contract" ? contractOperands(anchor).a : anchor.ins[0]!;
+}
+
+/**
+ * The roles of a contraction's operands: `a` is walked row by row (activations), `b` streams past it (weights): the one
+ * with more elements, because staging or keeping the smaller is cheaper.
+ */
+export function contractOperands(node: Node): { a: Node; b: Node; swapped: boolean } {
+  const [x, y] = [node.ins[0]!, node.ins[1]!];
+  const { ins, out } = parseAxes(String(attrsOf(node).axes));
+  const rows = (mine: readonly string[], other: readonly string[]) =>
+    out.filter((axis) => mine.includes(axis) && !other.includes(axis));
+  const [onlyX, onlyY] = [rows(ins[0]!, ins[1]!), rows(ins[1]!, ins[0]!)];
+  const swapped =
+    onlyY.length === 0 && onlyX.length > 0
+      ? true
+      : sizeOf(x.type.shape) > sizeOf(y.type.shape) && onlyX.length > 0 && isRowMajorDot(ins[0]!, out);
+  return swapped ? { a: y, b: x, swapped } : { a: x, b: y, swapped };
+}
+
+/** Whether an operand's last axis is summed, so that its rows are walked in memory order. */
+function isRowMajorDot(axes: readonly string[], out: readonly string[]): boolean {
+  return !out.includes(axes.at(-1)!);
+}
+
+/** Scratch bytes for one row of the activation operand, at the largest tile. */
+function stageBytes(contract: Node): number {
+  const { a, swapped } = contractOperands(contract);
+  const { ins, out } = parseAxes(String(attrsOf(contract).axes));
+  const axes = ins[swapped ? 1 : 0]!;
+  const row = axes.reduce((size, axis, i) => (out.includes(axis) ? size : size * a.type.shape[i]!), 1);
+  return (4 * 4 * row * dtypeInfo(a.type.dtype).bits) / 32;
+}
+
+/** The largest set of elementwise users with a single value needed outside. */
+function growEpilogue(
+  contract: Node,
+  order: readonly Node[],
+  users: ReadonlyMap<Node, readonly Node[]>,
+  outs: ReadonlySet<Node>,
+): { root: Node; members: readonly Node[] } {
+  let best: { root: Node; members: readonly Node[] } = { root: contract, members: [contract] };
+  const members = new Set<Node>([contract]);
+  for (const node of order.slice(order.indexOf(contract) + 1)) {
+    if (members.size > maxEpilogue) break;
+    const fits =
+      opKind(node.op) === "elementwise" && sameShape(node.type.shape, contract.type.shape) && !isStorageCast(node);
+    if (!fits || !node.ins.some((x) => members.has(x)) || dependsAround(node, contract, members)) continue;
+    members.add(node);
+    const exits = [...members].filter((x) => outs.has(x) || users.get(x)!.some((user) => !members.has(user)));
+    if (exits.length === 1) best = { root: exits[0]!, members: [...members] };
+  }
+  return best;
+}
+
+/** Whether an operand of a member reaches the contraction around the group, which would make a cycle of kernels. */
+function dependsAround(node: Node, contract: Node, members: ReadonlySet<Node>): boolean {
+  const stack = node.ins.filter((x) => !members.has(x));
+  const seen = new Set<Node>(stack);
+  while (stack.length > 0) {
+    const next = stack.pop()!;
+    if (members.has(next)) return true;
+    for (const x of next.ins) {
+      if (x.id >= contract.id && !seen.has(x)) {
+        seen.add(x);
+        stack.push(x);
+      }
+    }
+  }
+  return false;
+}
+
+/** Nodes at which an inlined expression would pass the size limit. */
+function oversized(
+  nodes: readonly Node[],
+  buffers: ReadonlySet<Node>,
+  anchors: ReadonlyMap<Node, Node>,
+  inside: ReadonlyMap<Node, Node>,
+): Set<Node> {
+  const size = new Map<Node, number>();
+  const cut = new Set<Node>();
+  for (const node of nodes) {
+    const own = buffers.has(node) || isAnchor(node, anchors);
+    let total = 1;
+    if (!own) for (const x of node.ins) total += size.get(x) ?? 0;
+    if (total > maxInlined && !inside.has(node)) {
+      cut.add(node);
+      total = 1;
+    }
+    size.set(node, total);
+  }
+  return cut;
+}

@@ -1,0 +1,46 @@
+/** Index arithmetic of lowering: flat offsets, and indices of one shape seen through another. */
+import { type Expr, iadd, idiv, imul, int, irem, op } from "../../ir/kernel/kernel.ts";
+import { type Shape, sizeOf, stridesOf } from "../../ir/types.ts";
+
+/** The row-major offset of an index. */
+export function flatten(idx: readonly Expr[], shape: Shape): Expr {
+  const strides = stridesOf(shape);
+  return idx.reduce((sum, i, axis) => iadd(sum, imul(i, int(strides[axis]!))), int(0));
+}
+
+/** The index of row-major offset `offset`. */
+export function unflatten(offset: Expr, shape: Shape): Expr[] {
+  const strides = stridesOf(shape);
+  return shape.map((dim, axis) => {
+    if (dim === 1) return int(0);
+    const quotient = idiv(offset, int(strides[axis]!));
+    return axis === 0 || strides[axis]! * dim === sizeOf(shape) ? quotient : irem(quotient, int(dim));
+  });
+}
+
+/**
+ * The index in shape `from` of the element at `idx` in shape `to`, both of one size. Runs of axes with equal products
+ * are matched first, so that untouched axes pass through without division.
+ */
+export function reindex(idx: readonly Expr[], to: Shape, from: Shape): Expr[] {
+  const result: Expr[] = [];
+  let [a, b] = [0, 0];
+  while (a < to.length || b < from.length) {
+    let [endA, endB] = [Math.min(a + 1, to.length), Math.min(b + 1, from.length)];
+    let [sizeA, sizeB] = [sizeOf(to.slice(a, endA)), sizeOf(from.slice(b, endB))];
+    while (sizeA !== sizeB) {
+      if (sizeA < sizeB) sizeA *= to[endA++]!;
+      else sizeB *= from[endB++]!;
+    }
+    const offset = flatten(idx.slice(a, endA), to.slice(a, endA));
+    result.push(...unflatten(offset, from.slice(b, endB)));
+    [a, b] = [endA, endB];
+  }
+  return result;
+}
+
+/** The index clamped to `0 .. size - 1`. */
+export function clampTo(index: Expr, size: number): Expr {
+  if (index.k === "num") return int(Math.min(Math.max(index.value, 0), size - 1));
+  return op("min", op("max", index, int(0)), int(size - 1));
+}

@@ -1,0 +1,60 @@
+/** Lowering of a function: one kernel per fused group, by a table keyed on what shapes the group's loops. */
+import { type Func, type Node, nameOf } from "../../ir/graph.ts";
+import type { Kernel } from "../../ir/kernel/kernel.ts";
+import type { OpName } from "../../ir/ops/all.ts";
+import type { Target } from "../../ir/target.ts";
+import { showType } from "../../ir/types.ts";
+import { type FuseOptions, fuse, type Group } from "../fuse.ts";
+import { lowerAttention } from "./attention.ts";
+import { lowerContract } from "./contract.ts";
+import { lowerMap } from "./map.ts";
+import { lowerArgMax, lowerTopKIndices, lowerTopKValues } from "./select.ts";
+import { lowerUpdateRows } from "./update.ts";
+import { elementValue } from "./values.ts";
+import { KernelWriter } from "./writer.ts";
+
+export interface LoweredKernel {
+  readonly kernel: Kernel;
+  /** The value behind each global buffer of the kernel, in order; the first is the one written. */
+  readonly args: readonly Node[];
+  readonly group: Group;
+}
+
+/** Ops whose loops are not those of a map. */
+const anchors: Partial<Record<OpName, (w: KernelWriter, anchor: Node, group: Group) => void>> = {
+  contract: (w, _, group) => lowerContract(w, group),
+  attention: lowerAttention,
+  updateRows: lowerUpdateRows,
+  topKIndices: lowerTopKIndices,
+  topKValues: lowerTopKValues,
+  argMax: lowerArgMax,
+};
+
+/** Fuses and lowers one function. */
+export function lowerFunc(func: Func, target: Target, options: FuseOptions): LoweredKernel[] {
+  const { groups, buffers } = fuse(func, target, options);
+  return groups.map((group) => lowerGroup(group, target, buffers));
+}
+
+function lowerGroup(group: Group, target: Target, buffers: ReadonlySet<Node>): LoweredKernel {
+  const w = new KernelWriter(group.root, target, (node) => buffers.has(node), elementValue);
+  const lower = anchors[group.anchor.op] ?? lowerMap;
+  lower(w, group.anchor, group);
+  const { kernel, args } = w.finish(originOf(group, buffers));
+  return { kernel, args, group };
+}
+
+/** The ops a kernel computes, operands first, as `name = op type`. */
+function originOf(group: Group, buffers: ReadonlySet<Node>): string[] {
+  const lines: string[] = [];
+  const seen = new Set<Node>();
+  const visit = (node: Node): void => {
+    if (seen.has(node) || (node !== group.root && buffers.has(node))) return;
+    seen.add(node);
+    for (const x of node.ins) visit(x);
+    const name = nameOf(node);
+    lines.push(`${name === undefined ? "" : `${name} = `}${node.op} ${showType(node.type)}`);
+  };
+  visit(group.root);
+  return lines;
+}

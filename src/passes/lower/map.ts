@@ -1,0 +1,54 @@
+/** Lowering of maps: loops over the elements of a value, each computed by inlining. */
+import { isOp, type Node } from "../../ir/graph.ts";
+import { type Expr, iadd, int, type LoopKind, store } from "../../ir/kernel/kernel.ts";
+import { flatten } from "./index-math.ts";
+import type { KernelWriter } from "./writer.ts";
+
+const axisNames = ["i", "j", "k", "l", "m"];
+
+/** One store per element of the root. */
+export function lowerMap(w: KernelWriter): void {
+  const { root } = w;
+  forEachElement(
+    w,
+    root,
+    root.type.shape.map(() => null),
+    (idx, value) => {
+      w.emit(store(w.out, flatten(idx, root.type.shape), value));
+    },
+    "grid",
+  );
+}
+
+/**
+ * Calls `body` with the index and value of every element of `node`, looping over the axes whose entry in `fixed` is
+ * null. A concat is looped over part by part, so that no element has to find out which part it is in.
+ */
+export function forEachElement(
+  w: KernelWriter,
+  node: Node,
+  fixed: readonly (Expr | null)[],
+  body: (idx: readonly Expr[], value: Expr) => void,
+  how: LoopKind = "serial",
+): void {
+  if (isOp(node, "concat") && !w.isBuffer(node) && fixed[node.attrs.axis] === null) {
+    const { axis } = node.attrs;
+    let offset = 0;
+    for (const part of node.ins) {
+      const start = offset;
+      forEachElement(w, part, fixed, (idx, value) => body(idx.with(axis, iadd(idx[axis]!, int(start))), value), how);
+      offset += part.type.shape[axis]!;
+    }
+    return;
+  }
+  const enter = (axis: number, idx: readonly Expr[], kind: LoopKind): void => {
+    if (axis === fixed.length) {
+      body(idx, w.value(node, idx));
+      return;
+    }
+    const given = fixed[axis] ?? null;
+    if (given !== null) enter(axis + 1, [...idx, given], kind);
+    else w.loop(axisNames[axis] ?? "i", node.type.shape[axis]!, (i) => enter(axis + 1, [...idx, i], "serial"), kind);
+  };
+  enter(0, [], how);
+}
