@@ -1,0 +1,232 @@
+/** Reads kernel text (see `print.ts`) back into a Kernel. Any fault in the text is an IrError that names the line. */
+import { didYouMean } from "../errors.ts";
+import { isScalarOp, type ScalarOp, scalarOps } from "../scalar.ts";
+import { isDType } from "../types.ts";
+import type { Buf, Expr, Kernel, Stmt } from "./kernel.ts";
+import * as make from "./kernel.ts";
+import { type Cursor, cursor } from "./lex.ts";
+import { infixLevels, loopWords } from "./print.ts";
+import {
+  isIndex,
+  isValueDType,
+  opTypeProblem,
+  showValueType,
+  type ValueType,
+  type VDType,
+  valueType,
+} from "./value.ts";
+
+/** Deepest nesting of expressions and of blocks. */
+const maxDepth = 200;
+
+interface Scope {
+  readonly bufs: Map<string, Buf>;
+  /** Types of the names bound so far; block scopes copy it. */
+  readonly names: ReadonlyMap<string, ValueType>;
+  readonly depth: number;
+}
+
+export function parseKernel(text: string, where = "kernel"): Kernel {
+  const at = cursor(text, where);
+  at.word("kernel");
+  const name = at.name();
+  const origin: string[] = [];
+  if (at.accept("from")) {
+    do origin.push(at.string());
+    while (at.accept(","));
+  }
+  at.word("{");
+  at.newLine();
+  const bufs = new Map<string, Buf>();
+  while (at.peek() !== "}" && isBufHead(at)) {
+    const buf = parseBuf(at);
+    if (bufs.has(buf.name)) at.fail(`buffer ${buf.name} is declared twice`);
+    bufs.set(buf.name, buf);
+  }
+  const body = parseBlock(at, { bufs, names: new Map(), depth: 0 });
+  at.word("}");
+  at.newLine();
+  at.end();
+  return { name, origin, bufs: [...bufs.values()], body };
+}
+
+function isBufHead(at: Cursor): boolean {
+  const word = at.peek() === "scratch" ? at.peek(1) : at.peek();
+  return (
+    (word === "read" || word === "write" || word === "readwrite") &&
+    /^\w+$/.test(at.peek(at.peek() === "scratch" ? 2 : 1))
+  );
+}
+
+function parseBuf(at: Cursor): Buf {
+  const space = at.accept("scratch") ? "scratch" : "global";
+  const access = at.accept("readwrite") ? "readwrite" : at.accept("write") ? "write" : "read";
+  if (access === "read") at.word("read");
+  const name = at.name();
+  at.word(":");
+  const dtype = at.name();
+  if (dtype !== "f64" && !isDType(dtype)) return at.fail(`unknown storage type ${dtype}`);
+  at.word("[");
+  const size = at.integer();
+  at.word("]");
+  const shape = at.comment()?.match(/^\w+\[([\d,]*)\]$/)?.[1];
+  at.newLine();
+  const buf: Buf = { name, dtype, size, access, space };
+  return shape === undefined ? buf : { ...buf, shape: shape === "" ? [] : shape.split(",").map(Number) };
+}
+
+/** Statements up to the closing brace. */
+function parseBlock(at: Cursor, scope: Scope): Stmt[] {
+  if (scope.depth > maxDepth) at.fail(`blocks nest deeper than ${maxDepth}`);
+  const names = new Map(scope.names);
+  const inner = { ...scope, names, depth: scope.depth + 1 };
+  const stmts: Stmt[] = [];
+  while (at.peek() !== "}") {
+    const stmt = parseStmt(at, inner);
+    if (stmt.k === "let") names.set(stmt.name, stmt.value.type);
+    if (stmt.k === "var") names.set(stmt.name, stmt.type);
+    stmts.push(stmt);
+    if (at.peek() !== "}") at.newLine();
+    else at.endOfLine();
+  }
+  return stmts;
+}
+
+function parseStmt(at: Cursor, scope: Scope): Stmt {
+  const how = make.loopKinds.find((kind) => loopWords[kind] === at.peek());
+  if (how !== undefined) return parseLoop(at, scope, how);
+  if (at.accept("let")) {
+    const name = at.name();
+    at.word("=");
+    return make.bind(name, parseExpr(at, scope));
+  }
+  if (at.accept("var")) {
+    const name = at.name();
+    at.word(":");
+    const type = parseType(at);
+    at.word("=");
+    return make.variable(name, parseExpr(at, scope), type);
+  }
+  if (at.accept("if")) {
+    const cond = parseExpr(at, scope);
+    const then = parseBraces(at, scope);
+    return make.when(cond, then, at.accept("else") ? parseBraces(at, scope) : []);
+  }
+  if (at.accept("barrier")) return make.barrier;
+  if (at.accept("note")) return make.note(at.string());
+  const name = at.name();
+  if (at.accept("=")) return make.assign(name, parseExpr(at, scope));
+  const buf = findBuf(at, scope, name);
+  const index = parseIndex(at, scope);
+  at.word("=");
+  return make.store(buf, index, parseExpr(at, scope));
+}
+
+function parseBraces(at: Cursor, scope: Scope): Stmt[] {
+  at.word("{");
+  at.newLine();
+  const body = parseBlock(at, scope);
+  at.word("}");
+  return body;
+}
+
+function parseLoop(at: Cursor, scope: Scope, how: make.LoopKind): Stmt {
+  at.word(loopWords[how]);
+  const name = at.name();
+  at.word("in");
+  const from = parseExpr(at, scope);
+  at.word("..");
+  const to = parseExpr(at, scope);
+  const step = at.accept("step") ? at.integer() : 1;
+  const names = new Map(scope.names).set(name, valueType("i32"));
+  return make.loop(name, from, to, parseBraces(at, { ...scope, names }), how, step);
+}
+
+function parseExpr(at: Cursor, scope: Scope, level = 0): Expr {
+  const row = infixLevels[level];
+  if (row === undefined) return parsePrimary(at, scope);
+  let left = parseExpr(at, scope, level + 1);
+  for (;;) {
+    const found = row.find(([symbol]) => at.accept(symbol));
+    if (found === undefined) return left;
+    left = parseOp(at, found[1], [left, parseExpr(at, scope, level + 1)]);
+  }
+}
+
+function parsePrimary(at: Cursor, outer: Scope): Expr {
+  const scope = { ...outer, depth: outer.depth + 1 };
+  if (scope.depth > maxDepth) at.fail(`expressions nest deeper than ${maxDepth}`);
+  if (at.accept("(")) {
+    const inner = parseExpr(at, scope);
+    at.word(")");
+    return inner;
+  }
+  const literal = at.number();
+  if (literal !== undefined) return parseNum(at, literal);
+  if (at.accept("true")) return make.num("bool", 1);
+  if (at.accept("false")) return make.num("bool", 0);
+  const name = at.name();
+  if (at.peek() === "(") return parseCall(at, scope, name);
+  if (at.peek() === "[") {
+    const buf = findBuf(at, scope, name);
+    const index = parseIndex(at, scope);
+    return make.load(buf, index, at.accept(":") ? at.integer() : 1);
+  }
+  const type = scope.names.get(name);
+  if (type === undefined) return at.fail(`unknown name ${name}`, didYouMean(name, scope.names.keys()));
+  return make.ref(name, type);
+}
+
+function parseNum(at: Cursor, literal: { value: number; whole: boolean }): Expr {
+  const dtype: VDType = at.accept(":") ? parseType(at).dtype : literal.whole ? "i32" : "f32";
+  const { value } = make.num(dtype, literal.value);
+  if ((dtype === "i32" || dtype === "u32") && value !== literal.value) at.fail(`${literal.value} is no ${dtype}`);
+  return make.num(dtype, value);
+}
+
+function parseCall(at: Cursor, scope: Scope, name: string): Expr {
+  at.word("(");
+  const args: Expr[] = [];
+  if (!at.accept(")")) {
+    do args.push(parseExpr(at, scope));
+    while (at.accept(","));
+    at.word(")");
+  }
+  if (isScalarOp(name)) return parseOp(at, name, args);
+  const [value] = args;
+  const [, word, digits] = /^(lane|splat)(\d{1,2})$/.exec(name) ?? [];
+  if (value === undefined || args.length !== 1) {
+    return at.fail(`unknown function ${name} of ${args.length} operands`, didYouMean(name, Object.keys(scalarOps)));
+  }
+  if (isValueDType(name)) return make.cast(name, value);
+  if (name === "sum") return make.sum(value);
+  if (word === "splat" && value.type.lanes === 1) return make.splat(value, Number(digits));
+  if (word === "lane" && Number(digits) < value.type.lanes) return make.extract(value, Number(digits));
+  return at.fail(`${name} does not take ${showValueType(value.type)}`, didYouMean(name, Object.keys(scalarOps)));
+}
+
+function parseOp(at: Cursor, name: ScalarOp, args: readonly Expr[]): Expr {
+  const types = args.map((arg) => arg.type);
+  const problem = opTypeProblem(name, types);
+  if (problem !== undefined) at.fail(`${problem}, got ${types.map(showValueType).join(", ")}`);
+  return make.op(name, ...args);
+}
+
+function findBuf(at: Cursor, scope: Scope, name: string): Buf {
+  return scope.bufs.get(name) ?? at.fail(`unknown buffer ${name}`, didYouMean(name, scope.bufs.keys()));
+}
+
+function parseIndex(at: Cursor, scope: Scope): Expr {
+  at.word("[");
+  const index = parseExpr(at, scope);
+  if (!isIndex(index.type)) at.fail(`expected an i32 index, got ${showValueType(index.type)}`);
+  at.word("]");
+  return index;
+}
+
+function parseType(at: Cursor): ValueType {
+  const name = at.name();
+  const [, dtype, lanes] = /^(f32|f64|i32|u32|bool)(?:x(\d{1,2}))?$/.exec(name) ?? [];
+  if (dtype === undefined || !isValueDType(dtype)) return at.fail(`unknown value type ${name}`);
+  return valueType(dtype, lanes === undefined ? 1 : Number(lanes));
+}
