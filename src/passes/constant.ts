@@ -1,0 +1,54 @@
+/**
+ * Which values are known before a step runs. `constant`: made of `full` and `iota` alone, known to the compiler.
+ * `weight`: depends on weights and constants alone, evaluated once by the loader. `runtime`: everything else.
+ */
+import { type Func, type Node, topoOrder } from "../ir/graph.ts";
+import { sizeOf } from "../ir/types.ts";
+
+export type Stage = "constant" | "weight" | "runtime";
+
+/** Nodes are immutable, so the stage is a property of the node and is kept for as long as the node. */
+const stages = new WeakMap<Node, Stage>();
+
+export function stageOf(node: Node): Stage {
+  const known = stages.get(node);
+  if (known !== undefined) return known;
+  const settled = node.ins.every((operand) => stages.has(operand));
+  for (const each of settled ? [node] : topoOrder([node])) {
+    if (!stages.has(each)) stages.set(each, decide(each));
+  }
+  return stages.get(node)!;
+}
+
+function decide(node: Node): Stage {
+  if (node.op === "param" || node.op === "call") return "runtime";
+  if (node.op === "weight") return "weight";
+  if (node.ins.length === 0) return "constant";
+  const operands = node.ins.map((operand) => stages.get(operand)!);
+  if (operands.every((stage) => stage === "constant")) return "constant";
+  return operands.includes("runtime") || grows(node) ? "runtime" : "weight";
+}
+
+/** Evaluated at load time it would take more elements than what it is made of: a broadcast, an outer product. */
+function grows(node: Node): boolean {
+  const operands = node.ins.reduce((sum, operand) => sum + sizeOf(operand.type.shape), 0);
+  return node.op === "broadcast" || sizeOf(node.type.shape) > operands;
+}
+
+/** Whether the loader (or the compiler, for constants) can evaluate the node before any step. */
+export function isFoldable(node: Node): boolean {
+  return stageOf(node) !== "runtime";
+}
+
+/**
+ * The weight expressions of a function: the largest nodes of stage `weight`, those that a runtime node or the caller
+ * reads. Operands before users. The loader evaluates each once per layer and the kernels see them as inputs.
+ */
+export function weightExpressions(func: Func): Node[] {
+  const order = topoOrder(func.outs);
+  const read = new Set<Node>(func.outs);
+  for (const node of order) {
+    if (stageOf(node) === "runtime") for (const operand of node.ins) read.add(operand);
+  }
+  return order.filter((node) => read.has(node) && stageOf(node) === "weight");
+}

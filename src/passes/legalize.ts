@@ -1,0 +1,92 @@
+/**
+ * Rewrites what the target's kernels cannot take. Two things: contractions and composite ops work on f32, so other
+ * operands are cast; and values of a dtype that the target cannot store are widened to f32 as soon as they are read.
+ * A cast of a weight belongs to its weight expression, so it happens at load time.
+ *
+ * Widening moves casts towards the weights: `cast(gather(w, i))` becomes `gather(cast(w), i)`, which is exact because
+ * ops that only move elements commute with a cast, and f32 holds every value of the formats of 16 bits and fewer.
+ */
+import { maths } from "../ir/build.ts";
+import { IrError, UnsupportedError } from "../ir/errors.ts";
+import { type Builder, type Func, type Module, type Node, rebuild, topoOrder } from "../ir/graph.ts";
+import { opKind } from "../ir/ops/all.ts";
+import type { Target } from "../ir/target.ts";
+import { dtypeInfo, isFloat, showType } from "../ir/types.ts";
+import { isFoldable } from "./constant.ts";
+import { type Invariant, mapOuts, type Pass } from "./pass.ts";
+
+export function legalize(target: Target): Pass {
+  return {
+    name: "legalize",
+    level: "tensor",
+    exact: true,
+    gives: [legal(target)],
+    run: (module, { builder }) => mapOuts(module, (func) => legalizeFunc(func, target, builder)),
+  };
+}
+
+function legalizeFunc(func: Func, target: Target, builder: Builder): readonly Node[] {
+  const { cast } = maths(builder);
+  /** The f32 copy of each run-time value that only moves elements of a dtype the target cannot store. */
+  const moved = new Map<Node, Node>();
+  const widen = (node: Node): Node => {
+    if (node.op === "param" && !stores(target, node)) throw unsupported(node, target);
+    return moved.get(node) ?? cast(node, "f32");
+  };
+  const change = (node: Node): Node => {
+    if (isFoldable(node) || node.op === "param") return node;
+    if (movesElements(node)) {
+      if (stores(target, node) || dtypeInfo(node.type.dtype).bits > 16) return node;
+      // Index operands keep their dtype; those of the result's dtype are what is moved.
+      const ins = node.ins.map((x) => (x.type.dtype === node.type.dtype ? widen(x) : x));
+      moved.set(node, builder.make(node.op, ins, node.attrs));
+      return node;
+    }
+    if (node.op === "cast") return node.type.dtype === "f32" ? widen(node.ins[0]!) : node;
+    const takesF32 = opKind(node.op) === "contract" || opKind(node.op) === "composite";
+    const wide = (x: Node) => isFloat(x.type.dtype) && (takesF32 || !stores(target, x));
+    return builder.withIns(
+      node,
+      node.ins.map((x) => (wide(x) ? widen(x) : x)),
+    );
+  };
+  return rebuild(func.outs, builder, change).roots;
+}
+
+/** Whether every element of the result is an element of an operand. */
+function movesElements(node: Node): boolean {
+  const kind = opKind(node.op);
+  return (kind === "injective" || kind === "update") && node.ins[0]!.type.dtype === node.type.dtype;
+}
+
+function stores(target: Target, node: Node): boolean {
+  return target.storage.includes(node.type.dtype);
+}
+
+function unsupported(node: Node, target: Target): UnsupportedError {
+  return new UnsupportedError(`target ${target.name}`, `cannot store a value of type ${showType(node.type)}`, {
+    hint: `It stores ${target.storage.join(", ")}; cast the value to one of these.`,
+  });
+}
+
+/**
+ * Contractions and composites take f32, and what a step reads or writes is of a dtype the target stores. A cast may
+ * read a cast to a narrow dtype, which rounds inside a kernel without storing.
+ */
+export function legal(target: Target): Invariant {
+  const check = (module: Module) => {
+    for (const func of module.funcs.values()) {
+      for (const out of func.outs) {
+        if (!stores(target, out)) throw unsupported(out, target);
+      }
+      for (const node of topoOrder(func.outs)) {
+        if (isFoldable(node) || node.op === "cast") continue;
+        const wrong = node.ins.find((x) => (node.op === "contract" ? x.type.dtype !== "f32" : !stores(target, x)));
+        if (wrong !== undefined) {
+          throw new IrError(`@${func.name}`, `${node.op} reads ${showType(wrong.type)}, which is not legal`);
+        }
+      }
+    }
+  };
+  return { name: "legal", check };
+}
