@@ -27,14 +27,15 @@ export function checkWeights(
 ): { readonly unexpected: readonly string[] } {
   const known = new Set<string>();
   const problems: string[] = [];
-  for (const spec of weightSpecs(config)) {
+  const specs = weightSpecs(config);
+  for (const spec of specs) {
     for (const name of namesOf(spec)) {
       if (problems.length >= maxProblems) break;
       known.add(name);
       const problem = weightProblem(config, headers, name, spec, known);
       if (problem === undefined) continue;
       // Looking for a near name is slow; only problems that will be shown deserve it.
-      problems.push(problems.length < shownProblems ? problem + nearHint(headers, problem) : problem);
+      problems.push(problems.length < shownProblems ? problem + nearHint(specs, headers, problem) : problem);
     }
   }
   if (problems.length > 0) throw weightsError(where, config, problems);
@@ -79,21 +80,23 @@ function missing(name: string, shape: Shape): string {
   return `${name}: missing, expected shape ${show(shape)}`;
 }
 
-/** The nearest name among those of the same layer: elsewhere the same weight of another layer would be nearest. */
-function nearHint(headers: CheckpointHeaders, problem: string): string {
+/** The nearest name in the same layer that nothing else in the model asks for. */
+function nearHint(specs: readonly WeightSpec[], headers: CheckpointHeaders, problem: string): string {
   const name = /^(\S+): missing/.exec(problem)?.[1];
   if (name === undefined) return "";
-  const near = nearestName(name, siblings(headers, /^model\.layers\.\d+\./.exec(name)?.[0] ?? ""));
+  const near = nearestName(name, spareNames(specs, headers, /^model\.layers\.\d+\./.exec(name)?.[0] ?? ""));
   return near === undefined ? "" : ` (did you mean ${near}?)`;
 }
 
-function* siblings(headers: CheckpointHeaders, prefix: string): Generator<string> {
+/** At most 2000 tensors below `prefix` whose name fits no spec. */
+function* spareNames(specs: readonly WeightSpec[], headers: CheckpointHeaders, prefix: string): Generator<string> {
+  const wanted = new Set(specs.map((spec) => spec.name));
   let left = 2000;
   for (const name of headers.keys()) {
-    if (left === 0) return;
-    if (!name.startsWith(prefix)) continue;
-    left--;
+    const pattern = name.replace(/^model\.layers\.\d+\./, "model.layers.{layer}.");
+    if (!name.startsWith(prefix) || wanted.has(pattern.replace(/\.experts\.\d+\./, ".experts.{expert}."))) continue;
     yield name;
+    if (--left === 0) return;
   }
 }
 
@@ -105,10 +108,14 @@ function weightsError(where: string, config: ModelConfig, problems: readonly str
   const hint = noHead
     ? "A checkpoint without lm_head.weight needs tie_word_embeddings true in its config."
     : "Check that config.json and the checkpoint are of the same model and that every shard is there.";
-  return new InputError(where, `${count} weights do not fit the ${config.model_type} config`, {
-    text: [...shown, ...rest].join("\n"),
-    hint,
-  });
+  return new InputError(
+    where,
+    `${count} ${problems.length === 1 ? "weight does" : "weights do"} not fit the ${config.model_type} config`,
+    {
+      text: [...shown, ...rest].join("\n"),
+      hint,
+    },
+  );
 }
 
 function isToleratedExtra(config: ModelConfig, name: string): boolean {

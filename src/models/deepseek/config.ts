@@ -200,9 +200,10 @@ function readQuantization(config: Fields): Fp8Quantization | null {
   const fields = fieldsOf(raw, `${config.where} quantization_config`);
   const quant_method = choiceField(fields, "quant_method", ["fp8"]);
   const fmt = choiceField(fields, "fmt", ["e4m3"], "e4m3");
-  const block = intListField(fields, "weight_block_size", { min: 1, max: 65536 }, 2);
-  if (block.length !== 2) throw wrongValue(fields, "weight_block_size", "[128, 128]", block);
-  if (block[0] !== 128 || block[1] !== 128) throw unsupportedValue(fields, "weight_block_size", "[128, 128]", block);
+  const blocks: Range = { min: 1, max: 65536 };
+  const given = rawField(fields, "weight_block_size") !== undefined;
+  const block = given ? intListField(fields, "weight_block_size", blocks, 2) : [128, 128];
+  if (block[0] !== 128 || block[1] !== 128) throw unsupportedValue(fields, "weight_block_size", "[128,128]", block);
   return { quant_method, fmt, weight_block_size: [128, 128] };
 }
 

@@ -11,6 +11,7 @@ import {
   optionalNumberField,
   type Range,
   rawField,
+  unsupportedValue,
   wrongValue,
 } from "./fields.ts";
 
@@ -75,9 +76,8 @@ export function readRope(
   const name = newer === undefined ? "rope_scaling" : "rope_parameters";
   const fields = fieldsOf(newer ?? older ?? {}, `${config.where} ${name}`);
   const thetaFields = rawField(fields, "rope_theta") === undefined ? config : fields;
-  if (numberField(fields, "partial_rotary_factor", { min: 0, max: 1 }, 1) !== 1) {
-    throw wrongValue(fields, "partial_rotary_factor", "1", rawField(fields, "partial_rotary_factor"));
-  }
+  const partial = numberField(fields, "partial_rotary_factor", { min: 0, max: 1 }, 1);
+  if (partial !== 1) throw unsupportedValue(fields, "partial_rotary_factor", "1", partial);
   return {
     rope_theta: numberField(thetaFields, "rope_theta", thetas, 10000),
     scaling: readScaling(fields, maxPositions),
