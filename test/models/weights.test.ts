@@ -2,9 +2,9 @@
 import { describe, expect, test } from "vitest";
 import { InputError } from "../../src/ir/errors.ts";
 import { sizeOf, type TensorType, tensorType } from "../../src/ir/types.ts";
-import { checkWeights, namesOf } from "../../src/models/deepseek/check-weights.ts";
+import { checkWeights } from "../../src/models/deepseek/check-weights.ts";
 import { parseModelConfig, parseModelConfigText } from "../../src/models/deepseek/config.ts";
-import { weightSpecs } from "../../src/models/deepseek/weights.ts";
+import { namesOf, weightSpecs } from "../../src/models/deepseek/weights.ts";
 import { published, publishedWith } from "./published-configs.ts";
 import { type GoldenName, goldenConfigText, goldenNames, goldenTensors } from "./read-golden.ts";
 

@@ -2,14 +2,7 @@
 import { InputError, nearestName } from "../../ir/errors.ts";
 import { isFloat, type Shape, sameShape, showType } from "../../ir/types.ts";
 import type { ModelConfig } from "./config.ts";
-import {
-  type CheckpointHeaders,
-  scaleShape,
-  scaleSuffix,
-  type WeightSpec,
-  weightName,
-  weightSpecs,
-} from "./weights.ts";
+import { type CheckpointHeaders, namesOf, scaleShape, scaleSuffix, type WeightSpec, weightSpecs } from "./weights.ts";
 
 const shownProblems = 5;
 /** Counting stops here, so that a config with millions of experts cannot make a long loop out of a small checkpoint. */
@@ -40,13 +33,6 @@ export function checkWeights(
   }
   if (problems.length > 0) throw weightsError(where, config, problems);
   return { unexpected: [...headers.keys()].filter((name) => !known.has(name) && !isToleratedExtra(config, name)) };
-}
-
-/** Every checkpoint name of a spec, layer by layer. */
-export function* namesOf(spec: WeightSpec): Generator<string> {
-  for (const layer of spec.layers ?? [undefined]) {
-    for (let expert = 0; expert < (spec.experts ?? 1); expert++) yield weightName(spec.name, layer, expert);
-  }
 }
 
 /** What is wrong with one weight, or undefined. The name of its scales is added to `known`. */

@@ -55,6 +55,13 @@ export function weightName(pattern: string, layer?: number, expert?: number): st
   return pattern.replace("{layer}", String(layer)).replace("{expert}", String(expert));
 }
 
+/** Every checkpoint name of a spec, layer by layer. */
+export function* namesOf(spec: WeightSpec): Generator<string> {
+  for (const layer of spec.layers ?? [undefined]) {
+    for (let expert = 0; expert < (spec.experts ?? 1); expert++) yield weightName(spec.name, layer, expert);
+  }
+}
+
 /** The shape of the scales of a weight: one per block, cut-off blocks included. */
 export function scaleShape(shape: Shape, block: readonly [number, number]): Shape {
   return [Math.ceil(shape[0]! / block[0]), Math.ceil(shape[1]! / block[1])];
