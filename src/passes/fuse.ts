@@ -52,15 +52,16 @@ const maxEpilogue = 16;
 
 /** Groups the nodes of one function. */
 export function fuse(func: Func, target: Target, options: FuseOptions): Fusion {
-  const order = topoOrder(func.outs).filter((node) => !belowWeights(node, options.weights));
   const live = liveNodes(func.outs, options.weights);
-  const nodes = order.filter((node) => live.has(node));
+  const nodes = topoOrder(func.outs).filter((node) => live.has(node));
   const users = usersOf(nodes);
   const buffers = new Set<Node>();
   const outs = new Set<Node>(func.outs);
   for (const node of nodes) {
     if (isExternal(node, options.weights)) buffers.add(node);
+    // Arguments of calls, and rows updated in place, must be in memory.
     if (isOp(node, "call")) for (const arg of node.ins) outs.add(arg);
+    if (opKind(node.op) === "update") outs.add(node.ins[0]!);
   }
   const anchors = new Map<Node, Node>();
   const inside = new Map<Node, Node>();
@@ -97,11 +98,7 @@ function isExternal(node: Node, weights: ReadonlySet<Node>): boolean {
   return isOp(node, "param") || isOp(node, "call") || weights.has(node);
 }
 
-/** Nodes that only serve to compute weight expressions never reach a kernel. */
-function belowWeights(node: Node, weights: ReadonlySet<Node>): boolean {
-  return isOp(node, "weight") && !weights.has(node);
-}
-
+/** What the kernels must compute or read: nodes inside weight expressions never reach a kernel. */
 function liveNodes(outs: readonly Node[], weights: ReadonlySet<Node>): Set<Node> {
   const live = new Set<Node>();
   const stack = [...outs];

@@ -1,5 +1,6 @@
 /** Structural keys of kernel expressions, and the names they refer to; each expression object is looked at once. */
 import type { Expr } from "../../ir/kernel/kernel.ts";
+import { operandsOf } from "../../ir/kernel/walk.ts";
 
 const keys = new WeakMap<Expr, number>();
 const interned = new Map<string, number>();
@@ -44,18 +45,4 @@ export function freeRefs(expr: Expr): ReadonlySet<string> {
     refs.set(expr, names);
   }
   return names;
-}
-
-function operandsOf(expr: Expr): readonly Expr[] {
-  switch (expr.k) {
-    case "num":
-    case "ref":
-      return [];
-    case "load":
-      return [expr.index];
-    case "op":
-      return expr.args;
-    default:
-      return [expr.value];
-  }
 }

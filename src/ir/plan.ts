@@ -1,0 +1,135 @@
+/**
+ * The plan: what runs in which order and where every value lives. A function has *locations* (a parameter's memory, a
+ * result's, a weight, or a place in the arena) and *steps* that read and write them. The arena holds all intermediate
+ * values of a step of the model, those of called functions included, so running allocates nothing.
+ */
+import { type Node, nameOf } from "./graph.ts";
+import type { Kernel } from "./kernel/kernel.ts";
+import { printNode } from "./print.ts";
+import { byteSize, showType, type TensorType } from "./types.ts";
+
+export type Location =
+  /** Memory of the caller: parameter or result number `index`. */
+  | { readonly place: "param" | "result"; readonly index: number; readonly type: TensorType }
+  /** Weight expression number `index` of the function. */
+  | { readonly place: "weight"; readonly index: number; readonly type: TensorType }
+  /** Bytes from the start of the function's part of the arena. */
+  | { readonly place: "arena"; readonly offset: number; readonly type: TensorType };
+
+export type Step =
+  /** Runs a kernel on locations, one per global buffer; the first is written. */
+  | { readonly step: "launch"; readonly kernel: number; readonly args: readonly number[] }
+  /** Runs a function whose part of the arena starts `arena` bytes into this one's. */
+  | {
+      readonly step: "call";
+      readonly func: string;
+      readonly layer: number | null;
+      readonly args: readonly number[];
+      readonly results: readonly number[];
+      readonly arena: number;
+    }
+  | { readonly step: "copy"; readonly from: number; readonly to: number };
+
+export interface FuncPlan {
+  readonly name: string;
+  readonly params: readonly { readonly name: string; readonly type: TensorType }[];
+  readonly results: readonly { readonly name: string; readonly type: TensorType }[];
+  /** For each result, the parameter whose memory it is left in (an update in place), or null. */
+  readonly donated: readonly (number | null)[];
+  /** What the loader evaluates, once per layer. */
+  readonly weights: readonly Node[];
+  readonly locations: readonly Location[];
+  readonly steps: readonly Step[];
+  readonly arenaBytes: number;
+}
+
+export interface Plan {
+  readonly name: string;
+  readonly entry: string;
+  readonly funcs: ReadonlyMap<string, FuncPlan>;
+  readonly kernels: readonly Kernel[];
+}
+
+/** Arena offsets are multiples of this many bytes: a cache line, and what WebGPU asks of bindings at most times four. */
+export const arenaAlignment = 64;
+
+/** Readable text: per function its locations and steps. */
+export function printPlan(plan: Plan): string {
+  const funcs = [...plan.funcs.values()].map((func) => printFuncPlan(func, plan.kernels));
+  return `plan @${plan.name} entry @${plan.entry} {\n${funcs.join("\n")}\n}\n`;
+}
+
+function printFuncPlan(func: FuncPlan, kernels: readonly Kernel[]): string {
+  const at = (i: number) => showLocation(func, func.locations[i]!);
+  const show = (step: Step): string => {
+    switch (step.step) {
+      case "launch": {
+        const [out, ...ins] = step.args.map(at);
+        return `${out} = launch ${kernels[step.kernel]!.name}#${step.kernel} ${ins.join(", ")}`.trimEnd();
+      }
+      case "call": {
+        const layer = step.layer === null ? "" : ` {layer=${step.layer}}`;
+        return `${step.results.map(at).join(", ")} = call @${step.func} ${step.args.map(at).join(", ")}${layer} arena+${step.arena}`;
+      }
+      case "copy":
+        return `${at(step.to)} = copy ${at(step.from)}`;
+    }
+  };
+  const results = func.results.map(({ name, type }, i) => {
+    const param = func.donated[i] ?? null;
+    return `${name}: ${showType(type)}${param === null ? "" : ` in ${func.params[param]!.name}`}`;
+  });
+  return [
+    `  func @${func.name}(${func.params.map(({ name, type }) => `${name}: ${showType(type)}`).join(", ")}) {`,
+    ...func.weights.map((node, i) => `    w${i}: ${showType(node.type)} = ${nameOf(node) ?? printNode(node)}`),
+    ...func.steps.map((step) => `    ${show(step)}`),
+    `    return ${results.join(", ")}`,
+    `  } // arena ${func.arenaBytes} bytes, ${func.steps.length} steps`,
+  ].join("\n");
+}
+
+function showLocation(func: FuncPlan, location: Location): string {
+  switch (location.place) {
+    case "param":
+      return func.params[location.index]!.name;
+    case "result":
+      return func.results[location.index]!.name;
+    case "weight":
+      return `w${location.index}`;
+    case "arena":
+      return `arena+${location.offset}:${showType(location.type)}`;
+  }
+}
+
+/** Launches and bytes of one run of the entry, calls counted each time. */
+export interface PlanTotals {
+  readonly launches: number;
+  readonly copies: number;
+  /** Bytes of all buffers of all launches: an upper bound of what kernels move. */
+  readonly bytes: number;
+  readonly arenaBytes: number;
+}
+
+export function planTotals(plan: Plan): PlanTotals {
+  const done = new Map<string, { launches: number; copies: number; bytes: number }>();
+  for (const func of plan.funcs.values()) {
+    const total = { launches: 0, copies: 0, bytes: 0 };
+    const size = (i: number) => byteSize(func.locations[i]!.type);
+    for (const step of func.steps) {
+      if (step.step === "call") {
+        const callee = done.get(step.func)!;
+        total.launches += callee.launches;
+        total.copies += callee.copies;
+        total.bytes += callee.bytes;
+      } else if (step.step === "launch") {
+        total.launches++;
+        total.bytes += step.args.reduce((sum, i) => sum + size(i), 0);
+      } else {
+        total.copies++;
+        total.bytes += 2 * size(step.from);
+      }
+    }
+    done.set(func.name, total);
+  }
+  return { ...done.get(plan.entry)!, arenaBytes: plan.funcs.get(plan.entry)!.arenaBytes };
+}
