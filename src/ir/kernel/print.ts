@@ -171,3 +171,9 @@ function shortest(value: number): number {
   }
   return value;
 }
+
+/** Words that begin a statement or are literals, so cannot be names. */
+export const reservedWords: ReadonlySet<string> = new Set([
+  ...Object.values(loopWords),
+  ..."kernel let var if else barrier note true false inf NaN".split(" "),
+]);

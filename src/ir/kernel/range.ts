@@ -239,7 +239,8 @@ function opRange(expr: Extract<Expr, { k: "op" }>, facts: Facts): Range {
   return floats ? fullRange(expr.type.dtype) : combine(expr.op, a!, b!);
 }
 
-function combine(op: string, a: Range, b: Range): Range {
+/** The range of an integer or bool op on operands of these ranges, before wrapping. */
+export function combine(op: string, a: Range, b: Range): Range {
   const corners = (f: (x: number, y: number) => number) => {
     const values = [f(a.lo, b.lo), f(a.lo, b.hi), f(a.hi, b.lo), f(a.hi, b.hi)];
     // `+ 0` so that no -0 gets into a range.
