@@ -85,12 +85,14 @@ function countExprs(stmts: readonly Stmt[]): Map<string, Seen> {
       if (known === undefined) seen.set(key, { expr, first, certain, count: 1 });
       else known.count++;
     }
-    operandsOf(expr).forEach((operand, i) => visit(operand, first, certain && !isLazyOperand(expr, i)));
+    for (const [i, operand] of operandsOf(expr).entries()) visit(operand, first, certain && !isLazyOperand(expr, i));
   };
   stmts.forEach((stmt, i) => {
     for (const expr of exprsOf(stmt)) visit(expr, i, true);
     for (const block of blocksOf(stmt)) {
-      eachStmt(block, (inner) => exprsOf(inner).forEach((expr) => visit(expr, i, false)));
+      eachStmt(block, (inner) => {
+        for (const expr of exprsOf(inner)) visit(expr, i, false);
+      });
     }
   });
   return seen;
