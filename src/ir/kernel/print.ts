@@ -167,7 +167,7 @@ function printFloat(value: number): string {
 function shortest(value: number): number {
   for (let digits = 1; digits < 10; digits++) {
     const rounded = Number(value.toPrecision(digits));
-    if (Math.fround(rounded) === value) return rounded;
+    if (Object.is(Math.fround(rounded), value)) return rounded;
   }
   return value;
 }

@@ -229,6 +229,6 @@ function checkAccess(place: Place, name: string, index: Expr, lanes: number, fac
   const { lo, hi } = tightRange(index, facts);
   const what = () =>
     `${name}[${printExpr(index)}] reaches from ${lo} to ${hi + lanes - 1}, ${name} has ${buf.size} elements`;
-  demand(place, lo >= 0 && hi + lanes <= buf.size, "K5", what, stmt);
+  demand(place, facts.dead || (lo >= 0 && hi + lanes <= buf.size), "K5", what, stmt);
   return buf;
 }
