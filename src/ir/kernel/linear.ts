@@ -35,7 +35,7 @@ export function simplifyExpr(expr: Expr, facts: Facts, expand = false): Expr {
     simplifyExpr(operand, isLazyOperand(expr, i) ? assume(operandsOf(expr)[0]!, i === 1, facts) : facts, expand),
   );
   const { dtype, lanes } = inner.type;
-  if (lanes !== 1 || (dtype !== "i32" && dtype !== "bool")) return inner;
+  if (inner.k === "num" || lanes !== 1 || (dtype !== "i32" && dtype !== "bool")) return inner;
   const { lo, hi } = rangeOf(inner, facts);
   if (lo === hi) return num(dtype, lo);
   if (dtype === "bool") return compareSums(inner, facts, expand);
@@ -183,7 +183,13 @@ function quotientOf(name: "div" | "rem", x: Expr, by: number): Expr {
 /** The sum as an expression: terms that change in outer loops first, the constant last. */
 function build(sum: Linear, facts: Facts): Expr {
   const terms = [...sum.terms.entries()].map(([key, term]) => ({ key, ...term, depth: depthOf(term.expr, facts) }));
-  terms.sort((a, b) => a.depth - b.depth || Number(a.times < 0) - Number(b.times < 0) || compareText(a.key, b.key));
+  terms.sort(
+    (a, b) =>
+      a.depth - b.depth ||
+      Number(a.times < 0) - Number(b.times < 0) ||
+      Math.abs(b.times) - Math.abs(a.times) ||
+      compareText(a.key, b.key),
+  );
   let total: Expr = int(0);
   for (const { expr, times } of terms) {
     if (times < 0 && times !== full.lo && !(total.k === "num" && total.value === 0)) {

@@ -32,8 +32,8 @@ function namesFor(kernel: Kernel): Names {
     const name = boundName(stmt);
     if (name !== undefined) (once.has(name) ? reused : once).add(name);
   });
-  const fresh: FreshName = (expr) => {
-    const base = baseName(expr);
+  const fresh: FreshName = (expr, indexOf) => {
+    const base = baseName(expr, indexOf);
     let name = base;
     for (let i = 2; used.has(name) || reservedWords.has(name); i++) name = `${base}${i}`;
     used.add(name);
@@ -42,12 +42,13 @@ function namesFor(kernel: Kernel): Names {
   return { fresh, reused };
 }
 
-/** A name that says what a value is: after the buffer it is loaded from, otherwise after its type. */
-function baseName(expr: Expr): string {
+/** A name that says what a value is: after the buffer it is loaded from or is an index of, otherwise after its type. */
+function baseName(expr: Expr, indexOf: string | undefined): string {
   if (expr.k === "load") return `${expr.buf}_at`;
-  if (expr.k === "cast") return baseName(expr.value);
+  if (expr.k === "cast") return baseName(expr.value, indexOf);
   if (expr.type.dtype === "bool") return "holds";
-  return expr.type.dtype === "i32" ? "offset" : "value";
+  if (expr.type.dtype !== "i32") return "value";
+  return indexOf === undefined ? "offset" : `${indexOf}_base`;
 }
 
 function hoistBlock(stmts: readonly Stmt[], outer: Facts, names: Names): readonly Stmt[] {
@@ -81,25 +82,27 @@ function hoistLoop(loop: For, facts: Facts, names: Names): readonly Stmt[] {
   const known = new Map<string, Expr>();
   const renamed = new Map<string, Expr>();
 
-  /** `certain`: evaluated whenever the loop runs. */
-  const extract = (expr: Expr, certain: boolean): Expr => {
+  /** `certain`: evaluated whenever the loop runs. `indexOf`: the buffer it is part of an index of. */
+  const extract = (expr: Expr, certain: boolean, indexOf?: string): Expr => {
     if (expr.k === "num" || expr.k === "ref") return expr;
     if (!mentions(expr, changing, bufs) && (certain || !hasLoad(expr))) {
       const key = printExpr(expr);
       const found = known.get(key);
       if (found !== undefined) return found;
-      const name = names.fresh(expr);
+      const name = names.fresh(expr, indexOf);
       moved.push(bind(name, expr));
       const made = ref(name, expr.type);
       known.set(key, made);
       return made;
     }
-    return mapOperands(expr, (operand, i) => extract(operand, certain && !isLazyOperand(expr, i)));
+    return mapOperands(expr, (operand, i) =>
+      extract(operand, certain && !isLazyOperand(expr, i), expr.k === "load" ? expr.buf : indexOf),
+    );
   };
   const visit = (stmt: Stmt, certain: boolean): Stmt =>
     mapStmt(
       stmt,
-      (expr) => extract(expr, certain),
+      (expr) => extract(expr, certain, stmt.k === "store" && expr === stmt.index ? stmt.buf : undefined),
       (block) => {
         const next = block.map((inner) => visit(inner, false));
         return next.every((inner, i) => inner === block[i]) ? block : next;

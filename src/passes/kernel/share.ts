@@ -26,8 +26,8 @@ interface Seen {
   count: number;
 }
 
-/** Makes a name that the kernel does not have yet. */
-export type FreshName = (expr: Expr) => string;
+/** Makes a name that the kernel does not have yet, for a value that may be part of an index of a buffer. */
+export type FreshName = (expr: Expr, indexOf?: string) => string;
 
 export function shareBlock(block: readonly Stmt[], fresh: FreshName): readonly Stmt[] {
   let stmts = block;

@@ -18,6 +18,6 @@ test("emitted JavaScript computes exactly what the executor does", () => {
         throw new Error(`${printKernel(kernel)}\n${compiled.source}\n${error}`);
       }
     }),
-    { numRuns: 500 },
+    { numRuns: 300 },
   );
 });
