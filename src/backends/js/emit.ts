@@ -28,7 +28,7 @@ export function compileKernel(kernel: Kernel): JsKernel {
   const source = emitKernel(kernel);
   const names = nameMap(kernel);
   // The text is ours, made from a kernel whose names are checked identifiers.
-  const make = new Function("helpers", `"use strict";\n${prelude(kernel, names)}return ${source}`) as (
+  const make = new Function("helpers", `"use strict";\n${prelude(kernel, names)}return (${source}\n);`) as (
     given: typeof helpers,
   ) => (...args: unknown[]) => void;
   const run = make(helpers);

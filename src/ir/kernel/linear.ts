@@ -7,11 +7,11 @@
  *     x / b / c = x / (b*c)                                      where x >= 0
  *     c * (x / c) + x % c = x                                    always
  */
-import { type Expr, iadd, idiv, imul, int, irem, op } from "./kernel.ts";
+import { type Expr, iadd, idiv, imul, int, irem, num, op } from "./kernel.ts";
 import { printExpr } from "./print.ts";
-import { depthOf, type Facts, fullRange, type Range, rangeOf } from "./range.ts";
+import { assume, combine, depthOf, type Facts, fullRange, type Range, rangeOf } from "./range.ts";
 import { isIndex } from "./value.ts";
-import { isLazyOperand, mapOperands } from "./walk.ts";
+import { isLazyOperand, mapOperands, operandsOf } from "./walk.ts";
 
 interface Term {
   readonly expr: Expr;
@@ -30,22 +30,34 @@ const full = fullRange("i32");
  * An equal, simpler expression. Sums come out with the terms that change least often first, which is what loop-invariant
  * code motion wants. `expand` replaces lets by what they stand for, to find more; for analysis only.
  */
-export function simplifyInt(expr: Expr, facts: Facts, expand = false): Expr {
+export function simplifyExpr(expr: Expr, facts: Facts, expand = false): Expr {
   const inner = mapOperands(expr, (operand, i) =>
-    isLazyOperand(expr, i) ? operand : isIndex(operand.type) ? simplifyInt(operand, facts, expand) : operand,
+    simplifyExpr(operand, isLazyOperand(expr, i) ? assume(operandsOf(expr)[0]!, i === 1, facts) : facts, expand),
   );
-  if (!isIndex(inner.type)) return inner;
+  const { dtype, lanes } = inner.type;
+  if (inner.k === "num" || lanes !== 1 || (dtype !== "i32" && dtype !== "bool")) return inner;
   const { lo, hi } = rangeOf(inner, facts);
-  if (lo === hi) return int(lo);
-  const sum = linearOf(inner, facts, expand);
-  const simple = build(sum, facts);
+  if (lo === hi) return num(dtype, lo);
+  if (dtype === "bool") return compareSums(inner, facts, expand);
+  const simple = build(linearOf(inner, facts, expand), facts);
   return expand || cost(simple) <= cost(inner) ? keep(inner, simple) : inner;
+}
+
+/** A comparison of two sums, decided by the range of their difference if it can be. */
+function compareSums(expr: Expr, facts: Facts, expand: boolean): Expr {
+  if (expr.k !== "op" || expr.args.length !== 2 || !isIndex(expr.args[0]!.type)) return expr;
+  const [a, b] = expr.args.map((arg) => linearOf(arg, facts, expand));
+  if (exactRange(a!, facts) === undefined || exactRange(b!, facts) === undefined) return expr;
+  const gap = exactRange(plus(a!, b!, -1), facts);
+  if (gap === undefined) return expr;
+  const { lo, hi } = combine(expr.op, gap, { lo: 0, hi: 0 });
+  return lo === hi ? num("bool", lo) : expr;
 }
 
 /** The range of an index, using both its intervals and its normal form. */
 export function tightRange(expr: Expr, facts: Facts): Range {
   const plain = rangeOf(expr, facts);
-  const simple = rangeOf(simplifyInt(expr, facts, true), facts);
+  const simple = rangeOf(simplifyExpr(expr, facts, true), facts);
   return { lo: Math.max(plain.lo, simple.lo), hi: Math.min(plain.hi, simple.hi) };
 }
 
@@ -64,7 +76,7 @@ function linearOf(expr: Expr, facts: Facts, expand: boolean): Linear {
   if (expr.k === "num") return { terms: new Map(), constant: expr.value };
   if (expr.k === "ref" && expand) {
     const def = facts.names.get(expr.name)?.def;
-    if (def !== undefined) return linearOf(simplifyInt(def, facts, true), facts, true);
+    if (def !== undefined) return linearOf(simplifyExpr(def, facts, true), facts, true);
   }
   if (expr.k !== "op") return single(expr);
   const [a, b] = expr.args;
@@ -171,7 +183,13 @@ function quotientOf(name: "div" | "rem", x: Expr, by: number): Expr {
 /** The sum as an expression: terms that change in outer loops first, the constant last. */
 function build(sum: Linear, facts: Facts): Expr {
   const terms = [...sum.terms.entries()].map(([key, term]) => ({ key, ...term, depth: depthOf(term.expr, facts) }));
-  terms.sort((a, b) => a.depth - b.depth || Number(a.times < 0) - Number(b.times < 0) || compareText(a.key, b.key));
+  terms.sort(
+    (a, b) =>
+      a.depth - b.depth ||
+      Number(a.times < 0) - Number(b.times < 0) ||
+      Math.abs(b.times) - Math.abs(a.times) ||
+      compareText(a.key, b.key),
+  );
   let total: Expr = int(0);
   for (const { expr, times } of terms) {
     if (times < 0 && times !== full.lo && !(total.k === "num" && total.value === 0)) {

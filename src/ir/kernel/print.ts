@@ -167,7 +167,13 @@ function printFloat(value: number): string {
 function shortest(value: number): number {
   for (let digits = 1; digits < 10; digits++) {
     const rounded = Number(value.toPrecision(digits));
-    if (Math.fround(rounded) === value) return rounded;
+    if (Object.is(Math.fround(rounded), value)) return rounded;
   }
   return value;
 }
+
+/** Words that begin a statement or are literals, so cannot be names. */
+export const reservedWords: ReadonlySet<string> = new Set([
+  ...Object.values(loopWords),
+  ..."kernel let var if else barrier note true false inf NaN".split(" "),
+]);

@@ -36,6 +36,8 @@ export interface Facts {
   /** Loops entered. */
   readonly depth: number;
   readonly vars: ReadonlyMap<Var, Range>;
+  /** Whether the conditions exclude each other, so that the place is never reached. */
+  readonly dead: boolean;
 }
 
 const bit: Range = { lo: 0, hi: 1 };
@@ -58,6 +60,7 @@ export function factsOf(kernel: Kernel): Facts {
     held: new Map(),
     depth: 0,
     vars: new Map(),
+    dead: false,
   };
   return { ...start, vars: varRanges(kernel.body, start) };
 }
@@ -120,6 +123,7 @@ export function assume(cond: Expr, truth: boolean, facts: Facts): Facts {
     const def = facts.names.get(cond.name)?.def;
     return def === undefined ? facts : assume(def, truth, facts);
   }
+  if (cond.k === "num") return (cond.value !== 0) === truth ? facts : { ...facts, dead: true };
   if (cond.k !== "op") return facts;
   const [a, b] = cond.args;
   switch (cond.op) {
@@ -148,6 +152,7 @@ export function assume(cond: Expr, truth: boolean, facts: Facts): Facts {
 function below(a: Expr, b: Expr, gap: number, facts: Facts): Facts {
   if (!isIntValue(a.type.dtype) || a.type.lanes !== 1) return facts;
   const [ra, rb] = [rangeOf(a, facts), rangeOf(b, facts)];
+  if (ra.lo + gap > rb.hi) return { ...facts, dead: true };
   const held = new Map(facts.held);
   narrow(held, a, { lo: ra.lo, hi: Math.min(ra.hi, rb.hi - gap) }, facts);
   narrow(held, b, { lo: Math.max(rb.lo, ra.lo + gap), hi: rb.hi }, facts);
@@ -156,8 +161,7 @@ function below(a: Expr, b: Expr, gap: number, facts: Facts): Facts {
 
 function narrow(held: Map<string, Range>, expr: Expr, range: Range, facts: Facts): void {
   if (expr.k === "num" || !isStable(expr, facts)) return;
-  // An empty range means that the place is never reached; any non-empty one will do.
-  held.set(printExpr(expr), range.lo <= range.hi ? range : { lo: range.lo, hi: range.lo });
+  held.set(printExpr(expr), range);
 }
 
 /** Whether an expression's value cannot change while the names it mentions are in scope. */
@@ -239,7 +243,8 @@ function opRange(expr: Extract<Expr, { k: "op" }>, facts: Facts): Range {
   return floats ? fullRange(expr.type.dtype) : combine(expr.op, a!, b!);
 }
 
-function combine(op: string, a: Range, b: Range): Range {
+/** The range of an integer or bool op on operands of these ranges, before wrapping. */
+export function combine(op: string, a: Range, b: Range): Range {
   const corners = (f: (x: number, y: number) => number) => {
     const values = [f(a.lo, b.lo), f(a.lo, b.hi), f(a.hi, b.lo), f(a.hi, b.hi)];
     // `+ 0` so that no -0 gets into a range.
