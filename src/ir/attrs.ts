@@ -66,14 +66,13 @@ const checks: Record<AttrKind, (value: unknown) => boolean> = {
 export function checkAttrs(op: string, spec: AttrSpec, attrs: Attrs): void {
   for (const [name, kind] of Object.entries(spec)) {
     const optional = kind.endsWith("?");
-    const value = Object.hasOwn(attrs, name) ? attrs[name] : undefined;
-    if (value === undefined) {
+    if (!Object.hasOwn(attrs, name)) {
       if (!optional) throw new IrError(op, `attribute ${name} is missing: expected ${kind}`);
       continue;
     }
     const base = (optional ? kind.slice(0, -1) : kind) as AttrKind; // the template type guarantees the prefix
-    if (!checks[base](value)) {
-      throw new IrError(op, `attribute ${name}: expected ${base}, got ${showValue(value)}`);
+    if (!checks[base](attrs[name])) {
+      throw new IrError(op, `attribute ${name}: expected ${base}, got ${showValue(attrs[name])}`);
     }
   }
   for (const name of Object.keys(attrs)) {

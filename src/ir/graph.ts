@@ -5,7 +5,7 @@
 import { type Attrs, checkAttrs, showAttrs } from "./attrs.ts";
 import { IrError } from "./errors.ts";
 import { type AttrsOf, type OpName, opDef } from "./ops/all.ts";
-import { type DType, type Shape, showType, type TensorType } from "./types.ts";
+import { byteSize, type DType, type Shape, showType, type TensorType } from "./types.ts";
 
 export interface Node<N extends OpName = OpName> {
   /** Unique in the process, so that nodes of two Builders never share an id. Operands have smaller ids. */
@@ -75,8 +75,10 @@ export class Builder {
       ins.map((node) => node.type),
       attrs,
     );
-    const node: Node<N> = { id: nextId++, op, ins: Object.freeze([...ins]), attrs: { ...attrs }, type };
-    Object.freeze(node.attrs);
+    if (type.shape.some((dim) => dim < 0) || !Number.isSafeInteger(byteSize(type))) {
+      throw new IrError(op, `the result's size is not a whole number below 2^53: ${showType(type)}`);
+    }
+    const node: Node<N> = { id: nextId++, op, ins: Object.freeze([...ins]), attrs: frozen(attrs), type };
     Object.freeze(node);
     this.#interned.set(key, node);
     return node;
@@ -107,6 +109,14 @@ export class Builder {
       this.make("call", args, { func: func.name, result, dtype, shape, ...(layer === undefined ? {} : { layer }) }),
     );
   }
+}
+
+/** A copy that nobody can change: the attributes are part of the interning key. */
+function frozen<A extends object>(attrs: A): A {
+  const entries = Object.entries(attrs).map(([name, value]) => [name, Array.isArray(value) ? [...value] : value]);
+  for (const [, value] of entries) Object.freeze(value);
+  // Same names and values as `attrs`.
+  return Object.freeze(Object.fromEntries(entries)) as A;
 }
 
 /** "model.layers.{layer}.mlp.gate.weight" is printed as w_mlp_gate. */

@@ -3,6 +3,7 @@ import { defineOp } from "../op.ts";
 import { roundTo } from "../scalar.ts";
 import { tensorOf, writer, zeros } from "../tensor.ts";
 import { sizeOf, stridesOf, tensorType } from "../types.ts";
+import { checkAxis } from "./shape.ts";
 
 export const coreOps = {
   param: defineOp({
@@ -35,7 +36,11 @@ export const coreOps = {
     kind: "source",
     attrs: { dtype: "dtype", shape: "ints", axis: "int" },
     doc: "The index along `axis`.",
-    infer: (_, { dtype, shape }) => tensorType(dtype, shape),
+    infer: (_, { dtype, shape, axis }) => {
+      const type = tensorType(dtype, shape);
+      checkAxis("iota", axis, type);
+      return type;
+    },
     evaluate: (_, { dtype, shape, axis }, type) => {
       const out = zeros(dtype, shape);
       const write = writer(out);

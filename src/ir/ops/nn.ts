@@ -50,7 +50,8 @@ export const nnOps = {
     doc: "`w * x / sqrt(mean(x^2) + eps)` along the last axis (Zhang and Sennrich 2019); w of any float dtype.",
     infer: (ins) => {
       const [x, w] = ins;
-      if (x!.dtype !== "f32" || !isFloat(w!.dtype) || !sameShape(x!.shape.slice(-1), w!.shape)) {
+      const fits = x!.dtype === "f32" && isFloat(w!.dtype) && x!.shape.length > 0;
+      if (!fits || !sameShape(x!.shape.slice(-1), w!.shape)) {
         throw typeError("rmsNorm", "f32[.., d] and a float weight [d]", ins);
       }
       return x!;

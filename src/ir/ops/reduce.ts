@@ -8,7 +8,7 @@ function perRow(x: Tensor, type: TensorType, width: number, body: (row: number[]
   const out = zeros(type.dtype, type.shape);
   const [read, write] = [reader(x), writer(out)];
   const length = x.type.shape.at(-1)!;
-  for (let i = 0; i < sizeOf(x.type.shape) / (length || 1); i++) {
+  for (let i = 0; i < sizeOf(x.type.shape.slice(0, -1)); i++) {
     const row = Array.from({ length }, (_, j) => read(i * length + j));
     for (const [j, value] of body(row).entries()) write(i * width + j, value);
   }

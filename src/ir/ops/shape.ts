@@ -91,8 +91,9 @@ export const shapeOps = {
     infer: (ins, { axis }) => {
       const first = ins[0]!;
       const size = first.shape[axis];
+      const rest = ({ shape }: TensorType) => shape.filter((_, i) => i !== axis);
       const fits = ins.every(
-        (x) => x.dtype === first.dtype && sameShape(x.shape.with(axis, 0), first.shape.with(axis, 0)),
+        (x) => x.dtype === first.dtype && x.shape.length === first.shape.length && sameShape(rest(x), rest(first)),
       );
       if (size === undefined || !fits) throw typeError("concat", `equal dtypes and shapes but for axis ${axis}`, ins);
       return tensorType(

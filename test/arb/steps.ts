@@ -1,0 +1,301 @@
+/** One entry per op of a random program: how to make the op's node from what a program has so far. */
+import { type Maths, maths } from "../../src/ir/build.ts";
+import type { Node } from "../../src/ir/graph.ts";
+import type { OpName } from "../../src/ir/ops/all.ts";
+import { type ScalarOp, scalarOp, scalarOps } from "../../src/ir/scalar.ts";
+import { type DType, isFloat, sameShape, sizeOf, type TensorType, tensorType } from "../../src/ir/types.ts";
+import { layerBound, type Program, type Step } from "./growing.ts";
+
+export interface Maker {
+  readonly op: OpName;
+  /** Values for the pool. */
+  readonly make: (program: Program, step: Step) => readonly Node[];
+}
+
+const isF32 = (type: TensorType) => type.dtype === "f32";
+const ranked = (type: TensorType) => isF32(type) && type.shape.length > 0;
+const any = () => true;
+const operandDtypes: Record<string, readonly DType[]> = {
+  float: ["f32"],
+  number: ["f32", "i32", "u32"],
+  bool: ["bool"],
+  any: ["f32", "i32", "u32", "bool"],
+};
+/** At least one axis. */
+const atLeast1 = (shape: readonly number[]) => (shape.length === 0 ? [2] : shape);
+
+/** Keeps a value within -8..8 where the program must stay finite. */
+function tame(program: Program, m: Maths, x: Node): Node {
+  return program.finite && x.type.dtype === "f32" ? m.max(m.min(x, 8), -8) : x;
+}
+
+/** Operands inside the op's domain where the program must stay finite. */
+function domain(program: Program, m: Maths, op: ScalarOp, ins: Node[]): Node[] {
+  if (!program.finite || ins.at(-1)!.type.dtype !== "f32") return ins;
+  const above1 = (x: Node) => m.add(m.abs(x), 1);
+  switch (op) {
+    case "log":
+    case "sqrt":
+    case "rsqrt":
+      return ins.map(above1);
+    case "div":
+    case "rem":
+      return [ins[0]!, above1(ins[1]!)];
+    case "pow":
+      return ins.map((x) => above1(m.min(tame(program, m, x), 3)));
+    case "exp":
+    case "mul":
+      return ins.map((x) => tame(program, m, x));
+    default:
+      return ins;
+  }
+}
+
+const elementwise = (op: ScalarOp): Maker => ({
+  op,
+  make: (program, { picks, shape }) => {
+    const m = maths(program.builder);
+    const { arity, operands } = scalarOp(op);
+    const classes = operandDtypes[operands]!;
+    const otherwise = tensorType(classes[picks[5]! % classes.length]!, shape);
+    const x = program.value(picks[0]!, (type) => classes.includes(type.dtype), otherwise);
+    const { dtype } = x.type;
+    const rest = Array.from({ length: arity - 1 }, (_, i) => {
+      const condition = op === "select" && i === arity - 2;
+      return program.exactly(picks[i + 1]!, condition ? "bool" : dtype, x.type.shape);
+    });
+    const ins = op === "select" ? [rest[1]!, x, rest[0]!] : [x, ...rest];
+    return [program.builder.make(op, domain(program, m, op, ins), {})];
+  },
+});
+
+const last = (op: "reduceSum" | "reduceMax" | "argMax" | "softmax" | "silu"): Maker => ({
+  op,
+  make: (program, { picks, shape }) => {
+    const m = maths(program.builder);
+    return [m[op](program.value(picks[0]!, ranked, tensorType("f32", atLeast1(shape))))];
+  },
+});
+
+const topK = (op: "topKValues" | "topKIndices"): Maker => ({
+  op,
+  make: (program, { picks, shape }) => {
+    const x = program.value(picks[0]!, ranked, tensorType("f32", atLeast1(shape)));
+    return [program.builder.make(op, [x], { k: 1 + (picks[1]! % x.type.shape.at(-1)!) })];
+  },
+});
+
+/** Another shape of the same size. */
+function reshaped(shape: readonly number[], pick: number): readonly number[] {
+  const choices = [
+    [sizeOf(shape)],
+    [...shape, 1],
+    [1, ...shape],
+    [...shape].reverse(),
+    shape.filter((dim) => dim !== 1),
+  ];
+  return choices[pick % choices.length]!;
+}
+
+const others: readonly Maker[] = [
+  {
+    op: "full",
+    make: (program, { picks, shape, value }) => {
+      const dtype = (["f32", "i32", "u32", "bool"] as const)[picks[0]! % 4]!;
+      return [maths(program.builder).full(dtype, shape, value)];
+    },
+  },
+  {
+    op: "iota",
+    make: (program, { picks, shape }) => {
+      const dims = atLeast1(shape);
+      return [maths(program.builder).iota(picks[0]! % 2 ? "i32" : "f32", dims, picks[1]! % dims.length)];
+    },
+  },
+  {
+    op: "weight",
+    make: (program, { picks, shape }) => {
+      const stacked = picks[0]! % 2 === 1 && shape.length > 0;
+      const layer = !program.entry && picks[1]! % 2 === 1;
+      // One name has one type: the type is part of the name.
+      const dtype = program.dtypes[picks[2]! % program.dtypes.length]!;
+      const kind = [dtype, ...shape, program.name].join("_");
+      const name = `${layer ? "model.layers.{layer}." : ""}${kind}${stacked ? ".{0}" : ""}.weight`;
+      return [program.builder.weight(name, dtype, shape)];
+    },
+  },
+  {
+    op: "call",
+    make: (program, { picks }) => {
+      const func = program.funcs[picks[0]! % (program.funcs.length || 1)];
+      if (func === undefined) return [];
+      const args = func.params.map(({ type }, i) => program.exactly(picks[1]! + i, type.dtype, type.shape));
+      const layer = layerBound(func) || picks[2]! % 2 === 1 ? picks[3]! % 3 : undefined;
+      return program.builder.call(func, args, layer).filter((_, i) => ((picks[4]! >> i) & 1) === 0);
+    },
+  },
+  {
+    op: "cast",
+    make: (program, { picks, shape }) => {
+      const x = program.value(picks[0]!, any, tensorType("f32", shape));
+      const m = maths(program.builder);
+      const wanted = program.dtypes.filter((dtype) => !(program.finite && dtype === "f8e8m0"));
+      const dtype = wanted[picks[1]! % wanted.length]!;
+      if (dtype === "f8e8m0" && x.type.dtype === dtype) return [];
+      return [program.builder.make("cast", [tame(program, m, x)], { dtype })];
+    },
+  },
+  {
+    op: "reshape",
+    make: (program, { picks, shape }) => {
+      const x = program.value(picks[0]!, any, tensorType("f32", shape));
+      return [program.builder.make("reshape", [x], { shape: reshaped(x.type.shape, picks[1]!) })];
+    },
+  },
+  {
+    op: "broadcast",
+    make: (program, { picks, shape }) => {
+      const x = program.value(picks[0]!, (type) => type.shape.length < 4, tensorType("f32", shape));
+      const grown = x.type.shape.map((dim) => (dim === 1 ? 1 + (picks[1]! % 3) : dim));
+      const lead = picks[2]! % 2 === 0 ? [] : [1 + (picks[3]! % 3)];
+      return [program.builder.make("broadcast", [x], { shape: [...lead, ...grown] })];
+    },
+  },
+  {
+    op: "transpose",
+    make: (program, { picks, shape }) => {
+      const x = program.value(picks[0]!, any, tensorType("f32", shape));
+      const axes = x.type.shape.map((_, i) => i);
+      const turned = axes.map((i) => axes[(i + picks[1]!) % axes.length]!);
+      return [maths(program.builder).transpose(x, picks[2]! % 2 ? turned : turned.reverse())];
+    },
+  },
+  {
+    op: "slice",
+    make: (program, { picks, shape }) => {
+      const x = program.value(picks[0]!, (type) => sizeOf(type.shape) > 1, tensorType("f32", atLeast1(shape)));
+      const axis = picks[1]! % x.type.shape.length;
+      const size = x.type.shape[axis]!;
+      const start = picks[2]! % size;
+      const stop = start + 1 + (picks[3]! % (size - start));
+      return [program.builder.make("slice", [x], { axis, start, stop })];
+    },
+  },
+  {
+    op: "concat",
+    make: (program, { picks, shape }) => {
+      const x = program.value(picks[0]!, (type) => type.shape.length > 0, tensorType("f32", atLeast1(shape)));
+      const axis = picks[1]! % x.type.shape.length;
+      const more = Array.from({ length: picks[2]! % 3 }, (_, i) => {
+        const size = 1 + ((picks[3]! + i) % 2);
+        return program.exactly(picks[4]! + i, x.type.dtype, x.type.shape.with(axis, size));
+      });
+      return [program.builder.make("concat", [x, ...more], { axis })];
+    },
+  },
+  {
+    op: "gather",
+    make: (program, { picks, shape }) => {
+      const table = program.value(picks[0]!, (type) => type.shape.length > 0, tensorType("f32", atLeast1(shape)));
+      const small = (type: TensorType) => type.dtype === "i32" && type.shape.length < 3;
+      const index = program.value(picks[1]!, small, tensorType("i32", shape.slice(0, 2)));
+      return [maths(program.builder).gather(table, index)];
+    },
+  },
+  {
+    op: "takeAlong",
+    make: (program, { picks, shape }) => {
+      const x = program.value(picks[0]!, (type) => type.shape.length > 0, tensorType("f32", atLeast1(shape)));
+      const index = program.exactly(picks[1]!, "i32", x.type.shape.with(-1, 1 + (picks[2]! % 3)));
+      return [maths(program.builder).takeAlong(x, index)];
+    },
+  },
+  {
+    op: "updateRows",
+    make: (program, { picks, shape }) => {
+      const rows = program.value(picks[0]!, (type) => type.shape.length > 0, tensorType("f32", atLeast1(shape)));
+      const n = rows.type.shape[0]!;
+      const slots = program.exactly(picks[1]!, "i32", [n]);
+      // A parameter of its own: the old value may be read before the update, but not after it.
+      const old = program.param(tensorType(rows.type.dtype, rows.type.shape.with(0, 1 + (picks[2]! % 4))));
+      const m = maths(program.builder);
+      const before = picks[3]! % 3 === 0 ? [m.gather(old, slots)] : [];
+      return [...before, m.updateRows(old, rows, slots)];
+    },
+  },
+  {
+    op: "contract",
+    make: (program, { picks, shape }) => {
+      const float = (type: TensorType) => isFloat(type.dtype) && type.shape.length < 4;
+      const m = maths(program.builder);
+      const [x, y] = [picks[0]!, picks[1]!].map((pick) =>
+        tame(program, m, program.value(pick, float, tensorType("f32", shape))),
+      ) as [Node, Node]; // a map of two is two
+      const left = x.type.shape.map((_, i) => "abcd"[i]!);
+      const free = [...left];
+      const right = y.type.shape.map((dim, i) => {
+        const shared = ((picks[2]! >> i) & 1) === 0 && free.find((axis) => x.type.shape[left.indexOf(axis)] === dim);
+        if (!shared) return "wxyz"[i]!;
+        free.splice(free.indexOf(shared), 1);
+        return shared;
+      });
+      const all = [...new Set([...left, ...right])];
+      const out = all.filter((_, i) => ((picks[3]! >> i) & 1) === 0).slice(0, 4);
+      if (picks[4]! % 2 === 1) out.reverse();
+      return [m.contract(`${left.join(" ")}, ${right.join(" ")} -> ${out.join(" ")}`, x, y)];
+    },
+  },
+  {
+    op: "rmsNorm",
+    make: (program, { picks, shape }) => {
+      const x = program.value(picks[0]!, ranked, tensorType("f32", atLeast1(shape)));
+      const width = x.type.shape.at(-1)!;
+      const scales = (type: TensorType) => isFloat(type.dtype) && sameShape(type.shape, [width]);
+      const w = program.value(picks[1]!, scales, tensorType("f32", [width]));
+      return [maths(program.builder).rmsNorm(x, w, picks[2]! % 2 ? 1e-6 : 0.5)];
+    },
+  },
+  {
+    op: "rope",
+    make: (program, { picks }) => {
+      const [n, h, half] = [1 + (picks[0]! % 3), 1 + (picks[1]! % 2), 1 + (picks[2]! % 2)];
+      const x = program.exactly(picks[3]!, "f32", [n, h, 2 * half]);
+      const [cos, sin] = [4, 5].map((i) => program.exactly(picks[i]!, "f32", [n, half]));
+      return [maths(program.builder).rope(x, cos!, sin!, picks[5]! % 2 === 1)];
+    },
+  },
+  {
+    op: "attention",
+    make: (program, { picks }) => {
+      const size = (i: number, most: number) => 1 + (picks[i]! % most);
+      const [n, g, b, s, d, e] = [size(0, 3), size(1, 2), size(2, 2), size(3, 3), size(4, 2), size(5, 3)];
+      const q = program.exactly(picks[1]!, "f32", [n, g * size(2, 2), d]);
+      const k = program.exactly(picks[2]!, "f32", [b, s, g, d]);
+      const v = program.exactly(picks[3]!, "f32", [b, s, g, e]);
+      const [positions, sequence] = [0, 1].map((i) => program.exactly(picks[i]!, "i32", [n]));
+      return [maths(program.builder).attention(q, k, v, positions!, sequence!, 0.5)];
+    },
+  },
+  {
+    op: "dequantizeBlocks",
+    make: (program, { picks, shape }) => {
+      const fits = (type: TensorType) => isFloat(type.dtype) && type.shape.length >= 2;
+      const m = maths(program.builder);
+      const given = program.value(picks[0]!, fits, tensorType("f32", [...atLeast1(shape), 3]));
+      const x = tame(program, m, given);
+      const block = [1 + (picks[1]! % 3), 1 + (picks[2]! % 3)];
+      const scales = x.type.shape.map((dim, i, { length }) => Math.ceil(dim / (block[i - length + 2] ?? 1)));
+      return [m.dequantizeBlocks(x, tame(program, m, program.exactly(picks[3]!, "f32", scales)), block)];
+    },
+  },
+];
+
+export const makers: readonly Maker[] = [
+  // The keys of the table are its ops.
+  ...(Object.keys(scalarOps) as ScalarOp[]).map(elementwise),
+  ...(["reduceSum", "reduceMax", "argMax", "softmax", "silu"] as const).map(last),
+  ...(["topKValues", "topKIndices"] as const).map(topK),
+  ...others,
+  // The ops that move data and call are met as often as the many scalar ones.
+  ...others,
+];
