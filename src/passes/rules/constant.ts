@@ -17,14 +17,14 @@ export const constants: readonly Rule[] = [
   rule(
     "concat_full",
     named("root", p("concat")),
-    ({ root }, { full }, { type }) => full(type.dtype, type.shape, valueOf(root.ins[0]!)!),
+    ({ root }, { full }, { type }) => full(type.dtype, type.shape, constantOf(root.ins[0]!)!),
     {
       when: ({ root: { ins } }) =>
-        valueOf(ins[0]!) !== undefined && ins.every((part) => Object.is(valueOf(part), valueOf(ins[0]!))),
+        constantOf(ins[0]!) !== undefined && ins.every((part) => Object.is(constantOf(part), constantOf(ins[0]!))),
     },
   ),
 ];
 
-function valueOf(node: Node): number | undefined {
+function constantOf(node: Node): number | undefined {
   return isOp(node, "full") ? node.attrs.value : undefined;
 }

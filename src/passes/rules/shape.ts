@@ -154,4 +154,4 @@ const broadcasts: readonly Rule[] = [
   ),
 ];
 
-export const shapes: readonly Rule[] = [...reshapes, ...transposes, ...slices, ...concats, ...broadcasts, ...gathers];
+export const shapes: readonly Rule[] = [...reshapes, ...transposes, ...slices, ...concats, ...broadcasts];
