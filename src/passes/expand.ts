@@ -3,10 +3,11 @@
  * fails to compile when one is missing. The op's own `evaluate` says the same in plain loops; a property test compares.
  */
 import { lastDim, type Maths, maths } from "../ir/build.ts";
-import { IrError } from "../ir/errors.ts";
-import { type Module, type Node, named, rebuild, topoOrder } from "../ir/graph.ts";
+import { type Node, named, rebuild } from "../ir/graph.ts";
 import type { CompositeOp, OpName } from "../ir/ops/all.ts";
-import { type Invariant, mapOuts, type Pass } from "./pass.ts";
+import { keepName } from "../ir/rewrite.ts";
+import { noComposites } from "../ir/verify.ts";
+import { mapOuts, type Pass } from "./pass.ts";
 
 type Expand<N extends CompositeOp> = (node: Node<N>, build: Maths) => Node;
 
@@ -65,8 +66,7 @@ export function expandNode(node: Node, build: Maths): Node {
   if (!isComposite(node.op)) return node;
   // The table's entry for an op takes nodes of that op, which TypeScript cannot correlate across the union.
   const expand = expansions[node.op] as (node: Node, build: Maths) => Node;
-  const result = expand(node, build);
-  return result.op === "reshape" || result.op === "param" ? result : named(node.op, result);
+  return keepName(node, expand(node, build));
 }
 
 export interface ExpandOptions {
@@ -80,24 +80,11 @@ export function expand({ keep = [] }: ExpandOptions = {}): Pass {
     name: "expand",
     level: "tensor",
     exact: false,
-    gives: [noComposites(keep)],
+    gives: [noComposites(new Set(keep))],
     run: (module, { builder }) => {
       const build = maths(builder);
       const change = (node: Node) => (keeps(keep, node.op) ? node : expandNode(node, build));
       return mapOuts(module, (func) => rebuild(func.outs, builder, change).roots);
-    },
-  };
-}
-
-/** No composite op but those named is left. */
-export function noComposites(keep: readonly CompositeOp[]): Invariant {
-  return {
-    name: "noComposites",
-    check: (module: Module) => {
-      for (const func of module.funcs.values()) {
-        const left = topoOrder(func.outs).find((node) => isComposite(node.op) && !keeps(keep, node.op));
-        if (left !== undefined) throw new IrError(`@${func.name}`, `composite op ${left.op} is left after expand`);
-      }
     },
   };
 }

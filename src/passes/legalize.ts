@@ -7,13 +7,14 @@
  * ops that only move elements commute with a cast, and f32 holds every value of the formats of 16 bits and fewer.
  */
 import { maths } from "../ir/build.ts";
-import { IrError, UnsupportedError } from "../ir/errors.ts";
+import { UnsupportedError } from "../ir/errors.ts";
 import { type Builder, type Func, type Module, type Node, rebuild, topoOrder } from "../ir/graph.ts";
+import { type Invariant, Violation } from "../ir/invariants.ts";
 import { opKind } from "../ir/ops/all.ts";
 import type { Target } from "../ir/target.ts";
 import { dtypeInfo, isFloat, showType } from "../ir/types.ts";
 import { isFoldable } from "./constant.ts";
-import { type Invariant, mapOuts, type Pass } from "./pass.ts";
+import { mapOuts, type Pass } from "./pass.ts";
 
 export function legalize(target: Target): Pass {
   return {
@@ -83,7 +84,8 @@ export function legal(target: Target): Invariant {
         if (isFoldable(node) || node.op === "cast") continue;
         const wrong = node.ins.find((x) => (node.op === "contract" ? x.type.dtype !== "f32" : !stores(target, x)));
         if (wrong !== undefined) {
-          throw new IrError(`@${func.name}`, `${node.op} reads ${showType(wrong.type)}, which is not legal`);
+          const what = `${node.op} reads ${showType(wrong.type)}, which ${target.name} cannot`;
+          throw new Violation(`@${func.name}`, what, func, node);
         }
       }
     }

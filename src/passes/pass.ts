@@ -6,13 +6,8 @@ import { InternalError, invariant } from "../ir/errors.ts";
 import { Builder, type Func, type Module, mapFuncs, type Node, named, nameOf, rebuild } from "../ir/graph.ts";
 import type { Match } from "../ir/rewrite.ts";
 import type { Target } from "../ir/target.ts";
+import { type Invariant, verifyModule } from "../ir/verify.ts";
 import { validate } from "./validate.ts";
-
-/** A named predicate on modules. `check` throws an IrError that names the function and the node. */
-export interface Invariant {
-  readonly name: string;
-  readonly check: (module: Module) => void;
-}
 
 export interface PassContext {
   readonly target: Target;
@@ -53,8 +48,6 @@ export interface PassOptions {
    * random inputs, which only suits small models.
    */
   readonly verify?: 0 | 1 | 2 | 3;
-  /** Always hold, from the input on: the verifier's invariants of well-formed modules. */
-  readonly invariants?: readonly Invariant[];
   readonly instruments?: readonly Instrument[];
   readonly disabledRules?: readonly string[];
   /** For the random inputs of verify 3. */
@@ -64,8 +57,8 @@ export interface PassOptions {
 /** Runs `passes` in order and returns the last module. Throws an InternalError that names the pass at fault. */
 export function runPasses(module: Module, passes: readonly Pass[], target: Target, options: PassOptions = {}): Module {
   const { verify = 1, instruments = [], disabledRules = [], seed = 1 } = options;
-  const given = new Map((options.invariants ?? []).map((each) => [each.name, each]));
-  if (verify >= 1) checkAll(given, module, "the input of the passes");
+  const given = new Map<string, Invariant>();
+  if (verify >= 1) verifyModule(module);
   const builder = new Builder();
   let current = intern(module, builder);
   for (const instrument of instruments) instrument.start?.(current);
@@ -85,14 +78,14 @@ export function runPasses(module: Module, passes: readonly Pass[], target: Targe
     for (const instrument of instruments) instrument.after?.(pass, current, next, ms);
     if (verify >= 2) {
       checkSameObject(pass, funcs, current, next);
-      checkAll(given, next, `pass ${pass.name}`, pass);
+      blame(pass, () => verifyModule(next, [...given.values()]));
     }
     if (verify >= 3 && next !== current) {
-      blame(`pass ${pass.name}`, pass, () => validate(current, next, { exact: pass.exact, seed }));
+      blame(pass, () => validate(current, next, { exact: pass.exact, seed }));
     }
     current = next;
   }
-  if (verify === 1) checkAll(given, current, "the result of the passes");
+  if (verify === 1) verifyModule(current, [...given.values()]);
   return current;
 }
 
@@ -118,13 +111,6 @@ export function mapOuts(module: Module, change: (func: Func) => readonly Node[])
   });
 }
 
-function checkAll(given: ReadonlyMap<string, Invariant>, module: Module, where: string, pass?: Pass): void {
-  for (const each of given.values()) {
-    if (pass === undefined) each.check(module);
-    else blame(`${where} broke invariant ${each.name}`, pass, () => each.check(module));
-  }
-}
-
 /** With interned nodes, "nothing changed" is identity of all results. */
 function checkSameObject(pass: Pass, funcs: readonly [string, Func][], before: Module, after: Module): void {
   const unchanged =
@@ -140,12 +126,12 @@ function checkSameObject(pass: Pass, funcs: readonly [string, Func][], before: M
 }
 
 /** Runs `check`; a failure becomes an InternalError that names the pass and says how to look at it. */
-function blame(where: string, pass: Pass, check: () => void): void {
+function blame(pass: Pass, check: () => void): void {
   try {
     check();
   } catch (cause) {
     const what = cause instanceof Error ? cause.message : String(cause);
-    throw new InternalError(where, what, { cause, hint: nextCommand(pass) });
+    throw new InternalError(`pass ${pass.name}`, what, { cause, hint: nextCommand(pass) });
   }
 }
 
