@@ -9,8 +9,8 @@
  * Invariants:
  *   S1 every running sequence arrived before every waiting one, and both lists are in order of arrival;
  *   S2 exactly the running sequences own blocks.
- * No starvation: by S1 the oldest sequence is never preempted by another, and each fits in the cache alone (`checkLength`), so every step
- * that has work advances the oldest sequence or one older in decoding; each sequence ends after at most maxTokens.
+ * No starvation: by S1 the oldest sequence is never preempted, and each fits in the cache alone (`checkLength`). So every step with work computes
+ * tokens of the oldest sequence or generates a token of another, and neither can go on for ever.
  */
 
 import { invariant } from "../ir/errors.ts";

