@@ -136,6 +136,8 @@ export class BlockManager {
 
   /** Notes that the cache rows of the first `computed` of `tokens` are written, which makes the full blocks among them findable. */
   commit(table: BlockTable, tokens: readonly number[], computed: number): void {
+    const room = table.length * this.blockSize;
+    invariant(computed <= room, () => `${computed} rows committed in room for ${room}`, "block manager");
     if (!this.#prefixSharing) return;
     for (let i = table.contents.length; (i + 1) * this.blockSize <= computed; i++) {
       const parent = table.contents[i - 1] ?? null;

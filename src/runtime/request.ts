@@ -48,7 +48,8 @@ export class ActiveRequest {
     this.#sampling = planSampling(options.sampling);
     this.#stopTokens = new Set([...options.stopTokenIds, ...(options.ignoreEos ? [] : parts.eosTokenIds)]);
     this.#pipeline = new TextPipeline(parts.text, options.stop, parts.reasoning);
-    this.#promptTokens = new Set(sequence.tokens);
+    // Only the repetition penalty looks at the prompt, which can be long.
+    this.#promptTokens = new Set(options.sampling.repetitionPenalty === 1 ? [] : sequence.tokens);
     this.#now = parts.now;
     this.#arrived = parts.now();
     this.#signal = options.signal;

@@ -77,14 +77,14 @@ export class Scheduler {
   /** The chunks of the next step, each sequence at most once; empty only when there is no work. */
   schedule(): ScheduledChunk[] {
     const plan: ScheduledChunk[] = [];
-    const preempted = this.#planDecode(plan);
+    this.#planDecode(plan);
     let budget = this.#maxBatchTokens - plan.length;
     for (const sequence of this.#running) {
       if (budget === 0) break;
       if (pending(sequence) > 1) budget -= planChunk(plan, sequence, budget);
     }
-    // What preemption freed is for the sequences that needed it; admitting in the same step would take it back.
-    while (!preempted && budget > 0 && this.#admitNext()) budget -= planChunk(plan, this.#running.at(-1)!, budget);
+    // A sequence preempted in this step cannot come back in it: it needs all the blocks it gave, and one of them is taken.
+    while (budget > 0 && this.#admitNext()) budget -= planChunk(plan, this.#running.at(-1)!, budget);
     invariant(plan.length > 0 || !this.hasWork, () => "work left but nothing to schedule", "scheduler");
     return plan;
   }
@@ -110,9 +110,8 @@ export class Scheduler {
     sequence.status = "finished";
   }
 
-  /** One token for each decoding sequence, oldest first. Gives whether any sequence was preempted. */
-  #planDecode(plan: ScheduledChunk[]): boolean {
-    const before = this.#preemptions;
+  /** One token for each decoding sequence, oldest first. */
+  #planDecode(plan: ScheduledChunk[]): void {
     for (let i = 0; i < this.#running.length && plan.length < this.#maxBatchTokens; i++) {
       const sequence = this.#running[i]!;
       if (pending(sequence) !== 1) continue;
@@ -120,7 +119,6 @@ export class Scheduler {
         this.#preemptYoungest();
       if (sequence.status === "running") planChunk(plan, sequence, 1);
     }
-    return this.#preemptions > before;
   }
 
   /** The victim is never in the plan yet: those planned are older than the one that needs the block. */

@@ -1,10 +1,13 @@
 /** The engine against a fake model whose output depends on every cache row: batching, chunking, sharing and preemption change no token. */
 
+import { getEventListeners } from "node:events";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { InputError, InternalError } from "../../src/ir/errors.ts";
 import { Engine, type EngineRequest } from "../../src/runtime/engine.ts";
-import { argmax } from "../../src/runtime/sampler.ts";
+import { createScratch } from "../../src/runtime/logits.ts";
+import { argmax, planSampling, sampleToken } from "../../src/runtime/sampler.ts";
+import { checkSampling } from "../../src/runtime/sampling-options.ts";
 import { type FakeOptions, FakeRunner, letters, logitsOf } from "./fake-runner.ts";
 
 const greedy = { temperature: 0 } as const;
@@ -51,6 +54,37 @@ describe("tokens do not depend on how they are computed", () => {
     const prompt = [3, 1, 4, 1, 5, 9, 2, 6];
     const { tokens } = await runAll({}, [{ prompt, options: { ...greedy, maxTokens: 30 } }]);
     expect(tokens[0]).toEqual(greedyReference(prompt, 30));
+  });
+
+  test("sampling equals the sampler run by hand, with penalties that count and a random number for each position", async () => {
+    const prompt = [3, 1, 4];
+    const options = { maxTokens: 40, seed: 11, temperature: 1.2, frequencyPenalty: 1.1, repetitionPenalty: 1.2 };
+    const sampling = planSampling(checkSampling(options, 50));
+    const tokens = [...prompt];
+    while (tokens.length < prompt.length + 40) {
+      const output = new Map<number, number>();
+      for (const token of tokens.slice(prompt.length)) output.set(token, (output.get(token) ?? 0) + 1);
+      const history = { prompt: new Set(prompt), output };
+      tokens.push(sampleToken(logitsOf(tokens, 50), sampling, history, tokens.length, createScratch(50)));
+    }
+    const run = await runAll({}, [{ prompt, options }]);
+    expect(run.tokens[0]).toEqual(tokens.slice(prompt.length));
+  });
+
+  test("a run cut off anywhere and continued from its tokens goes on as it would have", async () => {
+    const prompt = [3, 1, 4];
+    const options = { maxTokens: 20, seed: 5, temperature: 1.1, topP: 0.9 };
+    const whole = (await runAll({}, [{ prompt, options }])).tokens[0]!;
+    const rest = await runAll({}, [
+      { prompt: [...prompt, ...whole.slice(0, 7)], options: { ...options, maxTokens: 13 } },
+    ]);
+    expect(rest.tokens[0]).toEqual(whole.slice(7));
+  });
+
+  test("without a seed one is drawn, and the run can be repeated with it", async () => {
+    const [first, second] = (await runAll({}, [{ prompt: [1] }, { prompt: [1] }])).results;
+    expect(first!.seed).not.toBe(second!.seed);
+    expect((await runAll({}, [{ prompt: [1], options: { seed: first!.seed } }])).tokens[0]).toEqual(first!.tokens);
   });
 
   test("batched, chunked, shared and preempted equal alone, for random requests and sizes", async () => {
@@ -203,6 +237,30 @@ describe("aborting", () => {
     expect(engine.stats.usedBlocks).toBe(0);
   });
 
+  test("a signal that outlives its requests keeps no listener", async () => {
+    const engine = new Engine(new FakeRunner(), { text: letters });
+    const { signal } = new AbortController();
+    await engine.add({ prompt: [1], options: { ...greedy, maxTokens: 3, signal } }).result;
+    const left = engine.add({ prompt: [1], options: { ...greedy, maxTokens: 3, signal } });
+    expect(getEventListeners(signal, "abort").length).toBe(1);
+    left.abort();
+    expect(getEventListeners(signal, "abort").length).toBe(0);
+  });
+
+  test("other tasks get their turn at every step, however fast the steps are", async () => {
+    const engine = new Engine(new FakeRunner(), { text: letters });
+    let tasks = 0;
+    let running = true;
+    const task = () => {
+      tasks++;
+      if (running) setImmediate(task);
+    };
+    task();
+    await engine.add({ prompt: [1], options: { ...greedy, maxTokens: 50 } }).result;
+    running = false;
+    expect(tasks).toBeGreaterThanOrEqual(50);
+  });
+
   test("leaving the loop aborts", async () => {
     const engine = new Engine(new FakeRunner(), { text: letters });
     const generation = engine.add({ prompt: [1], options: { ...greedy, maxTokens: 100 } });
@@ -260,6 +318,19 @@ describe("failures", () => {
     expect((await c!.result).tokens).toEqual(greedyReference([5, 6], 8));
     expect((await engine.add({ prompt: [1, 2], options }).result).tokens).toEqual(greedyReference([1, 2], 8));
     expect(engine.stats.usedBlocks).toBe(0);
+  });
+
+  test("after a failed step nothing in the cache is trusted", async () => {
+    const runner = new FakeRunner({
+      before: (_batch, step) => {
+        if (step === 3) throw new Error("device lost");
+      },
+    });
+    const engine = new Engine(runner, { text: letters });
+    const request = { prompt: [1, 2, 3, 4, 5, 6], options: { ...greedy, maxTokens: 8 } };
+    await expect(engine.add(request).result).rejects.toThrow("device lost");
+    expect((await engine.add(request).result).usage.cachedTokens).toBe(0);
+    expect((await engine.add(request).result).usage.cachedTokens).toBe(4);
   });
 
   test("what was streamed before the error is still read", async () => {
