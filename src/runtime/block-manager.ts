@@ -121,7 +121,7 @@ export class BlockManager {
     for (const block of shared) {
       if (this.#references[block]!++ === 0) this.#cached.delete(block);
       table.push(block);
-      table.contents.push(this.#contents[block]!.id);
+      table.contents.push(this.#contentOf(block).id);
     }
     this.#fill(table, tokens.length);
     return shared.length * this.blockSize;
@@ -147,11 +147,9 @@ export class BlockManager {
 
   /** Gives up every block of the table and empties it. Blocks with findable content stay so until they are needed. */
   release(table: BlockTable): void {
-    const ids = table.ids;
     // From the end: the later blocks of a prefix are useless without the earlier ones, so they should be reused first.
-    for (let i = ids.length - 1; i >= 0; i--) {
-      const block = ids[i]!;
-      invariant(this.#references[block]! > 0, () => `block ${block} released twice`, "block manager");
+    for (const block of table.ids.toReversed()) {
+      invariant(this.referenceCount(block) > 0, () => `block ${block} released twice`, "block manager");
       if (--this.#references[block]! > 0) continue;
       if (this.#contents[block] === null) this.#empty.push(block);
       else this.#cached.add(block);
@@ -176,7 +174,7 @@ export class BlockManager {
       const block = this.#find(parent, tokens, found.length * this.blockSize);
       if (block === null) break;
       found.push(block);
-      parent = this.#contents[block]!.id;
+      parent = this.#contentOf(block).id;
     }
     return found;
   }
@@ -184,7 +182,7 @@ export class BlockManager {
   /** The block that holds tokens[start, start + blockSize) after `parent`. */
   #find(parent: number | null, tokens: readonly number[], start: number): number | null {
     const block = this.#byHash.get(this.#hash(parent, tokens, start, this.blockSize));
-    if (block === undefined || this.#contents[block]!.parent !== parent) return null;
+    if (block === undefined || this.#contentOf(block).parent !== parent) return null;
     const held = block * this.blockSize;
     for (let i = 0; i < this.blockSize; i++) if (this.#tokens[held + i] !== tokens[start + i]) return null;
     return block;
@@ -193,7 +191,7 @@ export class BlockManager {
   /** Makes a computed block findable unless its content already is, or its hash is taken. Gives the content's id. */
   #publish(block: number, parent: number | null, tokens: readonly number[], start: number): number {
     const same = this.#find(parent, tokens, start);
-    if (same !== null) return this.#contents[same]!.id;
+    if (same !== null) return this.#contentOf(same).id;
     const id = this.#nextContent++;
     const hash = this.#hash(parent, tokens, start, this.blockSize);
     if (this.#byHash.has(hash)) return id;
@@ -201,6 +199,13 @@ export class BlockManager {
     this.#contents[block] = { id, parent, hash };
     for (let i = 0; i < this.blockSize; i++) this.#tokens[block * this.blockSize + i] = tokens[start + i]!;
     return id;
+  }
+
+  /** What a findable block holds. */
+  #contentOf(block: number): Content {
+    const content = this.#contents[block];
+    invariant(content, () => `block ${block} holds nothing findable`, "block manager");
+    return content;
   }
 
   #fill(table: BlockTable, tokenCount: number): void {
@@ -216,7 +221,7 @@ export class BlockManager {
     if (empty !== undefined) return empty;
     for (const block of this.#cached) {
       this.#cached.delete(block);
-      this.#byHash.delete(this.#contents[block]!.hash);
+      this.#byHash.delete(this.#contentOf(block).hash);
       this.#contents[block] = null;
       return block;
     }

@@ -162,7 +162,10 @@ function siftDown(ids: Int32Array, k: number, i: number, logits: Float32Array): 
   ids[i] = id;
 }
 
-/** Hoare's partition: reorders ids[start, end), at least two, so that all before the returned index are likelier than all from it; neither part is empty. */
+/**
+ * Hoare's partition: reorders ids[start, end), at least two, so that all before the returned index are likelier than all from it.
+ * Neither part is empty, because the pivot is not the last.
+ */
 function partition(ids: Int32Array, start: number, end: number, logits: Float32Array): number {
   const pivot = ids[(start + end - 1) >> 1]!;
   let i = start;

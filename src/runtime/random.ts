@@ -26,6 +26,6 @@ export function uniformAt(seed: number, counter: number): number {
 
 /** A seed for a request that names none: 53 bits from the platform's generator, so that the run can be repeated. */
 export function randomSeed(): number {
-  const words = crypto.getRandomValues(new Uint32Array(2));
-  return (words[0]! & 0x1fffff) * 2 ** 32 + words[1]!;
+  const bytes = crypto.getRandomValues(new Uint8Array(8));
+  return Number(new DataView(bytes.buffer).getBigUint64(0) >> 11n);
 }

@@ -83,8 +83,12 @@ export class Scheduler {
       if (budget === 0) break;
       if (pending(sequence) > 1) budget -= planChunk(plan, sequence, budget);
     }
-    // A sequence preempted in this step cannot come back in it: it needs all the blocks it gave, and one of them is taken.
-    while (budget > 0 && this.#admitNext()) budget -= planChunk(plan, this.#running.at(-1)!, budget);
+    // One preempted in this step hardly ever fits again: it needs the blocks it gave, and one of them is taken. If sharing lets it, it may.
+    while (budget > 0) {
+      const admitted = this.#admitNext();
+      if (admitted === null) break;
+      budget -= planChunk(plan, admitted, budget);
+    }
     invariant(plan.length > 0 || !this.hasWork, () => "work left but nothing to schedule", "scheduler");
     return plan;
   }
@@ -112,8 +116,9 @@ export class Scheduler {
 
   /** One token for each decoding sequence, oldest first. */
   #planDecode(plan: ScheduledChunk[]): void {
-    for (let i = 0; i < this.#running.length && plan.length < this.#maxBatchTokens; i++) {
-      const sequence = this.#running[i]!;
+    // Preemption shortens the list from its end while it is walked.
+    for (const sequence of this.#running) {
+      if (plan.length === this.#maxBatchTokens) break;
       if (pending(sequence) !== 1) continue;
       while (sequence.status === "running" && !this.blocks.grow(sequence.table, sequence.tokens.length))
         this.#preemptYoungest();
@@ -132,18 +137,18 @@ export class Scheduler {
     this.#preemptions++;
   }
 
-  /** Moves the oldest waiting sequence to running if there is a place and its blocks are free. */
-  #admitNext(): boolean {
+  /** Moves the oldest waiting sequence to running if there is a place and its blocks are free; else gives null. */
+  #admitNext(): Sequence | null {
     const next = this.#waiting[0];
-    if (next === undefined || this.#running.length >= this.#maxSequences) return false;
+    if (next === undefined || this.#running.length >= this.#maxSequences) return null;
     const cached = this.blocks.admit(next.table, next.tokens);
-    if (cached === null) return false;
+    if (cached === null) return null;
     this.#waiting.shift();
     this.#running.push(next);
     next.computed = cached;
     next.cachedTokens ??= cached;
     next.status = "running";
-    return true;
+    return next;
   }
 }
 
