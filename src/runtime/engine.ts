@@ -1,0 +1,224 @@
+/**
+ * Continuous batching: requests come and go while steps run; each step advances every running sequence.
+ * A request's tokens depend on its own prompt, options and seed, never on what else is in the batch.
+ */
+
+import { InputError, InternalError, invariant } from "../ir/errors.ts";
+import { BatchBuilder } from "./batch.ts";
+import { checkGenerateOptions, type GenerateOptions } from "./generate.ts";
+import type { Generation } from "./generation.ts";
+import { createScratch, type LogitsScratch } from "./logits.ts";
+import { ActiveRequest, type Ending } from "./request.ts";
+import { type ScheduledChunk, Scheduler } from "./scheduler.ts";
+import { checkLength, checkPrompt, createSequence } from "./sequence.ts";
+import type { StepRunner } from "./step.ts";
+import type { ReasoningOptions } from "./text-pipeline.ts";
+import type { TokenText } from "./text-stream.ts";
+
+export interface EngineOptions {
+  readonly text: TokenText;
+  /** Tokens with which the model ends its answer. */
+  readonly eosTokenIds?: readonly number[];
+  /** Whether sequences share the cache blocks of equal prefixes. Default true. */
+  readonly prefixSharing?: boolean;
+  /** Clock in milliseconds, for the timings. */
+  readonly now?: () => number;
+}
+
+export interface EngineRequest {
+  /** Token ids, at least one. */
+  readonly prompt: ArrayLike<number>;
+  readonly options?: GenerateOptions;
+  /** How to separate reasoning; left out, all text is answer. */
+  readonly reasoning?: ReasoningOptions;
+}
+
+export interface EngineStats {
+  readonly running: number;
+  readonly waiting: number;
+  readonly freeBlocks: number;
+  readonly usedBlocks: number;
+  readonly preemptions: number;
+  readonly steps: number;
+}
+
+/**
+ * Lives from construction to `close()`. Between steps it holds nothing but the requests and the cache bookkeeping; with no requests it is idle:
+ * no timers, no pending promises. Memory: buffers for one step, plus prompt, tokens and unread parts of each request.
+ */
+export class Engine {
+  readonly #runner: StepRunner;
+  readonly #options: EngineOptions;
+  readonly #scheduler: Scheduler;
+  readonly #batch: BatchBuilder;
+  readonly #scratch: LogitsScratch;
+  readonly #requests = new Map<number, ActiveRequest>();
+  #nextId = 0;
+  #steps = 0;
+  #closed = false;
+  /** The step loop while there is work. */
+  #loop: Promise<void> | null = null;
+
+  constructor(runner: StepRunner, options: EngineOptions) {
+    checkRunner(runner);
+    this.#runner = runner;
+    this.#options = options;
+    this.#scheduler = new Scheduler(runner, { prefixSharing: options.prefixSharing ?? true });
+    this.#batch = new BatchBuilder(runner);
+    this.#scratch = createScratch(runner.vocabSize);
+  }
+
+  get stats(): EngineStats {
+    const { running, waiting, blocks, preemptions } = this.#scheduler;
+    return {
+      running: running.length,
+      waiting: waiting.length,
+      freeBlocks: blocks.freeBlocks,
+      usedBlocks: blocks.usedBlocks,
+      preemptions,
+      steps: this.#steps,
+    };
+  }
+
+  /**
+   * Queues a request; its first step can begin before the next line of the caller's asynchronous code, never before this returns.
+   * Throws InputError for bad options, unknown token ids, and prompts or lengths that can never fit.
+   */
+  add(request: EngineRequest): Generation {
+    if (this.#closed) throw new InputError("engine", "closed: expected an open engine, got a request after close()");
+    const options = checkGenerateOptions(request.options ?? {}, this.#runner.vocabSize);
+    checkPrompt(request.prompt, this.#runner.vocabSize);
+    const maxTokens = checkLength(request.prompt.length, options.maxTokens, this.#runner);
+    const sequence = createSequence(this.#nextId++, request.prompt, maxTokens);
+    const active = new ActiveRequest({
+      sequence,
+      options,
+      eosTokenIds: this.#options.eosTokenIds ?? [],
+      text: this.#options.text,
+      reasoning: request.reasoning ?? null,
+      now: this.#options.now ?? (() => performance.now()),
+      abort: () => this.#finish(sequence.id, { reason: "abort" }),
+    });
+    this.#requests.set(sequence.id, active);
+    this.#scheduler.add(sequence);
+    if (options.signal?.aborted) this.#finish(sequence.id, { reason: "abort" });
+    else this.#loop ??= this.#run();
+    return active.generation;
+  }
+
+  /** Refuses new requests, aborts those there are, and waits for the step under way. May be called again. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const id of [...this.#requests.keys()]) this.#finish(id, { reason: "abort" });
+    await this.#loop;
+  }
+
+  /** Steps until there is no work. Lets other tasks run before each step, so that aborts and readers get their turn. */
+  async #run(): Promise<void> {
+    try {
+      for (;;) {
+        await nextTask();
+        if (!this.#scheduler.hasWork) return;
+        await this.#step();
+      }
+    } finally {
+      this.#loop = null;
+    }
+  }
+
+  /** Schedule, run, sample, append. A failure of the step fails all running requests; what waits is tried in the next step. */
+  async #step(): Promise<void> {
+    try {
+      const plan = this.#scheduler.schedule();
+      for (const { sequence } of plan) this.#requests.get(sequence.id)?.start();
+      const batch = this.#batch.build(plan);
+      const outputs = batch.outputs.length;
+      this.#steps++;
+      const logits = await this.#runner.step(batch);
+      this.#checkLogits(logits, outputs);
+      this.#scheduler.commit(plan);
+      this.#sampleAll(plan, logits);
+    } catch (error) {
+      this.#failRunning(error);
+    }
+  }
+
+  #sampleAll(plan: readonly ScheduledChunk[], logits: Float32Array): void {
+    const { vocabSize } = this.#runner;
+    let row = 0;
+    for (const { sequence, sample } of plan) {
+      if (!sample) continue;
+      const start = row++ * vocabSize;
+      // A request that was aborted during the step is gone, but its row is still there.
+      const active = this.#requests.get(sequence.id);
+      if (active !== undefined) this.#advance(active, logits.subarray(start, start + vocabSize));
+    }
+  }
+
+  /** One request's next token. What goes wrong here is this request's alone. */
+  #advance(active: ActiveRequest, logits: Float32Array): void {
+    try {
+      const ending = active.accept(active.sample(logits, this.#scratch));
+      if (ending !== null) this.#finish(active.sequence.id, ending);
+    } catch (error) {
+      this.#fail(active.sequence.id, error);
+    }
+  }
+
+  #finish(id: number, ending: Ending): void {
+    this.#take(id)?.finish(ending);
+  }
+
+  #fail(id: number, error: unknown): void {
+    this.#take(id)?.fail(error);
+  }
+
+  /** Removes a request and frees its blocks; undefined when it has already ended. */
+  #take(id: number): ActiveRequest | undefined {
+    const active = this.#requests.get(id);
+    if (active === undefined) return undefined;
+    this.#requests.delete(id);
+    this.#scheduler.remove(active.sequence);
+    return active;
+  }
+
+  #failRunning(error: unknown): void {
+    const { running, waiting } = this.#scheduler;
+    // With nothing running the error came from scheduling itself and would come again.
+    for (const { id } of [...(running.length > 0 ? running : waiting)]) this.#fail(id, error);
+    // Nobody knows what a failed step has left in the cache.
+    this.#scheduler.blocks.forgetContents();
+  }
+
+  #checkLogits(logits: Float32Array, outputs: number): void {
+    const expected = outputs * this.#runner.vocabSize;
+    if (logits.length !== expected)
+      throw new InternalError(
+        "step",
+        `wrong number of logits: expected ${expected} (${outputs} rows), got ${logits.length}`,
+      );
+  }
+}
+
+function checkRunner(runner: StepRunner): void {
+  const sizes = ["vocabSize", "blockSize", "numBlocks", "maxContext", "maxBatchTokens", "maxSequences"] as const;
+  for (const size of sizes)
+    invariant(
+      Number.isSafeInteger(runner[size]) && runner[size] > 0,
+      () => `${size} is ${runner[size]}`,
+      "step runner",
+    );
+}
+
+/** Resolves in a later task, not merely a microtask: immediately where that exists (Node), else by a message to oneself (browsers). */
+function nextTask(): Promise<void> {
+  if (typeof setImmediate === "function") return new Promise((resolve) => setImmediate(resolve));
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
+}

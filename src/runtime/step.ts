@@ -1,0 +1,40 @@
+/**
+ * The compiled model as the runtime sees it: one function that runs a ragged step, plus the sizes it was compiled for.
+ * Ragged: the tokens of several sequences, of different lengths, lie one after another in flat arrays.
+ */
+
+/**
+ * One ragged step: n tokens of b sequences. All arrays are unpadded; the runner pads to a bucket.
+ * The tokens of one sequence are contiguous and in order of position. The arrays are views of buffers that the next step
+ * overwrites: a runner that keeps them must copy.
+ */
+export interface RaggedBatch {
+  /** [n] token ids. */
+  readonly tokens: Int32Array;
+  /** [n] position of each token in its sequence, from 0. */
+  readonly positions: Int32Array;
+  /** [n] which sequence each token belongs to: an index into `blockTables`. */
+  readonly sequence: Int32Array;
+  /** [n] the cache row each token is written to: `block * blockSize + position % blockSize`. */
+  readonly slots: Int32Array;
+  /** [b] per sequence: block ids, block i holding positions `i * blockSize` and following. */
+  readonly blockTables: readonly Int32Array[];
+  /** [o] indices into n whose logits are wanted. */
+  readonly outputs: Int32Array;
+}
+
+/** A loaded model with its paged cache. Calls to `step` never overlap. */
+export interface StepRunner {
+  readonly vocabSize: number;
+  /** Cache rows per block. */
+  readonly blockSize: number;
+  readonly numBlocks: number;
+  /** Tokens per sequence. */
+  readonly maxContext: number;
+  /** Tokens per step. */
+  readonly maxBatchTokens: number;
+  /** Sequences per step. */
+  readonly maxSequences: number;
+  /** Runs the step; gives logits [o, vocabSize], which the caller may overwrite and which the next step may reuse. */
+  step(batch: RaggedBatch): Promise<Float32Array>;
+}
