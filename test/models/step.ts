@@ -1,0 +1,110 @@
+/** Runs a model's `step` in the interpreter: packs a ragged batch into the inputs of a bucket and keeps the caches. */
+import { interpret } from "../../src/ir/interpret.ts";
+import { type Tensor, tensorOf, zeros } from "../../src/ir/tensor.ts";
+import { type Bucket, cacheSpecs } from "../../src/models/deepseek/bucket.ts";
+import type { ModelConfig } from "../../src/models/deepseek/config.ts";
+import { checkpointDTypes } from "../../src/models/deepseek/layers.ts";
+import { buildModel } from "../../src/models/deepseek/model.ts";
+import { withDerivedWeights } from "../../src/models/deepseek/rope-tables.ts";
+import { weightsFrom } from "./read-golden.ts";
+
+/** Consecutive tokens of one sequence, the first of them at position `start`. */
+export interface Chunk {
+  readonly ids: readonly number[];
+  readonly start: number;
+  /** The cache blocks of the sequence, in order. */
+  readonly table: readonly number[];
+}
+
+export interface StepResult {
+  /** One row of logits per token of the chunks, in order. */
+  readonly logits: readonly Float32Array[];
+  readonly hidden: readonly Float32Array[];
+}
+
+export interface Sizes {
+  readonly blockSize: number;
+  /** Blocks in each cache. */
+  readonly total: number;
+  /** Blocks per sequence. */
+  readonly blocks: number;
+}
+
+/** A model in the interpreter. Logits of every token are asked for. */
+export function interpretedModel(config: ModelConfig, tensors: ReadonlyMap<string, Tensor>, sizes: Sizes) {
+  const { blockSize, total, blocks } = sizes;
+  const ropeRows = config.max_position_embeddings;
+  const headers = new Map(Array.from(tensors, ([name, tensor]) => [name, tensor.type] as const));
+  const weightDType = checkpointDTypes(config, headers);
+  const weights = withDerivedWeights(weightsFrom(tensors), config, ropeRows);
+  const modules = new Map<string, ReturnType<typeof buildModel>>();
+  const slots = total * blockSize;
+  let caches = cacheSpecs(config, { slots }).map(({ dtype, shape }) => zeros(dtype, shape));
+
+  const moduleFor = (tokens: number, sequences: number) => {
+    const key = `${tokens} ${sequences}`;
+    const bucket: Bucket = { tokens, sequences, blocks, outputs: tokens, blockSize, slots, ropeRows };
+    const module = modules.get(key) ?? buildModel(config, bucket, { weightDType, hiddenStates: true });
+    modules.set(key, module);
+    return module;
+  };
+
+  return {
+    caches: () => caches,
+    /** One step with `padding` tokens that belong to no sequence before and after the chunks' own. */
+    step: (chunks: readonly Chunk[], padding = 0): StepResult => {
+      const rows = chunks.flatMap(({ ids, start, table }, sequence) =>
+        ids.map((id, i) => {
+          const position = start + i;
+          const slot = table[Math.floor(position / blockSize)]! * blockSize + (position % blockSize);
+          return { id, position, sequence, slot };
+        }),
+      );
+      const pad = new Array(padding).fill({ id: 0, position: -1, sequence: 0, slot: -1 });
+      const padded: typeof rows = [...pad, ...rows, ...pad];
+      const n = padded.length;
+      const ints = (values: readonly number[]) => tensorOf("i32", [values.length], values);
+      const table = chunks.flatMap(({ table }) => Array.from({ length: blocks }, (_, i) => table[i] ?? 0));
+      const results = interpret(
+        moduleFor(n, chunks.length),
+        [
+          ints(padded.map((row) => row.id)),
+          ints(padded.map((row) => row.position)),
+          ints(padded.map((row) => row.sequence)),
+          ints(padded.map((row) => row.slot)),
+          tensorOf("i32", [chunks.length, blocks], table),
+          ints(padded.map((_, i) => i)),
+          ...caches,
+        ],
+        { weights },
+      );
+      const [logits, ...rest] = results.map(({ data }) => data as Float32Array); // every result is f32
+      const hidden = rest.slice(caches.length);
+      caches = results.slice(1, 1 + caches.length);
+      const own = (data: Float32Array) => {
+        const width = data.length / n;
+        return data.subarray(padding * width, (n - padding) * width);
+      };
+      return {
+        logits: rows.map((_, i) => own(logits!).subarray(i * config.vocab_size, (i + 1) * config.vocab_size)),
+        hidden: hidden.map(own),
+      };
+    },
+  };
+}
+
+/** The largest absolute difference; NaN if there is one. */
+export function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  if (a.length !== b.length) return Number.NaN;
+  let largest = 0;
+  for (let i = 0; i < a.length; i++) {
+    const difference = Math.abs(a[i]! - b[i]!);
+    if (!(difference <= largest)) largest = difference;
+  }
+  return largest;
+}
+
+/** All rows in one array. */
+export function joined(rows: readonly Float32Array[]): Float32Array {
+  return Float32Array.from(rows.flatMap((row) => Array.from(row)));
+}
