@@ -20,7 +20,7 @@ export interface Target {
 export const jsTarget: Target = {
   name: "js",
   level: "kernel",
-  storage: ["f32", "i32", "u32", "i8", "u8", "bool"],
+  storage: ["f32", "f16", "bf16", "f8e4m3", "f8e8m0", "i32", "u32", "i8", "u8", "i4", "u4", "bool"],
   lanes: 1,
   accumulator: "f64",
   scratchBytes: 1 << 22,

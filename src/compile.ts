@@ -1,0 +1,139 @@
+/**
+ * `compile(module, target)`: runs the tensor passes, fuses and lowers to kernels, runs the kernel passes, plans memory,
+ * and hands the plan to the backend. The only file that sees all of the compiler.
+ */
+import type { Backend, Instance, Program, ProgramMemory } from "./backends/backend.ts";
+import { jsBackend } from "./backends/js/device.ts";
+import { evaluateWeights } from "./fold.ts";
+import { InputError, IrError, UnsupportedError } from "./ir/errors.ts";
+import { type Func, isOp, type Module, topoOrder } from "./ir/graph.ts";
+import { type VerifyOptions, verifyKernel } from "./ir/kernel/verify.ts";
+import { type Plan, planTotals } from "./ir/plan.ts";
+import { verifyPlan } from "./ir/plan-verify.ts";
+import type { Target } from "./ir/target.ts";
+import { type Tensor, tensorFrom } from "./ir/tensor.ts";
+import { sameType, showType } from "./ir/types.ts";
+import type { WeightSource } from "./ir/weight.ts";
+import { weightExpressions } from "./passes/constant.ts";
+import { lowerFunc } from "./passes/lower/lower.ts";
+import { type LoweredFunc, planMemory } from "./passes/memory.ts";
+import { type PassOptions, runPasses } from "./passes/pass.ts";
+import { kernelPasses, tensorPasses } from "./passes/pipeline.ts";
+
+export type { Instance, Program, ProgramMemory } from "./backends/backend.ts";
+
+const backends = { js: jsBackend } as const satisfies Record<string, Backend>;
+export type BackendName = keyof typeof backends;
+export const backendNames = Object.keys(backends) as readonly BackendName[]; // the keys of the table above
+
+export interface CompileOptions extends PassOptions {
+  /** False runs only what is needed to run at all: the baseline that must always work. Default true. */
+  readonly optimize?: boolean;
+  /** False gives every op a kernel of its own. Default: `optimize`. */
+  readonly fuse?: boolean;
+}
+
+/** What came of each phase, for inspection and reports. */
+export interface CompileReport {
+  /** Milliseconds of each phase. */
+  readonly ms: { readonly passes: number; readonly lower: number; readonly plan: number };
+  readonly kernels: number;
+  readonly launches: number;
+  /** Bytes of all buffers of all launches of a step, weights included. */
+  readonly bytes: number;
+  readonly arenaBytes: number;
+}
+
+/** A module compiled as far as its plan: nothing device-specific but the target record, no memory, no weights. */
+export interface Compiled {
+  readonly target: Target;
+  /** The module after the tensor passes. */
+  readonly module: Module;
+  readonly plan: Plan;
+  readonly report: CompileReport;
+}
+
+export interface Executable extends Compiled {
+  readonly program: Program;
+  /** Binds memory and weights for repeated runs. */
+  readonly instantiate: (memory: ProgramMemory) => Instance;
+  /** Runs once on copies of `inputs`. Weights are evaluated at the first run and kept. */
+  readonly run: (inputs: readonly Tensor[], weights?: WeightSource) => Promise<Tensor[]>;
+}
+
+export function findBackend(name: string): Backend {
+  if (!Object.hasOwn(backends, name)) {
+    throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(name)}`, {
+      hint: `Backends: ${backendNames.join(", ")}.`,
+    });
+  }
+  return backends[name as BackendName]; // checked above
+}
+
+/** Compiles for the backend of that name. */
+export function compile(module: Module, backendName: string, options: CompileOptions = {}): Executable {
+  const backend = findBackend(backendName);
+  const compiled = compileToPlan(module, backend.target, options);
+  const program = backend.load(compiled.plan);
+  let kept: { source: WeightSource | undefined; instance: Instance } | undefined;
+  const run = async (inputs: readonly Tensor[], source?: WeightSource): Promise<Tensor[]> => {
+    if (kept === undefined || kept.source !== source) {
+      kept = { source, instance: program.instantiate({ weight: evaluateWeights(compiled.plan, source) }) };
+    }
+    return runInstance(compiled.plan, kept.instance, inputs);
+  };
+  return { ...compiled, program, instantiate: (memory) => program.instantiate(memory), run };
+}
+
+/** Everything up to the plan, for a target whose backend may not exist here. */
+export function compileToPlan(module: Module, target: Target, options: CompileOptions = {}): Compiled {
+  const { optimize = true, fuse = optimize, verify = 1 } = options;
+  const start = performance.now();
+  const tensors = runPasses(module, tensorPasses(target, { optimize }), target, options);
+  const passed = performance.now();
+  const lowered = [...tensors.funcs.values()].map((func) =>
+    lower(func, target, { optimize, fuse, verify: verify >= 1 }),
+  );
+  const lowering = performance.now();
+  const plan = planMemory(tensors, lowered);
+  if (verify >= 1) verifyPlan(plan);
+  const ms = { passes: passed - start, lower: lowering - passed, plan: performance.now() - lowering };
+  return { target, module: tensors, plan, report: { ms, kernels: plan.kernels.length, ...totals(plan) } };
+}
+
+function totals(plan: Plan): Pick<CompileReport, "launches" | "bytes" | "arenaBytes"> {
+  const { launches, bytes, arenaBytes } = planTotals(plan);
+  return { launches, bytes, arenaBytes };
+}
+
+interface LowerOptions {
+  readonly optimize: boolean;
+  readonly fuse: boolean;
+  readonly verify: boolean;
+}
+
+function lower(func: Func, target: Target, { optimize, fuse, verify }: LowerOptions): LoweredFunc {
+  const weights = optimize ? weightExpressions(func) : topoOrder(func.outs).filter((node) => isOp(node, "weight"));
+  const passes = kernelPasses(target, { optimize });
+  const options: VerifyOptions = {};
+  const kernels = lowerFunc(func, target, { enabled: fuse, weights: new Set(weights) }).map((each) => {
+    const kernel = passes.reduce((current, pass) => pass.run(current), each.kernel);
+    if (verify) verifyKernel(kernel, options);
+    return { ...each, kernel };
+  });
+  return { func, kernels, weights };
+}
+
+async function runInstance(plan: Plan, instance: Instance, inputs: readonly Tensor[]): Promise<Tensor[]> {
+  const entry = plan.funcs.get(plan.entry)!;
+  if (inputs.length !== entry.params.length)
+    throw new InputError(`@${entry.name}`, `expected ${entry.params.length} inputs, got ${inputs.length}`);
+  for (const [i, { name, type }] of entry.params.entries()) {
+    const input = inputs[i]!;
+    if (!sameType(input.type, type))
+      throw new IrError(`@${entry.name}`, `input ${name}: expected ${showType(type)}, got ${showType(input.type)}`);
+    instance.params[i]!.set(input.data);
+  }
+  await instance.run();
+  return entry.results.map(({ type }, i) => tensorFrom(type, instance.results[i]!.slice()));
+}

@@ -1,0 +1,142 @@
+/**
+ * Folding at load time: weight expressions (what the passes made of the checkpoint's tensors: casts, dequantised blocks,
+ * concatenations) are compiled to kernels like anything else and evaluated once, on plain JavaScript.
+ */
+import { jsBackend } from "./backends/js/device.ts";
+import { invariant } from "./ir/errors.ts";
+import { attrsOf, Builder, isOp, makeModule, type Node, topoOrder } from "./ir/graph.ts";
+import { opKind } from "./ir/ops/all.ts";
+import type { Plan } from "./ir/plan.ts";
+import { printFunc } from "./ir/print.ts";
+import { jsTarget } from "./ir/target.ts";
+import { storageLength, type Tensor, type TensorData, tensorFrom, zeros } from "./ir/tensor.ts";
+import { type TensorType, tensorType } from "./ir/types.ts";
+import { readWeight, type WeightSource } from "./ir/weight.ts";
+import { lowerFunc } from "./passes/lower/lower.ts";
+import { planMemory } from "./passes/memory.ts";
+import { kernelPasses } from "./passes/pipeline.ts";
+
+/** A weight expression as a function of checkpoint tensors. */
+export interface Fold {
+  /** The same for expressions that compute the same from weights of the same name. */
+  readonly key: string;
+  readonly type: TensorType;
+  readonly inputs: readonly { readonly name: string; readonly type: TensorType }[];
+  /** Where every weight is stacked and index i of the result needs index i of each alone: the fold of one index. */
+  readonly perIndex: Fold | null;
+  /** Computes the value; `inputs` in order. The result is not shared with later runs, but may be an input. */
+  readonly run: (inputs: readonly TensorData[]) => TensorData;
+}
+
+const folds = new Map<string, Fold>();
+
+/** Compiles a weight expression; equal ones are compiled once. */
+export function compileFold(expr: Node): Fold {
+  const key = printFunc({ name: "fold", params: [], outs: [expr] }, { canonical: true });
+  const known = folds.get(key);
+  if (known !== undefined) return known;
+  const fold = makeFold(expr, key);
+  folds.set(key, fold);
+  return fold;
+}
+
+function makeFold(expr: Node, key: string): Fold {
+  const weights = topoOrder([expr]).filter((node) => isOp(node, "weight"));
+  const inputs = weights.map((node) => ({ name: node.attrs.name, type: node.type }));
+  const unit = isPerIndex(expr) ? withLeadingOne(expr) : null;
+  const perIndex = unit === null ? null : compileFold(unit);
+  if (isOp(expr, "weight")) return { key, type: expr.type, inputs, perIndex, run: ([data]) => data! };
+  const program = jsBackend.load(planFold(expr, weights));
+  const run = (data: readonly TensorData[]): TensorData => {
+    const params = new Map(data.map((each, i) => [`w${i}`, each]));
+    const noWeights = () => invariant(false, () => "a fold has no weights of its own");
+    const instance = program.instantiate({ weight: noWeights as () => never, params });
+    instance.run();
+    return instance.results[0]!;
+  };
+  return { key, type: expr.type, inputs, perIndex, run };
+}
+
+/** The expression as a function whose parameters are its weights. */
+function planFold(expr: Node, weights: readonly Node<"weight">[]): Plan {
+  const builder = new Builder();
+  const renewed = new Map<Node, Node>();
+  const params = weights.map((node, i) => builder.param(`w${i}`, node.type.dtype, node.type.shape));
+  for (const node of topoOrder([expr])) {
+    const index = weights.findIndex(({ id }) => id === node.id);
+    renewed.set(
+      node,
+      index === -1
+        ? builder.make(
+            node.op,
+            node.ins.map((x) => renewed.get(x)!),
+            node.attrs,
+          )
+        : params[index]!,
+    );
+  }
+  const func = { name: "fold", params, outs: [renewed.get(expr)!] };
+  const passes = kernelPasses(jsTarget, { optimize: true });
+  const kernels = lowerFunc(func, jsTarget, { enabled: true, weights: new Set() }).map((each) => ({
+    ...each,
+    kernel: passes.reduce((kernel, pass) => pass.run(kernel), each.kernel),
+  }));
+  return planMemory(makeModule("fold", [func], "fold"), [{ func, kernels, weights: [] }]);
+}
+
+/** Whether the value at index i of axis 0 depends on index i of stacked weights alone. */
+function isPerIndex(expr: Node): boolean {
+  const count = expr.type.shape[0];
+  if (count === undefined || count < 2) return false;
+  return topoOrder([expr]).every((node) => {
+    if (isOp(node, "weight")) return node.attrs.name.includes("{0}") && node.type.shape[0] === count;
+    if (isOp(node, "concat")) return node.attrs.axis > 0;
+    if (isOp(node, "dequantizeBlocks")) return node.type.shape.length > 2;
+    return opKind(node.op) === "elementwise" && node.type.shape[0] === count;
+  });
+}
+
+/** The same expression on weights whose axis 0 has size 1. */
+function withLeadingOne(expr: Node): Node {
+  const builder = new Builder();
+  const renewed = new Map<Node, Node>();
+  for (const node of topoOrder([expr])) {
+    const attrs = isOp(node, "weight") ? { ...node.attrs, shape: node.attrs.shape.with(0, 1) } : attrsOf(node);
+    renewed.set(
+      node,
+      builder.make(
+        node.op,
+        node.ins.map((x) => renewed.get(x)!),
+        attrs as typeof node.attrs,
+      ),
+    ); // the op's own attributes
+  }
+  return renewed.get(expr)!;
+}
+
+/** The weights of a plan from a source in memory, each evaluated when first asked for. */
+export function evaluateWeights(
+  plan: Plan,
+  source: WeightSource | undefined,
+): (func: string, index: number, layer: number | null) => TensorData {
+  const values = new Map<string, TensorData>();
+  return (func, index, layer) => {
+    const expr = plan.funcs.get(func)!.weights[index]!;
+    const fold = compileFold(expr);
+    const key = `${layer} ${fold.key}`;
+    let value = values.get(key);
+    if (value === undefined) {
+      invariant(source !== undefined, () => `weights of @${func} are needed, but no source was given`);
+      value = fold.run(fold.inputs.map(({ name, type }) => readWeight(name, type, source, layer ?? undefined).data));
+      values.set(key, value);
+    }
+    return value;
+  };
+}
+
+/** A tensor of zeros to be filled index by index with `perIndex` results. */
+export function stackedTensor(type: TensorType): { tensor: Tensor; put: (i: number, part: TensorData) => void } {
+  const tensor = zeros(type.dtype, type.shape);
+  const length = storageLength(tensorType(type.dtype, type.shape.with(0, 1)));
+  return { tensor: tensorFrom(type, tensor.data), put: (i, part) => tensor.data.set(part, i * length) };
+}
