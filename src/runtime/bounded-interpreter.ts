@@ -104,6 +104,7 @@ export class BoundedInterpreter extends Interpreter {
     try {
       const value = super.evaluate(statement, environment);
       const size = this.#sizeOfResult(value, frame);
+      this.#checkSize(size);
       if (parent !== undefined) this.#addOperand(parent, statement, value, size);
       return value;
     } finally {
