@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { type ChatMessage, renderChat } from "../../src/runtime/chat-template.ts";
-import { hostileCheck, mutateText, pick, randomFrom } from "./hostile.ts";
+import { hostileCheck, mutateText, pick, type Random, randomFrom } from "./hostile.ts";
 
 const folder = "test/fixtures/chat-templates";
 const templates = readdirSync(folder)
@@ -21,11 +21,23 @@ const messages: ChatMessage[] = [
   JSON.parse('{"role":"user","content":"1+1?","__proto__":{"polluted":true}}'),
 ];
 
+/** The template with two of its names, numbers or operators put in the place of others: most results still parse. */
+function swapWords(random: Random, template: string): string {
+  const words = template.split(/(\b\w+\b|[-+~|=<>!]+)/);
+  for (let times = 0; times < 2; times++) {
+    const at = 2 * random(words.length >> 1) + 1;
+    const from = 2 * random(words.length >> 1) + 1;
+    if (/^\w/.test(words[at]!) === /^\w/.test(words[from]!)) words[at] = words[from]!;
+  }
+  return words.join("");
+}
+
 test("4,000 mutated templates", () => {
   const random = randomFrom(20_005);
   const check = hostileCheck();
   for (let i = 0; i < 4000; i++) {
-    const template = mutateText(random, pick(random, templates), templates);
+    const original = pick(random, templates);
+    const template = i % 2 === 0 ? mutateText(random, original, templates) : swapWords(random, original);
     // The templates differ in which tool calls they can print.
     const asked = i % 3 === 0 ? messages : messages.filter(({ role }) => role !== "tool").slice(0, 2);
     check.run(() => renderChat(template, asked, { addGenerationPrompt: true, thinking: i % 2 === 0 }), template);
