@@ -68,7 +68,8 @@ export function fuse(func: Func, target: Target, options: FuseOptions): Fusion {
   if (options.enabled) {
     for (const node of nodes) {
       if (opKind(node.op) !== "contract" || buffers.has(node)) continue;
-      const { root, members } = growEpilogue(node, nodes, users, outs);
+      const taken = (member: Node) => inside.has(member) || anchors.has(member);
+      const { root, members } = growEpilogue(node, nodes, users, outs, taken);
       anchors.set(root, node);
       for (const member of members) if (member !== root) inside.set(member, root);
     }
@@ -225,6 +226,7 @@ function growEpilogue(
   order: readonly Node[],
   users: ReadonlyMap<Node, readonly Node[]>,
   outs: ReadonlySet<Node>,
+  taken: (node: Node) => boolean,
 ): { root: Node; members: readonly Node[] } {
   let best: { root: Node; members: readonly Node[] } = { root: contract, members: [contract] };
   const members = new Set<Node>([contract]);
@@ -232,7 +234,8 @@ function growEpilogue(
     if (members.size > maxEpilogue) break;
     const fits =
       opKind(node.op) === "elementwise" && sameShape(node.type.shape, contract.type.shape) && !isStorageCast(node);
-    if (!fits || !node.ins.some((x) => members.has(x)) || dependsAround(node, contract, members)) continue;
+    if (!fits || taken(node) || !node.ins.some((x) => members.has(x)) || dependsAround(node, contract, members))
+      continue;
     members.add(node);
     const exits = [...members].filter((x) => outs.has(x) || users.get(x)!.some((user) => !members.has(user)));
     if (exits.length === 1) best = { root: exits[0]!, members: [...members] };

@@ -1,0 +1,29 @@
+/** The public API of ciuic. */
+export {
+  type Compiled,
+  type CompileOptions,
+  type CompileReport,
+  compile,
+  compileToPlan,
+  type Executable,
+} from "./compile.ts";
+export { type Maths, maths } from "./ir/build.ts";
+export { CompilerError, InputError, InternalError, IrError, UnsupportedError } from "./ir/errors.ts";
+export { Builder, type Func, type Module, makeModule, type Node, named } from "./ir/graph.ts";
+export { interpret } from "./ir/interpret.ts";
+export { printKernel } from "./ir/kernel/print.ts";
+export { parseModule } from "./ir/parse.ts";
+export { type Plan, printPlan } from "./ir/plan.ts";
+export { printModule } from "./ir/print.ts";
+export { type Tensor, tensorFrom, tensorOf, valuesOf } from "./ir/tensor.ts";
+export type { DType, Shape, TensorType } from "./ir/types.ts";
+export { verifyModule } from "./ir/verify.ts";
+export { type ModelConfig, parseModelConfigText } from "./models/deepseek/config.ts";
+export { buildModel } from "./models/deepseek/model.ts";
+export type { ByteSource, ModelFolder } from "./runtime/byte-source.ts";
+export type { ChatMessage } from "./runtime/chat-template.ts";
+export type { GeneratedPart, GenerateOptions, GenerationResult } from "./runtime/generate.ts";
+export type { Generation } from "./runtime/generation.ts";
+export { type LoadOptions, type LoadProgress, loadModel } from "./runtime/load-model.ts";
+export type { ChatOptions, Model } from "./runtime/model.ts";
+export type { Tokenizer } from "./runtime/tokenizer.ts";

@@ -1,0 +1,48 @@
+/** The sizes that steps are compiled for: few enough to compile seldom, close enough to waste little on padding. */
+import type { Bucket } from "../models/deepseek/bucket.ts";
+
+/** What one step needs. */
+export interface StepSize {
+  readonly tokens: number;
+  readonly sequences: number;
+  /** Blocks of the longest sequence. */
+  readonly blocks: number;
+  readonly outputs: number;
+}
+
+/** The most a step can need, and the sizes that are the same in all buckets. */
+export interface BucketLimits extends StepSize {
+  readonly blockSize: number;
+  readonly slots: number;
+  readonly ropeRows: number;
+}
+
+/**
+ * The smallest bucket for a step. Tokens and outputs go up by halves of powers of two (1, 2, 4, 8, 12, 16, 24, ...), since
+ * padding costs time; context goes up fourfold, since kernels stop at each token's position.
+ */
+export function bucketFor(size: StepSize, limits: BucketLimits): Bucket {
+  const { blockSize, slots, ropeRows } = limits;
+  const tokens = Math.min(roundUp(size.tokens), limits.tokens);
+  return {
+    tokens,
+    sequences: Math.min(powerOf(2, size.sequences), limits.sequences, tokens),
+    blocks: Math.min(8 * powerOf(4, Math.ceil(size.blocks / 8)), limits.blocks),
+    outputs: Math.min(roundUp(size.outputs), tokens),
+    blockSize,
+    slots,
+    ropeRows,
+  };
+}
+
+/** The smallest power of `base` that is at least `x`. */
+function powerOf(base: number, x: number): number {
+  let power = 1;
+  while (power < x) power *= base;
+  return power;
+}
+
+function roundUp(x: number): number {
+  const power = powerOf(2, x);
+  return power >= 16 && x <= (power / 4) * 3 ? (power / 4) * 3 : power;
+}

@@ -1,0 +1,143 @@
+/** A compiled model as a StepRunner: compiles a bucket when it is first needed, pads steps to it, keeps the caches. */
+import { type CompileOptions, compile, type Executable, type Instance } from "../compile.ts";
+import { InternalError } from "../ir/errors.ts";
+import { type TensorData, zeros } from "../ir/tensor.ts";
+import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
+import type { ModelConfig } from "../models/deepseek/config.ts";
+import { type BuildOptions, buildModel } from "../models/deepseek/model.ts";
+import { type BucketLimits, bucketFor, type StepSize } from "./bucket-ladder.ts";
+import type { RaggedBatch, StepRunner } from "./step.ts";
+import type { WeightProgress, WeightStore } from "./weight-store.ts";
+
+export interface RunnerOptions {
+  readonly backend: string;
+  readonly limits: BucketLimits;
+  readonly build: BuildOptions;
+  readonly compile: CompileOptions;
+}
+
+/** One compiled bucket. */
+export interface CompiledBucket {
+  readonly bucket: Bucket;
+  readonly executable: Executable;
+}
+
+interface Loaded extends CompiledBucket {
+  readonly instance: Instance;
+}
+
+export class ModelRunner implements StepRunner {
+  readonly vocabSize: number;
+  readonly blockSize: number;
+  readonly numBlocks: number;
+  readonly maxContext: number;
+  readonly maxBatchTokens: number;
+  readonly maxSequences: number;
+  readonly #config: ModelConfig;
+  readonly #weights: WeightStore;
+  readonly #options: RunnerOptions;
+  readonly #caches: ReadonlyMap<string, TensorData>;
+  readonly #compiled = new Map<string, CompiledBucket>();
+  readonly #loaded = new Map<string, Loaded>();
+  #single: ModelRunner | null = null;
+
+  constructor(config: ModelConfig, weights: WeightStore, options: RunnerOptions) {
+    const { limits } = options;
+    this.#config = config;
+    this.#weights = weights;
+    this.#options = options;
+    this.vocabSize = config.vocab_size;
+    this.blockSize = limits.blockSize;
+    this.numBlocks = limits.slots / limits.blockSize;
+    this.maxContext = limits.ropeRows;
+    this.maxBatchTokens = limits.tokens;
+    this.maxSequences = limits.sequences;
+    this.#caches = new Map(
+      cacheSpecs(config, limits).map(({ name, dtype, shape }) => [name, zeros(dtype, shape).data]),
+    );
+  }
+
+  /** Bytes of the caches of all layers. */
+  get cacheBytes(): number {
+    return [...this.#caches.values()].reduce((sum, data) => sum + data.byteLength, 0);
+  }
+
+  /** The buckets compiled so far. */
+  get buckets(): readonly CompiledBucket[] {
+    return [...this.#compiled.values()];
+  }
+
+  /** Compiles the bucket that a step of this size runs in. */
+  compile(size: StepSize): CompiledBucket {
+    const { limits, build, backend, compile: options } = this.#options;
+    const bucket = bucketFor(size, limits);
+    const key = bucketKey(bucket);
+    let compiled = this.#compiled.get(key);
+    if (compiled === undefined) {
+      compiled = { bucket, executable: compile(buildModel(this.#config, bucket, build), backend, options) };
+      this.#compiled.set(key, compiled);
+    }
+    return compiled;
+  }
+
+  /** Compiles, loads the weights and binds memory, so that the first step of this size does not have to. */
+  async prepare(size: StepSize, progress?: WeightProgress, signal?: AbortSignal): Promise<void> {
+    await this.#load(size, progress, signal);
+  }
+
+  /** A runner of its own cache for one sequence on the same weights, to score tokens beside running requests. */
+  single(): ModelRunner {
+    const { limits } = this.#options;
+    this.#single ??= new ModelRunner(this.#config, this.#weights, {
+      ...this.#options,
+      limits: { ...limits, sequences: 1, slots: limits.blocks * limits.blockSize },
+    });
+    return this.#single;
+  }
+
+  async step(batch: RaggedBatch): Promise<Float32Array> {
+    const blocks = Math.max(...batch.blockTables.map((table) => table.length));
+    const size = {
+      tokens: batch.tokens.length,
+      sequences: batch.blockTables.length,
+      blocks,
+      outputs: batch.outputs.length,
+    };
+    const { instance, bucket } = await this.#load({ ...size, outputs: Math.max(size.outputs, 1) });
+    const [tokens, positions, sequence, slots, blockTable, outputs] = instance.params;
+    fillPadded(tokens!, batch.tokens, 0);
+    fillPadded(positions!, batch.positions, -1);
+    fillPadded(sequence!, batch.sequence, 0);
+    fillPadded(slots!, batch.slots, -1);
+    fillPadded(outputs!, batch.outputs, 0);
+    blockTable!.fill(0);
+    for (const [i, table] of batch.blockTables.entries()) blockTable!.set(table, i * bucket.blocks);
+    await instance.run();
+    const logits = instance.results[0];
+    if (!(logits instanceof Float32Array)) throw new InternalError("step", "logits are not f32");
+    return logits.subarray(0, size.outputs * this.vocabSize);
+  }
+
+  async #load(size: StepSize, progress?: WeightProgress, signal?: AbortSignal): Promise<Loaded> {
+    const key = bucketKey(bucketFor(size, this.#options.limits));
+    const known = this.#loaded.get(key);
+    if (known !== undefined) return known;
+    const compiled = this.compile(size);
+    const { plan } = compiled.executable;
+    await this.#weights.load(plan, progress, signal);
+    const instance = compiled.executable.instantiate({ weight: this.#weights.lookup(plan), params: this.#caches });
+    const loaded = { ...compiled, instance };
+    this.#loaded.set(key, loaded);
+    return loaded;
+  }
+}
+
+function bucketKey({ tokens, sequences, blocks, outputs }: Bucket): string {
+  return `${tokens},${sequences},${blocks},${outputs}`;
+}
+
+/** Copies `values` and sets the rest to `padding`, which makes a token write nothing and attend to nothing. */
+function fillPadded(target: TensorData, values: Int32Array, padding: number): void {
+  target.set(values);
+  target.fill(padding, values.length);
+}

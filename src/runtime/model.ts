@@ -1,0 +1,138 @@
+/** A loaded model: text in, text out, with the compiled program behind it open to inspection. */
+import type { Executable } from "../compile.ts";
+import { InputError } from "../ir/errors.ts";
+import type { ModelConfig } from "../models/deepseek/config.ts";
+import { type ChatMessage, renderChat, type TemplateValue } from "./chat-template.ts";
+import type { Checkpoint } from "./checkpoint.ts";
+import { Engine } from "./engine.ts";
+import type { GenerateOptions } from "./generate.ts";
+import type { Generation } from "./generation.ts";
+import type { GenerationDefaults } from "./generation-defaults.ts";
+import type { ModelRunner } from "./model-runner.ts";
+import { thinkTags } from "./reasoning.ts";
+import { scoreTokens } from "./score.ts";
+import type { ReasoningOptions } from "./text-pipeline.ts";
+import type { TokenText } from "./text-stream.ts";
+import type { Tokenizer } from "./tokenizer.ts";
+import type { WeightStore } from "./weight-store.ts";
+
+export interface ChatOptions extends GenerateOptions {
+  /** Ask for reasoning before the answer, where the model's template can. Default false. */
+  readonly thinking?: boolean | undefined;
+  /** Further variables for the chat template, such as `tools`. */
+  readonly variables?: { readonly [name: string]: TemplateValue } | undefined;
+}
+
+export interface ModelParts {
+  readonly name: string;
+  readonly config: ModelConfig;
+  /** Null for a folder without tokenizer.json: such a model takes token ids only. */
+  readonly tokenizer: Tokenizer | null;
+  readonly runner: ModelRunner;
+  readonly weights: WeightStore;
+  readonly checkpoint: Checkpoint;
+  readonly defaults: GenerationDefaults;
+}
+
+/** Lives from `loadModel` to `close()`. Requests may overlap: they are computed together, each as if it were alone. */
+export class Model {
+  readonly name: string;
+  readonly config: ModelConfig;
+  readonly tokenizer: Tokenizer | null;
+  readonly engine: Engine;
+  readonly #parts: ModelParts;
+
+  constructor(parts: ModelParts) {
+    const { name, config, tokenizer, runner } = parts;
+    this.name = name;
+    this.config = config;
+    this.tokenizer = tokenizer;
+    this.#parts = parts;
+    const eosTokenIds = tokenizer !== null && tokenizer.eosIds.length > 0 ? tokenizer.eosIds : config.eos_token_id;
+    this.engine = new Engine(runner, { text: tokenText(tokenizer), eosTokenIds });
+  }
+
+  /** The compiled step for one token: its IR, kernels and plan. */
+  get program(): Executable {
+    return this.#parts.runner.compile({ tokens: 1, sequences: 1, blocks: 1, outputs: 1 }).executable;
+  }
+
+  /** Bytes held: compiled weights and caches. */
+  get memory(): { readonly weights: number; readonly caches: number } {
+    return { weights: this.#parts.weights.bytes, caches: this.#parts.runner.cacheBytes };
+  }
+
+  get runner(): ModelRunner {
+    return this.#parts.runner;
+  }
+
+  /** Answers a conversation. Iterate the result for parts of text as they come. */
+  chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Generation {
+    const { thinking = false, variables, ...generate } = options;
+    const tokenizer = this.#needTokenizer("chat");
+    const prompt = this.renderChat(messages, { thinking, variables });
+    const startsInside = prompt.trimEnd().endsWith(thinkTags.open);
+    return this.#add(tokenizer.encode(prompt), generate, hasThinkTags(tokenizer) ? { startsInside } : undefined);
+  }
+
+  /** The prompt that `chat` makes of a conversation. */
+  renderChat(messages: readonly ChatMessage[], options: Pick<ChatOptions, "thinking" | "variables"> = {}): string {
+    const tokenizer = this.#needTokenizer("chat");
+    if (tokenizer.chatTemplate === undefined) {
+      throw new InputError(`${this.name} tokenizer_config.json chat_template`, "the model has no chat template", {
+        hint: "Use generate(text), or a model made for chat.",
+      });
+    }
+    const textOf = (id: number | undefined) => (id === undefined ? "" : tokenizer.decode([id]));
+    return renderChat(tokenizer.chatTemplate, messages, {
+      addGenerationPrompt: true,
+      thinking: options.thinking ?? false,
+      bosToken: textOf(tokenizer.bosId),
+      eosToken: textOf(tokenizer.eosIds[0]),
+      ...(options.variables === undefined ? {} : { variables: options.variables }),
+    });
+  }
+
+  /** Continues a text, or token ids as they are. A text gets the tokens around it that the tokenizer asks for. */
+  generate(prompt: string | ArrayLike<number>, options: GenerateOptions = {}): Generation {
+    if (typeof prompt !== "string") return this.#add(prompt, options);
+    return this.#add(this.#needTokenizer("generate").encode(prompt, { addSpecialTokens: true }), options);
+  }
+
+  /** Logits [ids.length, vocab_size] of every position, in a cache apart from the requests'. */
+  async logits(ids: ArrayLike<number>): Promise<Float32Array> {
+    return scoreTokens(this.#parts.runner.single(), ids);
+  }
+
+  /** Ends all requests and closes the files. */
+  async close(): Promise<void> {
+    await this.engine.close();
+    await this.#parts.checkpoint.close();
+  }
+
+  #add(prompt: ArrayLike<number>, options: GenerateOptions, reasoning?: ReasoningOptions): Generation {
+    const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+    const request = { prompt, options: { ...this.#parts.defaults, ...given } };
+    return this.engine.add(reasoning === undefined ? request : { ...request, reasoning });
+  }
+
+  #needTokenizer(what: string): Tokenizer {
+    if (this.tokenizer !== null) return this.tokenizer;
+    throw new InputError(`${this.name} tokenizer.json`, `${what} needs a tokenizer, and the folder has none`, {
+      hint: "Pass token ids to generate().",
+    });
+  }
+}
+
+function hasThinkTags(tokenizer: Tokenizer): boolean {
+  return tokenizer.tokenId(thinkTags.open) !== undefined;
+}
+
+/** What the engine shows of tokens. The tags around reasoning must reach the splitter even where they are special. */
+function tokenText(tokenizer: Tokenizer | null): TokenText {
+  const tags = [thinkTags.open, thinkTags.close].map((tag) => tokenizer?.tokenId(tag));
+  return {
+    tokenBytes: (id) => tokenizer?.tokenBytes(id) ?? new Uint8Array(),
+    isSpecial: (id) => (tokenizer?.isSpecial(id) ?? true) && !tags.includes(id),
+  };
+}
