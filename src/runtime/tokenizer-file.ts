@@ -4,9 +4,10 @@ import type { AddedToken } from "./added-tokens.ts";
 import type { Merge } from "./bpe.ts";
 import {
   asArray,
-  asCount,
   asObject,
   asText,
+  isArray,
+  isCount,
   type JsonObject,
   type JsonValue,
   parseJsonObject,
@@ -44,21 +45,24 @@ export function parseTokenizerFile(text: string, where: string): TokenizerFile {
   checkModel(model, `${where} model`);
   const ids = new Map<string, number>();
   const tokens: (string | undefined)[] = [];
-  const put = (token: string, value: JsonValue | undefined, place: string): number => {
-    const id = asCount(value, place);
-    if (id >= maxVocab) throw new InputError(place, `id ${id}: expected less than ${maxVocab}`);
+  // The place is a function: a hundred thousand names are not worth writing for errors that do not happen.
+  const put = (token: string, id: JsonValue | undefined, place: () => string): number => {
+    if (!isCount(id)) throw new InputError(place(), `expected a whole number from 0, got ${showJson(id)}`);
+    if (id >= maxVocab) throw new InputError(place(), `id ${id}: expected less than ${maxVocab}`);
     while (tokens.length <= id) tokens.push(undefined);
     const other = tokens[id];
-    if (other !== undefined && other !== token)
-      throw new InputError(place, `id ${id} is also that of ${showValue(other)}`);
-    if ((ids.get(token) ?? id) !== id)
-      throw new InputError(place, `id ${id}: the vocabulary gives it ${ids.get(token)}`);
+    if (other !== undefined && other !== token) {
+      throw new InputError(place(), `id ${id} is also that of ${showValue(other)}`);
+    }
+    if ((ids.get(token) ?? id) !== id) {
+      throw new InputError(place(), `id ${id}: the vocabulary gives it ${ids.get(token)}`);
+    }
     tokens[id] = token;
     ids.set(token, id);
     return id;
   };
   for (const [token, id] of asObject(model.get("vocab"), `${where} model.vocab`)) {
-    put(token, id, `${where} model.vocab ${showValue(token)}`);
+    put(token, id, () => `${where} model.vocab ${showValue(token)}`);
   }
   const merges = readMerges(model.get("merges"), ids, `${where} model.merges`);
   const added = asArray(file.get("added_tokens") ?? [], `${where} added_tokens`).map((value, i) => {
@@ -71,7 +75,7 @@ export function parseTokenizerFile(text: string, where: string): TokenizerFile {
     for (const option of ["single_word", "lstrip", "rstrip"]) {
       if (fields.get(option) === true) throw new UnsupportedError(place, `an added token with ${option}`);
     }
-    const id = put(content, fields.get("id"), `${place} id`);
+    const id = put(content, fields.get("id"), () => `${place} id`);
     return { id, content, special: fields.get("special") === true, normalized: fields.get("normalized") === true };
   });
   checkDecoder(file.get("decoder"), `${where} decoder`);
@@ -102,18 +106,18 @@ function checkModel(model: JsonObject, where: string): void {
 function readMerges(value: JsonValue | undefined, ids: ReadonlyMap<string, number>, where: string): readonly Merge[] {
   const list = asArray(value, where);
   if (list.length >= maxVocab) throw new InputError(where, `${list.length} merges: expected less than ${maxVocab}`);
+  const idOf = (token: string, i: number): number => {
+    const id = ids.get(token);
+    if (id === undefined) throw new InputError(`${where} ${i}`, `${showValue(token)} is not in the vocabulary`);
+    return id;
+  };
   return list.map((item, i) => {
-    const parts = typeof item === "string" ? item.split(" ") : asArray(item, `${where} ${i}`);
+    const parts = typeof item === "string" ? item.split(" ") : isArray(item) ? item : [];
     const [left, right] = parts;
     if (parts.length !== 2 || typeof left !== "string" || typeof right !== "string") {
       throw new InputError(`${where} ${i}`, `expected two tokens, got ${showJson(item)}`);
     }
-    const idOf = (token: string): number => {
-      const id = ids.get(token);
-      if (id === undefined) throw new InputError(`${where} ${i}`, `${showValue(token)} is not in the vocabulary`);
-      return id;
-    };
-    return [idOf(left), idOf(right), idOf(left + right)];
+    return [idOf(left, i), idOf(right, i), idOf(left + right, i)];
   });
 }
 
