@@ -31,8 +31,10 @@ export function printFunc(func: Func, options: PrintOptions = {}): string {
 
 /** One node as a line, its operands by their own names or as `%?`. For messages; not parsable. */
 export function printNode(node: Node): string {
-  const name = (x: Node) => nameOf(x) ?? "?";
-  return printLine([node], (x) => `%${name(x)}`);
+  return printLine([node], (x) => {
+    const name = nameOf(x);
+    return `%${name === undefined ? "?" : identifier(name)}`;
+  });
 }
 
 /** The text of a function line by line. */

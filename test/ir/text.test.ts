@@ -121,7 +121,7 @@ test("one node for a message", () => {
   expect(example().funcs.get("block")!.outs.map(printNode)).toMatchInlineSnapshot(`
     [
       "%?: f32[2,4] = add %h, %?",
-      "%?: f32[8,4] = updateRows %kv, %h, %cache slots",
+      "%?: f32[8,4] = updateRows %kv, %h, %cache_slots",
       "%?: f32[] = full {value=NaN}",
     ]
   `);
