@@ -1,8 +1,8 @@
 /** Names of weights: `{layer}` is bound by the call, `{0}` runs over axis 0 of a stacked weight. */
 import { IrError } from "./errors.ts";
 import type { Tensor } from "./tensor.ts";
-import { storageLength, zeros } from "./tensor.ts";
-import { type Shape, sameType, showType, type TensorType, tensorType } from "./types.ts";
+import { storageLength, valuesOf, writer, zeros } from "./tensor.ts";
+import { type Shape, sameType, showType, sizeOf, type TensorType, tensorType } from "./types.ts";
 
 /** Where weights come from: a checkpoint, or a table in tests. */
 export type WeightSource = (name: string) => Tensor;
@@ -39,7 +39,14 @@ export function readWeight(name: string, type: TensorType, source: WeightSource,
   };
   if (!parts.stacked) return read(parts.names[0]!);
   const out = zeros(type.dtype, type.shape);
-  const length = storageLength(partType);
-  for (const [i, part] of parts.names.entries()) out.data.set(read(part).data, i * length);
+  const size = sizeOf(parts.shape);
+  // Parts of an odd number of 4-bit elements do not start at a byte.
+  const packed = storageLength(partType) !== size;
+  const write = writer(out);
+  for (const [i, part] of parts.names.entries()) {
+    const tensor = read(part);
+    if (!packed) out.data.set(tensor.data, i * size);
+    else for (const [j, value] of valuesOf(tensor).entries()) write(i * size + j, value);
+  }
   return out;
 }

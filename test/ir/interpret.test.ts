@@ -2,9 +2,9 @@
 import { expect, test, vi } from "vitest";
 import { interpret } from "../../src/ir/interpret.ts";
 import { parseModule } from "../../src/ir/parse.ts";
-import type { Tensor } from "../../src/ir/tensor.ts";
+import { type Tensor, tensorOf } from "../../src/ir/tensor.ts";
 import { same } from "../arb/compare.ts";
-import { f32, i32 } from "./apply.ts";
+import { f32, i32, t } from "./apply.ts";
 
 const parsed = (text: string) => parseModule(`module @m entry @main {\n${text}\n}`);
 
@@ -51,6 +51,13 @@ test("errors", () => {
   const foreign = parsed('func @main() {\n%0: f32[1] = param {name="x"}\nreturn %0\n}');
   expect(() => interpret(foreign, [])).toThrow("@main: x is not a parameter of the function");
   expect(() => interpret({ ...block, entry: "start" }, [])).toThrow("module @m: there is no function @start");
+});
+
+test("parts of an odd number of 4-bit elements stack", () => {
+  const module = parsed('func @main() {\n%0: i4[3,3] = weight {name="{0}"}\n%1: f32[3,3] = cast %0\nreturn %1\n}');
+  const parts: Record<string, Tensor> = { 0: t("i4", [1, -2, 3]), 1: t("i4", [-4, 5, -6]), 2: t("i4", [7, -8, 0]) };
+  const expected = tensorOf("f32", [3, 3], [1, -2, 3, -4, 5, -6, 7, -8, 0]);
+  same(interpret(module, [], { weights: (name) => parts[name]! }), [expected]);
 });
 
 test("a value used twice, a result twice, and an unused parameter", () => {
