@@ -6,7 +6,7 @@ import type { Program } from "./growing.ts";
 
 /** Keeps a value within -8..8 where the program must stay finite. */
 export function tame(program: Program, m: Maths, x: Node): Node {
-  return program.finite && x.type.dtype === "f32" ? m.max(m.min(x, 8), -8) : x;
+  return program.finite && ["f32", "i32", "u32"].includes(x.type.dtype) ? m.max(m.min(x, 8), -8) : x;
 }
 
 /** Operands inside the op's domain where the program must stay finite. */

@@ -144,6 +144,17 @@ test("equal names get different suffixes, and a name that looks like one is kept
   expect(printFunc(parseFunc(text))).toBe(text);
 });
 
+test("a node of two functions has one name in both", () => {
+  const builder = new Builder();
+  const m = maths(builder);
+  const x = builder.param("x", "f32", [1]);
+  const [first, second] = [m.named("h", m.exp(x)), m.named("h", m.log(x))];
+  const f: Func = { name: "f", params: [x], outs: [first, second] };
+  const text = printModule(makeModule("m", [f, { name: "g", params: [x], outs: [second] }], "g"));
+  expect(text.match(/%\w+: f32\[1\] = log/g)).toEqual(["%h_1: f32[1] = log", "%h_1: f32[1] = log"]);
+  expect(printModule(parseModule(text))).toBe(text);
+});
+
 test("functions without parameters, operands or results", () => {
   const text = "func @f() {\n  return\n}";
   expect(printFunc(parseFunc(text))).toBe(text);
