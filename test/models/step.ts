@@ -108,3 +108,8 @@ export function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): n
 export function joined(rows: readonly Float32Array[]): Float32Array {
   return Float32Array.from(rows.flatMap((row) => Array.from(row)));
 }
+
+/** The position of the largest value, the first of equals. */
+export function argMax(values: Float32Array): number {
+  return values.reduce((best, value, i) => (value > values[best]! ? i : best), 0);
+}
