@@ -38,6 +38,63 @@ test("logits and hidden states are the reference's", () => {
   );
 });
 
+/** Tokens of one sequence, and how many of them each step takes. */
+const sequence = fc.record({
+  ids: fc.array(fc.integer({ min: 0, max: 2 }), { minLength: 1, maxLength: 6 }),
+  chunks: fc.array(fc.integer({ min: 0, max: 3 }), { minLength: 1, maxLength: 4 }),
+});
+
+test("any split of any sequences over steps gives the logits of each sequence alone", () => {
+  const blocks = fc.shuffledSubarray([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], { minLength: 9, maxLength: 9 });
+  fc.assert(
+    fc.property(
+      config,
+      fc.array(sequence, { minLength: 1, maxLength: 3 }),
+      blocks,
+      fc.nat(),
+      fc.nat(2),
+      (config, sequences, blocks, seed, padding) => {
+        const tensors = randomWeights(config, seed);
+        const model = () => interpretedModel(config, tensors, { blockSize: 2, total: 10, blocks: 3 });
+        const batched = model();
+        const found = sequences.map((): Float32Array[] => []);
+        for (let step = 0; found.some((rows, i) => rows.length < sequences[i]!.ids.length); step++) {
+          const active = sequences.flatMap(({ ids, chunks }, i) => {
+            const start = found[i]!.length;
+            // Every fifth step lets each sequence go on, so that chunks of 0 come to an end.
+            const count = step % 5 === 4 ? 2 : chunks[step % chunks.length]!;
+            const chunk = { ids: ids.slice(start, start + count), start, table: blocks.slice(3 * i, 3 * i + 3) };
+            return chunk.ids.length === 0 ? [] : [{ i, chunk }];
+          });
+          if (active.length === 0) continue;
+          const { logits } = batched.step(
+            active.map(({ chunk }) => chunk),
+            padding,
+          );
+          const owners = active.flatMap(({ i, chunk }) => chunk.ids.map(() => i));
+          for (const [row, i] of owners.entries()) found[i]!.push(logits[row]!);
+        }
+        sequences.forEach(({ ids }, i) => {
+          const alone = model().step([{ ids, start: 0, table: [0, 1, 2] }]);
+          expect(joined(found[i]!)).toEqual(joined(alone.logits)); // same sums in the same order
+        });
+      },
+    ),
+    { numRuns: 60, seed: 13 },
+  );
+});
+
+test("logits are those of the tokens asked for, in the order asked", () => {
+  const json = fc.sample(tinyConfig, { numRuns: 1, seed: 3 })[0];
+  const config = parseModelConfig(json);
+  const sizes = { blockSize: 4, total: 1, blocks: 1 };
+  const chunk = { ids: [0, 1, 2, 1], start: 0, table: [0] };
+  const tensors = randomWeights(config, 5);
+  const all = interpretedModel(config, tensors, sizes).step([chunk]).logits;
+  const some = interpretedModel(config, tensors, sizes).step([chunk], 0, [3, 1, 1]).logits;
+  expect(some).toEqual([all[3], all[1], all[1]]);
+});
+
 test("modules verify and their text is read back", () => {
   const size = fc.integer({ min: 1, max: 3 });
   fc.assert(
