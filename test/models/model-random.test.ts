@@ -38,6 +38,26 @@ test("logits and hidden states are the reference's", () => {
   );
 });
 
+test("gates with groups choose and weigh the reference's experts", () => {
+  const base = { ...publishedWith("DeepSeek-V3"), quantization_config: undefined, rope_scaling: null };
+  const tiny = { vocab_size: 30, hidden_size: 6, num_hidden_layers: 1, first_k_dense_replace: 0, intermediate_size: 1 };
+  const heads = { num_attention_heads: 1, num_key_value_heads: 1, q_lora_rank: null, kv_lora_rank: 1 };
+  const dims = { qk_nope_head_dim: 1, qk_rope_head_dim: 2, v_head_dim: 1, max_position_embeddings: 32 };
+  const gate = { n_routed_experts: 12, n_group: 4, topk_group: 2, num_experts_per_tok: 3, moe_intermediate_size: 2 };
+  const v3 = { ...base, ...tiny, ...heads, ...dims, ...gate };
+  const v2 = { model_type: "deepseek_v2", topk_method: "group_limited_greedy", scoring_func: "softmax" };
+  const ids = Array.from({ length: tiny.vocab_size }, (_, i) => i);
+  for (const [seed, changes] of [{}, { topk_group: 1 }, { norm_topk_prob: false }, v2].entries()) {
+    const config = parseModelConfig({ ...v3, ...changes });
+    const tensors = randomWeights(config, seed);
+    const expected = referenceLogits(config, weightsFrom(tensors), ids);
+    const model = interpretedModel(config, tensors, { blockSize: 30, total: 1, blocks: 1 });
+    const { logits } = model.step([{ ids, start: 0, table: [0] }]);
+    // The same tolerance: a wrong expert or weight changes logits by far more.
+    expect(largestDifference(joined(logits), expected.logits)).toBeLessThan(tolerance);
+  }
+});
+
 /** Tokens of one sequence, and how many of them each step takes. */
 const sequence = fc.record({
   ids: fc.array(fc.integer({ min: 0, max: 2 }), { minLength: 1, maxLength: 6 }),
