@@ -1,0 +1,27 @@
+/** The passes of each level, in order. */
+import type { Target } from "../ir/target.ts";
+import { type AbsorbOptions, absorb } from "./absorb.ts";
+import { expand } from "./expand.ts";
+import { legalize } from "./legalize.ts";
+import { mergeContracts } from "./merge-contracts.ts";
+import type { Pass } from "./pass.ts";
+import { simplify } from "./simplify.ts";
+
+export interface PipelineOptions {
+  /** False leaves only what is needed to run at all. Default true. */
+  readonly optimize?: boolean;
+  readonly absorb?: AbsorbOptions;
+}
+
+/** From the model's functions to functions of primitive ops and `attention` that the target can take. */
+export function tensorPasses(target: Target, options: PipelineOptions = {}): Pass[] {
+  if (options.optimize === false) return [expand(), legalize(target)];
+  return [
+    simplify(), // absorb matches values as simplify spells them
+    absorb(options.absorb), // before expand, which takes rope and rmsNorm apart; needs `attention` whole
+    expand({ keep: ["attention"] }), // attention has a kernel of its own
+    legalize(target),
+    mergeContracts, // after legalize, so that all weights of contractions are f32
+    simplify(), // what absorb, expand and merge-contracts left
+  ];
+}
