@@ -58,7 +58,9 @@ function legalizeFunc(func: Func, target: Target, builder: Builder): readonly No
       node.ins.map((x) => (wide(x) ? (takesF32 ? widenWeights(x) : widen(x)) : x)),
     );
   };
-  return rebuild(func.outs, builder, change).roots;
+  const { roots } = rebuild(func.outs, builder, change);
+  for (const out of roots) if (!stores(target, out)) throw unsupported(out, target);
+  return roots;
 }
 
 /** Whether every element of the result is an element of an operand. */
@@ -85,7 +87,7 @@ export function legal(target: Target): Invariant {
   const check = (module: Module) => {
     for (const func of module.funcs.values()) {
       for (const out of func.outs) {
-        if (!stores(target, out)) throw unsupported(out, target);
+        if (!stores(target, out)) throw new Violation(`@${func.name}`, unsupported(out, target).message, func, out);
       }
       for (const node of topoOrder(func.outs)) {
         if (isFoldable(node) || node.op === "cast") continue;
