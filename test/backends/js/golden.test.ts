@@ -49,7 +49,7 @@ test("a fused kernel reads as if written by hand", () => {
         for (let j = 0; j < 4; j++) {
           let sum = 0;
           for (let k = 0; k < 8; k++) {
-            sum = sum + x[n * 8 + k] * bf16ToF32(w[j * 8 + k]);
+            sum += x[n * 8 + k] * bf16ToF32(w[j * 8 + k]);
           }
           row[j] = sum;
         }

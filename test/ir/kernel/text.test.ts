@@ -19,7 +19,7 @@ const linear = `kernel linear from "%2: f32[1,4] = contract %0, %1" {
     if n > 1 && sum >= 0.5:f64 || n - 3 == -2147483648 {
       y[n] = f32(sum)
     } else {
-      y[n] = select(n < 2, -0.0, max(x[n], 1e-6))
+      y[n] = select(n < 2, -0.0, max(x[n], 1e-7))
     }
     let v = splat4(0.1)
     let s = sum(v * x[0]:4) - lane2(v)
