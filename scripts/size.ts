@@ -15,33 +15,27 @@ export interface LongFunction {
   readonly lines: number;
 }
 
-/** A function declaration, a method, a property or constant that is a function. */
+/** A function declaration, a method, or a constant or property that is a function; its head may go on for more lines. */
 const opening =
-  /^(?<indent> *)(?:export )?(?:async )?(?:function\*? (?<declared>\w+)|(?:const |static |readonly )?(?:async |get |set )?\*?(?<named>#?[\w]+)(?: = | *: *)?(?:async )?(?:<[^>]*>)?\((?!.*\);?$))/;
-const keywords = new Set(["if", "for", "while", "switch", "catch", "return", "super", "await", "throw"]);
+  /^(?<indent> *)(?:export )?(?:async )?(?:function\*? (?<declared>\w+)|(?:const |static )?(?:async |get |set )?\*?(?<named>#?\w+)(?: = |: )?(?:async )?(?:<.*>)?)\(/;
+const keywords = new Set(["if", "for", "while", "switch", "catch", "return", "super"]);
 
 /**
- * Functions longer than `most` lines, first and last line included. Relies on Biome's formatting: a block ends at the
- * first line that begins with `}` at the indentation at which the function began.
+ * Functions longer than `most` lines, first and last line included. Relies on Biome's formatting: a head that does not
+ * fit on a line is closed by `)` at the indentation of the function, and so is the body by `}`.
  */
 export function longFunctions({ path, text }: Source, most: number): readonly LongFunction[] {
   const lines = linesOf(codeOf(text, { strings: true }));
+  const find = (from: number, start: string) => lines.findIndex((line, i) => i > from && line.startsWith(start));
   return lines.flatMap((line, start) => {
     const { indent = "", declared, named } = opening.exec(line)?.groups ?? {};
     const name = declared ?? named;
     if (name === undefined || keywords.has(name)) return [];
-    const length = lines.slice(start + 1).findIndex((each) => each.startsWith(`${indent}}`)) + 2;
-    const isFunction = lines.slice(start, start + length - 1).some((each) => /(=>|\)|[\w>\]]) \{$/.test(each));
-    // A line that opens nothing runs into the end of what surrounds it, which is indented less.
-    const leaves = lines
-      .slice(start + 1, start + length - 1)
-      .some((each) => /\S/.test(each) && indentOf(each) < indent.length);
-    return isFunction && !leaves && length > most ? [{ where: `${path}:${start + 1}`, name, lines: length }] : [];
+    const head = line.endsWith("(") ? find(start, `${indent})`) : start;
+    if (!lines[head]?.endsWith("{")) return [];
+    const length = find(head, `${indent}}`) - start + 1;
+    return length > most ? [{ where: `${path}:${start + 1}`, name, lines: length }] : [];
   });
-}
-
-function indentOf(line: string): number {
-  return line.length - line.trimStart().length;
 }
 
 /** Lines of the files directly in each folder. */
