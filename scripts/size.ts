@@ -17,7 +17,7 @@ export interface LongFunction {
 
 /** A function declaration, a method, or a constant or property that is a function; its head may go on for more lines. */
 const opening =
-  /^(?<indent> *)(?:export )?(?:async )?(?:function\*? (?<declared>\w+)|(?:const |static )?(?:async |get |set )?\*?(?<named>#?\w+)(?: = |: )?(?:async )?(?:<.*>)?)\(/;
+  /^(?<indent> *)(?:export )?(?:async )?(?:function\*? (?<declared>\w+)|(?:const |static )?(?:async |get |set )?\*?(?<named>#?\w+)(?: = |: )?(?:async )?)(?:<.*>)?\(/;
 const keywords = new Set(["if", "for", "while", "switch", "catch", "return", "super"]);
 
 /**
