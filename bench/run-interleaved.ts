@@ -33,6 +33,9 @@ export interface Measured {
   readonly high: number;
   /** Median of the ratios to the baseline's run of the same round. */
   readonly ratio: number;
+  /** Units per second of processor time, all threads together: steadier than the clock on a busy machine. */
+  readonly perCpuSecond: number;
+  readonly cpuRatio: number;
   /** Sum of what the runs returned. */
   readonly checksum: number;
 }
@@ -58,21 +61,35 @@ export function runInterleaved(candidates: readonly Timed[], options: RunOptions
   const machine = describeMachine();
   const checksums = candidates.map(() => 0);
   const seconds = candidates.map(() => new Array<number>(rounds));
+  const cpuSeconds = candidates.map(() => new Array<number>(rounds));
   for (let round = -warmUps; round < rounds; round++) {
     for (let turn = 0; turn < candidates.length; turn++) {
       const i = (turn + round + warmUps) % candidates.length;
       const { prepare, run } = candidates[i]!;
       prepare?.();
+      const cpuStart = process.cpuUsage();
       const start = performance.now();
       checksums[i]! += run();
-      if (round >= 0) seconds[i]![round] = (performance.now() - start) / 1000;
+      const end = performance.now();
+      const { user, system } = process.cpuUsage(cpuStart);
+      if (round < 0) continue;
+      seconds[i]![round] = (end - start) / 1000;
+      cpuSeconds[i]![round] = (user + system) / 1e6;
     }
   }
-  const results = candidates.map(({ name, units }, i) => {
-    const rates = seconds[i]!.map((s) => units / s);
-    const ratios = rates.map((rate, round) => rate / (candidates[baseline]!.units / seconds[baseline]![round]!));
-    const [low, high] = [Math.min(...rates), Math.max(...rates)];
-    return { name, median: median(rates), low, high, ratio: median(ratios), checksum: checksums[i]! };
+  const results = candidates.map(({ name }, i) => {
+    const rates = ratesOf(candidates[i]!, seconds[i]!);
+    const cpuRates = ratesOf(candidates[i]!, cpuSeconds[i]!);
+    return {
+      name,
+      median: median(rates),
+      low: Math.min(...rates),
+      high: Math.max(...rates),
+      ratio: medianRatio(rates, ratesOf(candidates[baseline]!, seconds[baseline]!)),
+      perCpuSecond: median(cpuRates),
+      cpuRatio: medianRatio(cpuRates, ratesOf(candidates[baseline]!, cpuSeconds[baseline]!)),
+      checksum: checksums[i]!,
+    };
   });
   return { ...options, baseline: candidates[baseline]!.name, machine, results };
 }
@@ -90,20 +107,22 @@ export function describeMachine(): Machine {
 /** The report as a table for people. */
 export function showReport({ title, unit, rounds, warmUps, baseline, machine, results }: Report): string {
   const { cpu, cores, node, load } = machine;
-  const header = [`${unit}s/s`, "slowest", "fastest", "spread", `x ${baseline}`];
-  const rows = results.map(({ median, low, high, ratio }) => [
+  const header = [`${unit}s/s`, "slowest", "fastest", "spread", "ratio", `${unit}s/cpu s`, "ratio"];
+  const rows = results.map(({ median, low, high, ratio, perCpuSecond, cpuRatio }) => [
     digits(median),
     digits(low),
     digits(high),
     `${Math.round((100 * (high - low)) / median)}%`,
     ratio.toFixed(2),
+    digits(perCpuSecond),
+    cpuRatio.toFixed(2),
   ]);
   const widths = header.map((text, c) => Math.max(text.length, ...rows.map((row) => row[c]!.length)));
   const nameWidth = Math.max(...results.map(({ name }) => name.length));
   const line = (name: string, cells: readonly string[]) =>
     `  ${name.padEnd(nameWidth)}  ${cells.map((cell, c) => cell.padStart(widths[c]!)).join("  ")}`;
   return [
-    `${title}: median of ${rounds} interleaved rounds after ${warmUps} warm-up`,
+    `${title}: median of ${rounds} interleaved rounds after ${warmUps} warm-up, ratios to ${baseline}`,
     `  ${cpu}, ${cores} cores, node ${node}, load ${load.toFixed(1)}`,
     line("", header),
     ...results.map(({ name }, i) => line(name, rows[i]!)),
@@ -113,6 +132,14 @@ export function showReport({ title, unit, rounds, warmUps, baseline, machine, re
 /** Prints each report as a table, or with `--json` among the arguments all of them as one JSON array. */
 export function printReports(reports: readonly Report[], args: readonly string[] = process.argv.slice(2)): void {
   console.log(args.includes("--json") ? JSON.stringify(reports, null, 2) : reports.map(showReport).join("\n\n"));
+}
+
+function ratesOf({ units }: Timed, seconds: readonly number[]): readonly number[] {
+  return seconds.map((s) => units / s);
+}
+
+function medianRatio(rates: readonly number[], baseline: readonly number[]): number {
+  return median(rates.map((rate, round) => rate / baseline[round]!));
 }
 
 function median(values: readonly number[]): number {

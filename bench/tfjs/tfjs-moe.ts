@@ -38,7 +38,9 @@ function manyTokens(x: tf.Tensor2D, weights: MoeWeights, { experts, weights: sca
   const [n, hidden] = x.shape;
   const k = experts.length / n;
   const rowsOf: number[][] = weights.experts.map(() => []);
-  experts.forEach((e, i) => rowsOf[e]!.push(i));
+  experts.forEach((e, i) => {
+    rowsOf[e]!.push(i);
+  });
   const tokens = Array.from({ length: n }, (_, t) => tf.slice(x, [t, 0], [1, hidden]));
   const results = new Array<tf.Tensor2D>(experts.length);
   rowsOf.forEach((picks, e) => {
