@@ -14,6 +14,8 @@ export type Cache =
   /** keys [h, s, nope], rope [1, s, rope], values [h, s, v_head_dim]. */
   | { readonly kind: "perHead"; readonly keys: tf.Tensor3D; readonly rope: tf.Tensor3D; readonly values: tf.Tensor3D };
 
+type PerHead = Extract<Cache, { kind: "perHead" }>;
+
 export interface Rotation {
   /** [n, rope], each pair's value twice. */
   readonly cos: tf.Tensor2D;
@@ -47,7 +49,7 @@ export function attend(
   const context =
     after.kind === "latent" && x.shape[0] === 1
       ? absorbed(projected, mla, weights, rotation, after.rows)
-      : materialized(projected, mla, weights, rotation, after);
+      : materialized(projected, mla, weights, rotation, perHeadOf(after, cache, projected, mla, weights));
   return { y: linear(context, weights.output), cache: after };
 }
 
@@ -110,10 +112,9 @@ function materialized(
   mla: MlaAttention,
   weights: AttentionWeights,
   rotation: Rotation,
-  cache: Cache,
+  { keys, rope, values }: PerHead,
 ): tf.Tensor2D {
-  const { num_attention_heads: h, kv_lora_rank: r, qk_rope_head_dim: p, v_head_dim: vd } = mla;
-  const { keys, rope, values } = cache.kind === "perHead" ? cache : fromLatent(cache.rows, r, p, weights);
+  const { num_attention_heads: h, qk_rope_head_dim: p, v_head_dim: vd } = mla;
   const n = query.shape[0];
   const s = keys.shape[1];
   const a = tf.expandDims(query, 0) as tf.Tensor3D;
@@ -131,9 +132,19 @@ function materialized(
   return tf.reshape(n === 1 ? heads : tf.transpose(heads, [1, 0, 2]), [n, h * vd]);
 }
 
-function fromLatent(rows: tf.Tensor2D, r: number, p: number, weights: AttentionWeights) {
-  const s = rows.shape[0];
-  return perHead(tf.slice(rows, [0, 0], [s, r]), tf.slice(rows, [0, r], [s, p]), weights);
+/** Keys and values of the whole sequence. Columns of a cache are copied element by element, so not for a first prefill. */
+function perHeadOf(
+  after: Cache,
+  before: Cache | undefined,
+  { latent, rope }: Projected,
+  mla: MlaAttention,
+  weights: AttentionWeights,
+): PerHead {
+  if (after.kind === "perHead") return after;
+  if (before === undefined) return perHead(latent, rope, weights);
+  const { kv_lora_rank: r, qk_rope_head_dim: p } = mla;
+  const s = after.rows.shape[0];
+  return perHead(tf.slice(after.rows, [0, 0], [s, r]), tf.slice(after.rows, [0, r], [s, p]), weights);
 }
 
 /** [n, s]: 0 where the i-th of the last n tokens sees token j, else a number that exp makes 0. */

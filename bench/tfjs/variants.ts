@@ -19,10 +19,10 @@ const sessions = variants.map((variant) => ({
 printReports([
   runInterleaved(
     sessions.map(({ name, session }) => decodeRun(name, session)),
-    { title: "decode", unit: "token", warmUps: 1, rounds: 7 },
+    { title: "decode", unit: "token", warmUps: 1, rounds: 5 },
   ),
   runInterleaved(
     sessions.map(({ name, session }) => prefillRun(name, session)),
-    { title: "prefill", unit: "token", warmUps: 1, rounds: 5 },
+    { title: "prefill", unit: "token", warmUps: 1, rounds: 3 },
   ),
 ]);
