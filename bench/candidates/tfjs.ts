@@ -16,7 +16,7 @@ export const tfjs: Candidate = {
   async setup() {
     const { config, weight } = loadDemoModel();
     // By address, so that type-checking this package does not need tfjs; bench/tfjs checks the other side.
-    const step = (await import(new URL("tfjs-step.ts", folder).href)) as {
+    const step = (await import(new URL("load-tfjs-step.ts", folder).href)) as {
       createTfjsModel(c: typeof config, w: typeof weight): Session;
     };
     return step.createTfjsModel(config, weight);

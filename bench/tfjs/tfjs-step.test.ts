@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import * as tf from "@tensorflow/tfjs-core";
 import { loadDemoModel } from "../demo-model.ts";
-import { createTfjsModel, fastestVariant, type TfjsVariant } from "./tfjs-step.ts";
+import { createTfjsModel, fastestVariant, tf } from "./load-tfjs-step.ts";
+import type { TfjsVariant } from "./tfjs-step.ts";
 
 const { config, weight, folder } = loadDemoModel();
 // The layout of the file is described in its folder's README.

@@ -2,7 +2,8 @@
 import { decodeRun, prefillRun } from "../decode-runs.ts";
 import { loadDemoModel } from "../demo-model.ts";
 import { printReports, runInterleaved } from "../run-interleaved.ts";
-import { createTfjsModel, type TfjsVariant } from "./tfjs-step.ts";
+import { createTfjsModel } from "./load-tfjs-step.ts";
+import type { TfjsVariant } from "./tfjs-step.ts";
 
 const variants: readonly TfjsVariant[] = [
   { linear: "conv1x1", cache: "latent" },
