@@ -1,6 +1,6 @@
 /**
  * The main bench, `npm run bench [-- --json]`: the demo model's decode after a prompt of 32 tokens and its prefill of 128,
- * for every candidate. Slow candidates do fewer tokens a round: `units` are rates' denominators, not part of the result.
+ * for every candidate; tokens per second, and ratios to tfjs where it is installed.
  */
 import type { Candidate } from "./candidates/candidate.ts";
 import { installCommand, isTfjsInstalled, tfjs } from "./candidates/tfjs.ts";
