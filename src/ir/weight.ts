@@ -1,8 +1,8 @@
 /** Names of weights: `{layer}` is bound by the call, `{0}` runs over axis 0 of a stacked weight. */
 import { IrError } from "./errors.ts";
 import type { Tensor } from "./tensor.ts";
-import { storageLength, zeros } from "./tensor.ts";
-import { type Shape, sameType, showType, type TensorType, tensorType } from "./types.ts";
+import { reader, storageLength, writer, zeros } from "./tensor.ts";
+import { dtypeInfo, type Shape, sameType, showType, sizeOf, type TensorType, tensorType } from "./types.ts";
 
 /** Where weights come from: a checkpoint, or a table in tests. */
 export type WeightSource = (name: string) => Tensor;
@@ -40,6 +40,15 @@ export function readWeight(name: string, type: TensorType, source: WeightSource,
   if (!parts.stacked) return read(parts.names[0]!);
   const out = zeros(type.dtype, type.shape);
   const length = storageLength(partType);
-  for (const [i, part] of parts.names.entries()) out.data.set(read(part).data, i * length);
+  for (const [i, part] of parts.names.entries()) {
+    if (dtypeInfo(type.dtype).bits === 4) copyElements(read(part), out, i * sizeOf(parts.shape));
+    else out.data.set(read(part).data, i * length);
+  }
   return out;
+}
+
+/** Element by element: parts of 4-bit elements may begin in the middle of a byte. */
+function copyElements(from: Tensor, to: Tensor, start: number): void {
+  const [readFrom, write] = [reader(from), writer(to)];
+  for (let i = 0; i < sizeOf(from.type.shape); i++) write(start + i, readFrom(i));
 }
