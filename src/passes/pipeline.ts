@@ -1,35 +1,16 @@
 /** The passes of each level, in order. */
-import { didYouMean, InputError } from "../ir/errors.ts";
 import type { Target } from "../ir/target.ts";
 import { type AbsorbOptions, absorb } from "./absorb.ts";
 import { expand } from "./expand.ts";
 import { legalize } from "./legalize.ts";
 import { mergeContracts } from "./merge-contracts.ts";
 import type { Pass } from "./pass.ts";
-import { simplify, simplifyRules } from "./simplify.ts";
+import { simplify } from "./simplify.ts";
 
 export interface PipelineOptions {
   /** False leaves only what is needed to run at all. Default true. */
   readonly optimize?: boolean;
   readonly absorb?: AbsorbOptions;
-}
-
-export interface Disabled {
-  readonly passes?: readonly string[];
-  readonly rules?: readonly string[];
-}
-
-/** Throws InputError, with the nearest name, where something to be disabled does not exist. */
-export function checkDisabled(passes: readonly Pass[], disabled: Disabled): void {
-  const check = (variable: string, what: string, names: readonly string[], known: readonly string[]) => {
-    const unknown = names.find((name) => !known.includes(name));
-    if (unknown === undefined) return;
-    const hint = didYouMean(unknown, known) ?? `There are ${known.join(", ")}.`;
-    throw new InputError(variable, `there is no ${what} ${JSON.stringify(unknown)}`, { hint });
-  };
-  const namesOf = (named: readonly { readonly name: string }[]) => named.map(({ name }) => name);
-  check("DISABLE_PASS", "pass", disabled.passes ?? [], namesOf(passes));
-  check("DISABLE_RULE", "rule", disabled.rules ?? [], namesOf(simplifyRules));
 }
 
 /** From the model's functions to functions of primitive ops and `attention` that the target can take. */

@@ -3,8 +3,9 @@ import { expect, test } from "vitest";
 import { parseModule } from "../../src/ir/parse.ts";
 import { printModule } from "../../src/ir/print.ts";
 import { jsTarget } from "../../src/ir/target.ts";
+import { checkDisabled } from "../../src/passes/disabled.ts";
 import { runPasses } from "../../src/passes/pass.ts";
-import { checkDisabled, tensorPasses } from "../../src/passes/pipeline.ts";
+import { tensorPasses } from "../../src/passes/pipeline.ts";
 import { type SimplifyOptions, simplify } from "../../src/passes/simplify.ts";
 
 function simplified(body: string, options?: SimplifyOptions): string {
