@@ -7,9 +7,10 @@ import { jsTarget, type Target } from "../../src/ir/target.ts";
 import { legalize } from "../../src/passes/legalize.ts";
 import { runPasses } from "../../src/passes/pass.ts";
 
-const halfTarget: Target = { ...jsTarget, name: "half", storage: [...jsTarget.storage, "f16"] };
+const plainTarget: Target = { ...jsTarget, name: "plain", storage: ["f32", "i32", "u32", "bool"] };
+const halfTarget: Target = { ...plainTarget, name: "half", storage: [...plainTarget.storage, "f16"] };
 
-function legalized(body: string, target = jsTarget): string {
+function legalized(body: string, target = plainTarget): string {
   const module = parseModule(`module @m entry @main {\nfunc @main${body}\n}`);
   const lines = printModule(runPasses(module, [legalize(target)], target, { verify: 2 })).split("\n");
   return lines.slice(2, lines.indexOf("}")).join("\n");
@@ -61,5 +62,5 @@ test("a cache in a dtype that the target stores is cast where it is read", () =>
       return %out"
   `);
   expect(() => legalized(text)).toThrow(UnsupportedError);
-  expect(() => legalized(text)).toThrow("target js: cannot store a value of type f16[3,4]");
+  expect(() => legalized(text)).toThrow("target plain: cannot store a value of type f16[3,4]");
 });
