@@ -12,6 +12,7 @@ import type { BucketLimits } from "./bucket-ladder.ts";
 import type { ModelFolder } from "./byte-source.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation-defaults.ts";
+import type { KernelProfile } from "./kernel-profile.ts";
 import { Model } from "./model.ts";
 import { ModelRunner } from "./model-runner.ts";
 import { loadTokenizer } from "./tokenizer.ts";
@@ -37,6 +38,8 @@ export interface LoadOptions {
   readonly cacheBytes?: number;
   readonly onProgress?: (progress: LoadProgress) => void;
   readonly compile?: CompileOptions;
+  /** Collects the time of every kernel, at the price of a slower run. */
+  readonly profile?: KernelProfile;
   readonly signal?: AbortSignal;
 }
 
@@ -48,6 +51,7 @@ const optionNames = [
   "cacheBytes",
   "onProgress",
   "compile",
+  "profile",
   "signal",
 ];
 const blockSize = 16;
@@ -76,6 +80,7 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
       limits,
       build: { weightDType: checkpointDTypes(config, headers) },
       compile: options.compile ?? {},
+      profile: options.profile,
     });
     await prepare(runner, options);
     return new Model({ name: folder.name, config, tokenizer, runner, weights, checkpoint, defaults });
