@@ -1,0 +1,80 @@
+/**
+ * `npm run check-package`: packs the package as npm would publish it, installs it in an empty folder, and uses it from
+ * there: a program is type-checked against the packed declarations and run under plain Node on the packed model.
+ */
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+/** Uses the two halves of the library, as a stranger would. Fails unless the answer has the tokens asked for. */
+const consumer = `
+import { Builder, compile, loadModel, makeModule, maths, tensorOf, valuesOf } from "ciuic";
+
+const builder = new Builder();
+const x = builder.param("x", "f32", [2]);
+const double = makeModule("double", [{ name: "main", params: [x], outs: [maths(builder).add(x, x)] }], "main");
+const [sum] = await compile(double, "js").run([tensorOf("f32", [2], [1, 2])]);
+if (sum === undefined || valuesOf(sum).join() !== "2,4") throw new Error("compile: expected 2,4");
+
+const model = await loadModel("node_modules/ciuic/models/tiny-deepseek", { backend: "js" });
+const ids: number[] = [];
+for await (const part of model.generate("Once upon a time", { maxTokens: 5, temperature: 0 })) ids.push(...part.tokens);
+await model.close();
+if (ids.length !== 5) throw new Error("loadModel: expected 5 tokens, got " + ids.length);
+console.log("5 tokens: " + ids.join(" "));
+`;
+
+const tsconfig = {
+  compilerOptions: {
+    target: "es2024",
+    module: "nodenext",
+    strict: true,
+    exactOptionalPropertyTypes: true,
+    skipLibCheck: false,
+    types: ["node"],
+    lib: ["es2024", "esnext.iterator", "dom"],
+  },
+  files: ["consumer.ts"],
+};
+
+/** What a script of this project needs of package.json. */
+interface PackageFile {
+  readonly name: string;
+  readonly dependencies: Readonly<Record<string, string>>;
+}
+
+function run(folder: string, program: string, ...args: readonly string[]): string {
+  return execFileSync(program, args, { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+}
+
+function checkPackage(folder: string): void {
+  run(root, "npm", "pack", "--loglevel=error", "--pack-destination", folder);
+  // The project's own file.
+  const { name, dependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as PackageFile;
+  const installed = join(folder, "node_modules", name);
+  mkdirSync(installed, { recursive: true });
+  run(folder, "sh", "-c", `tar -xzf ${name}-*.tgz -C node_modules/${name} --strip-components=1`);
+  // In place of a registry: the dependencies as they are installed here, and the declarations of Node for the check.
+  for (const each of [...Object.keys(dependencies), "@types/node", "undici-types"]) {
+    cpSync(join(root, "node_modules", each), join(folder, "node_modules", each), {
+      recursive: true,
+      dereference: true,
+    });
+  }
+  writeFileSync(join(folder, "package.json"), JSON.stringify({ type: "module", private: true }));
+  writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(tsconfig));
+  writeFileSync(join(folder, "consumer.ts"), consumer);
+  run(folder, join(root, "node_modules", ".bin", "tsc"));
+  process.stdout.write(run(folder, process.execPath, "consumer.js"));
+}
+
+const folder = mkdtempSync(join(tmpdir(), "check-package-"));
+try {
+  checkPackage(folder);
+} finally {
+  rmSync(folder, { recursive: true });
+}
