@@ -1,5 +1,5 @@
 /**
- * What holds for every module (V1 to V10), and what holds from some pass on (the named invariants at the end). Each is
+ * What holds for every module (V1 to V9), and what holds from some pass on (the named invariants at the end). Each is
  * a check that throws a `Violation` naming the function and the node.
  */
 import { checkAttrs } from "./attrs.ts";
@@ -122,25 +122,7 @@ export const invariants: readonly Invariant[] = [
       if (weight !== undefined) throw fail(entry!, "{layer} in a weight of the entry has no value", weight);
     },
   },
-  perFunc(
-    "V8 updates: what updateRows replaces is not read after the update, nor returned, nor updated twice",
-    (func) => {
-      const order = nodesOf(func);
-      for (const update of order) {
-        if (opKind(update.op) !== "update") continue;
-        const old = update.ins[0]!;
-        if (func.outs.includes(old)) throw fail(func, "the operand it replaces is a result of the function", update);
-        const readers = order.filter((node) => node !== update && node.ins.includes(old));
-        const second = readers.find((node) => opKind(node.op) === "update" && node.ins[0] === old);
-        if (second !== undefined) throw fail(func, "the operand it replaces is updated twice", second);
-        // Ids grow from operands to users, so only newer readers can depend on the update.
-        for (const reader of readers.filter((node) => node.id > update.id)) {
-          if (topoOrder([reader]).includes(update)) throw fail(func, "it reads a value after its update", reader);
-        }
-      }
-    },
-  ),
-  perFunc("V9 weights: one node for each weight name; {0} needs an axis 0", (func) => {
+  perFunc("V8 weights: one node for each weight name; {0} needs an axis 0", (func) => {
     const seen = new Set<string>();
     for (const node of nodesOf(func)) {
       if (!isOp(node, "weight")) continue;
@@ -150,7 +132,7 @@ export const invariants: readonly Invariant[] = [
       if (name.includes("{0}") && node.type.shape.length === 0) throw fail(func, "{0} in the name of a scalar", node);
     }
   }),
-  perFunc("V10 sizes: dimensions are whole numbers from 0, and no value exceeds 2^53 bytes", (func) => {
+  perFunc("V9 sizes: dimensions are whole numbers from 0, and no value exceeds 2^53 bytes", (func) => {
     for (const node of nodesOf(func)) {
       const whole = node.type.shape.every((dim) => Number.isSafeInteger(dim) && dim >= 0);
       if (!whole || !Number.isSafeInteger(byteSize(node.type)))

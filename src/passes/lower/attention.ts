@@ -56,7 +56,7 @@ export function lowerAttention(w: KernelWriter, anchor: Node): void {
     n,
     (token) => {
       const position = w.bind("position", w.value(positions, [token]));
-      const visible = w.bind("visible", op("min", iadd(position, int(1)), int(s)));
+      const visible = w.bind("visible", iadd(op("min", position, int(s - 1)), int(1)));
       const row = w.bind("row", clampTo(w.value(sequence, [token]), b));
       w.loop(
         "h",
