@@ -16,9 +16,9 @@ export function funcOf(name: string, build: Build, builder = new Builder()): Fun
   return { name, params: params.sort((a, b) => a.id - b.id), outs };
 }
 
-/** A module whose entry `main` is `funcOf(build)`. */
-export function moduleOf(build: Build): Module {
-  return makeModule("test", [funcOf("main", build)], "main");
+/** A module whose entry `main` is `funcOf(build)`, after the functions that it calls. */
+export function moduleOf(build: Build, callees: readonly Func[] = []): Module {
+  return makeModule("test", [...callees, funcOf("main", build)], "main");
 }
 
 /** Seeded contents: floats in [-2, 2) with two binary places, integers from -1 to 3 (some outside of what they index). */
