@@ -26,18 +26,18 @@ export interface LoadProgress {
 
 export interface LoadOptions {
   /** Default "js". */
-  readonly backend?: string;
+  readonly backend?: string | undefined;
   /** Longest sequence in tokens, prompt and answer. Default: what the model allows, at most 4096. */
-  readonly contextLength?: number;
+  readonly contextLength?: number | undefined;
   /** Most sequences computed at once. Default 8. */
-  readonly maxSequences?: number;
+  readonly maxSequences?: number | undefined;
   /** Most tokens computed at once; longer prompts are computed in chunks. Default 128. */
-  readonly maxBatchTokens?: number;
+  readonly maxBatchTokens?: number | undefined;
   /** Memory for the caches in bytes; at least one sequence always fits. Default 512 MiB. */
-  readonly cacheBytes?: number;
-  readonly onProgress?: (progress: LoadProgress) => void;
-  readonly compile?: CompileOptions;
-  readonly signal?: AbortSignal;
+  readonly cacheBytes?: number | undefined;
+  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+  readonly compile?: CompileOptions | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 const optionNames = [
