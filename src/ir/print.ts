@@ -19,27 +19,40 @@ export interface BodyLine {
 
 /** The module as text that `parseModule` reads. */
 export function printModule(module: Module, options: PrintOptions = {}): string {
-  const funcs = [...module.funcs.values()].map((func) => printFunc(func, options));
+  const names = new Map<Node, string>();
+  const funcs = [...module.funcs.values()].map((func) => join(funcLines(func, options, names)));
   return `module ${showSymbol(module.name)} entry ${showSymbol(module.entry)} {\n${funcs.join("\n\n")}\n}\n`;
 }
 
 /** The function as text that `parseFunc` reads. */
 export function printFunc(func: Func, options: PrintOptions = {}): string {
-  const { header, body } = funcLines(func, options);
+  return join(funcLines(func, options));
+}
+
+function join({ header, body }: { header: string; body: readonly BodyLine[] }): string {
   return [header, ...body.map((line) => line.text), "}"].join("\n");
 }
 
 /** One node as a line, its operands by their own names or as `%?`. For messages; not parsable. */
 export function printNode(node: Node): string {
-  const name = (x: Node) => nameOf(x) ?? "?";
-  return printLine([node], (x) => `%${name(x)}`);
+  return printLine([node], (x) => {
+    const name = nameOf(x);
+    return `%${name === undefined ? "?" : identifier(name)}`;
+  });
 }
 
-/** The text of a function line by line. */
-export function funcLines(func: Func, options: PrintOptions = {}): { header: string; body: BodyLine[] } {
+/**
+ * The text of a function line by line. `earlier` collects the names given, for the next function of a module: a node of
+ * both is called in the second as in the first.
+ */
+export function funcLines(
+  func: Func,
+  options: PrintOptions = {},
+  earlier = new Map<Node, string>(),
+): { header: string; body: BodyLine[] } {
   const params = new Set<Node>(func.params);
   const groups = groupCalls(topoOrder(func.outs).filter((node) => !params.has(node)));
-  const names = nameValues(func, groups.flat(), options.canonical ?? false);
+  const names = nameValues(func, groups.flat(), options.canonical ? undefined : earlier);
   const name = (node: Node) => `%${names.get(node)}`;
   const header = func.params.map((param) => {
     const { name: text } = param.attrs;
@@ -105,8 +118,8 @@ function groupCalls(order: readonly Node[]): Node[][] {
   return groups;
 }
 
-/** A different name for each parameter and node. */
-function nameValues(func: Func, nodes: readonly Node[], canonical: boolean): Map<Node, string> {
+/** A different name for each parameter and node; numbers for all nodes if there is no `earlier`. */
+function nameValues(func: Func, nodes: readonly Node[], earlier: Map<Node, string> | undefined): Map<Node, string> {
   const taken = new Set<string>();
   const suffixes = new Map<string, number>();
   const unique = (wanted: string): string => {
@@ -127,8 +140,10 @@ function nameValues(func: Func, nodes: readonly Node[], canonical: boolean): Map
   let count = 0;
   for (const node of nodes) {
     // A number first: it is the only kind of name that no node is given.
-    const given = canonical ? undefined : nameOf(node);
-    if (!names.has(node)) names.set(node, given === undefined ? String(count++) : unique(identifier(given)));
+    const given = earlier?.get(node) ?? (earlier && nameOf(node));
+    const name = given === undefined ? String(count++) : unique(identifier(given));
+    names.set(node, name);
+    if (given !== undefined && !earlier?.has(node)) earlier?.set(node, name);
   }
   return names;
 }

@@ -3,7 +3,8 @@
  * operands are cast; and values of a dtype that the target cannot store are widened to f32 as soon as they are read.
  * A cast of a weight belongs to its weight expression, so it happens at load time.
  *
- * Widening moves casts towards the weights: `cast(gather(w, i))` becomes `gather(cast(w), i)`, which is exact because
+ * Widening moves casts towards the weights: `cast(gather(w, i))` becomes `gather(cast(w), i)` where the target cannot store
+ * w or a contraction reads it, which is exact because
  * ops that only move elements commute with a cast, and f32 holds every value of the formats of 16 bits and fewer.
  */
 import { maths } from "../ir/build.ts";
@@ -34,6 +35,12 @@ function legalizeFunc(func: Func, target: Target, builder: Builder): readonly No
     if (node.op === "param" && !stores(target, node)) throw unsupported(node, target);
     return moved.get(node) ?? cast(node, "f32");
   };
+  /** Chosen rows of a weight are chosen from the widened weight, so that no step has to widen them again. */
+  const widenWeights = (node: Node): Node => {
+    if (isFoldable(node) || !movesElements(node) || node.type.dtype === "f32") return widen(node);
+    const ins = node.ins.map((x) => (x.type.dtype === node.type.dtype ? widenWeights(x) : x));
+    return builder.make(node.op, ins, node.attrs);
+  };
   const change = (node: Node): Node => {
     if (isFoldable(node) || node.op === "param") return node;
     if (movesElements(node)) {
@@ -48,10 +55,12 @@ function legalizeFunc(func: Func, target: Target, builder: Builder): readonly No
     const wide = (x: Node) => isFloat(x.type.dtype) && (takesF32 || !stores(target, x));
     return builder.withIns(
       node,
-      node.ins.map((x) => (wide(x) ? widen(x) : x)),
+      node.ins.map((x) => (wide(x) ? (takesF32 ? widenWeights(x) : widen(x)) : x)),
     );
   };
-  return rebuild(func.outs, builder, change).roots;
+  const { roots } = rebuild(func.outs, builder, change);
+  for (const out of roots) if (!stores(target, out)) throw unsupported(out, target);
+  return roots;
 }
 
 /** Whether every element of the result is an element of an operand. */
@@ -78,7 +87,7 @@ export function legal(target: Target): Invariant {
   const check = (module: Module) => {
     for (const func of module.funcs.values()) {
       for (const out of func.outs) {
-        if (!stores(target, out)) throw unsupported(out, target);
+        if (!stores(target, out)) throw new Violation(`@${func.name}`, unsupported(out, target).message, func, out);
       }
       for (const node of topoOrder(func.outs)) {
         if (isFoldable(node) || node.op === "cast") continue;

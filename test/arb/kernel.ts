@@ -41,7 +41,7 @@ const bufs: readonly Buf[] = [
   { name: "s", dtype: "f64", size: 4, access: "readwrite", space: "scratch" },
 ];
 const opNames = (Object.keys(scalarOps) as ScalarOp[]).filter((name) => name !== "select"); // the keys are the ops
-const floats = [0, -0, 1, -1, 0.5, 3, Infinity, -Infinity, NaN, 1e-40, 3e38, 16777217, -2.5, 0.1];
+const floats = [0, -0, 1, -1, 0.5, 3, Infinity, -Infinity, NaN, 1e-40, 3e38, 16777216, -2.5, 0.1, 0.3, 1.7, 7.123];
 const ints = [0, 1, -1, 2, 3, 4, 7, 64, -2147483648, 2147483647, 65536, 4294967295];
 
 interface Name {
@@ -56,6 +56,8 @@ interface Name {
 export function kernelFrom(tape: readonly number[]): Kernel {
   let at = 0;
   let names = 0;
+  /** Expressions made so far whose names are in scope. */
+  let pool: Expr[] = [];
   const next = (n: number) => (tape[at++] ?? 0) % n;
   const pick = <T>(from: readonly T[]): T => from[next(from.length)]!;
   const fresh = (base: string) => `${base}${names++}`;
@@ -81,33 +83,37 @@ export function kernelFrom(tape: readonly number[]): Kernel {
     return select(inside, load(buf, safe), leaf(loadedDType(buf.dtype)));
   };
   const expr = (dtype: VDType, scope: readonly Name[], depth: number): Expr => {
+    const made = rawExpr(dtype, scope, depth);
+    if (made.k !== "num" && made.k !== "ref") pool.push(made);
+    return made;
+  };
+  const rawExpr = (dtype: VDType, scope: readonly Name[], depth: number): Expr => {
     const here = scope.filter((name) => name.dtype === dtype);
-    const kind = next(depth > 0 ? 8 : 2);
-    if (kind === 0 && here.length > 0) return ref(pick(here).name, dtype);
-    if (kind <= 1) return leaf(dtype);
-    if (kind === 2) {
-      const sources = bufs.filter((buf) => loadedDType(buf.dtype) === dtype);
-      return sources.length === 0 ? leaf(dtype) : access(pick(sources), scope, depth - 1);
+    const kind = next(depth > 0 ? 12 : 4);
+    if (kind <= 1 && here.length > 0) return ref(pick(here).name, dtype);
+    const sources = bufs.filter((buf) => loadedDType(buf.dtype) === dtype);
+    if (kind <= 3) {
+      if (depth < 0 || sources.length === 0 || next(4) === 0) return leaf(dtype);
+      return access(pick(sources), scope, depth - 1);
     }
-    if (kind === 3) return cast(dtype, expr(pick(valueDTypes), scope, depth - 1));
-    if (kind === 4)
-      return select(
-        ...([expr("bool", scope, depth - 1), expr(dtype, scope, depth - 1), expr(dtype, scope, depth - 1)] as const),
-      );
-    if (dtype === "i32" && kind === 5) {
+    // An expression once more, for what shares them.
+    const again = pool.filter((one) => one.type.dtype === dtype);
+    if (kind === 4 && again.length > 0) return pick(again);
+    if (kind === 5) return cast(dtype, expr(pick(valueDTypes), scope, depth - 1));
+    if (kind === 6) {
+      const [a, b] = [expr(dtype, scope, depth - 1), expr(dtype, scope, depth - 1)];
+      return select(expr("bool", scope, depth - 1), a, b);
+    }
+    if (dtype === "i32" && kind <= 8) {
       const by = num("i32", 1 + next(5));
       return op(pick(["div", "rem", "mul"] as const), expr("i32", scope, depth - 1), by);
     }
-    const result = dtype === "bool" ? pick(["same", "bool"] as const) : "same";
+    const result = dtype === "bool" && next(3) > 0 ? "bool" : "same";
     const from = result === "bool" ? pick(valueDTypes) : dtype;
     const fits = opNames.filter((name) => {
       const def = scalarOp(name);
-      const kinds = {
-        any: true,
-        bool: from === "bool",
-        float: from === "f32" || from === "f64",
-        number: from !== "bool",
-      };
+      const floating = from === "f32" || from === "f64";
+      const kinds = { any: true, bool: from === "bool", float: floating, number: from !== "bool" };
       return def.result === result && kinds[def.operands];
     });
     const name = pick(fits);
@@ -115,6 +121,8 @@ export function kernelFrom(tape: readonly number[]): Kernel {
   };
   const block = (outer: readonly Name[], depth: number): Stmt[] => {
     const scope = [...outer];
+    const before = pool;
+    pool = [...pool];
     const stmts: Stmt[] = [];
     const count = 1 + next(4);
     for (let i = 0; i < count; i++) {
@@ -159,14 +167,24 @@ export function kernelFrom(tape: readonly number[]): Kernel {
         stmts.push(when(expr("bool", scope, 3), block(scope, depth - 1), next(2) === 0 ? [] : block(scope, depth - 1)));
       }
     }
+    // Whatever was computed is looked at.
+    for (const { name, dtype } of scope.slice(outer.length)) {
+      const value = ref(name, dtype);
+      const to = bufs.find((buf) => buf.name === { f32: "y", f64: "s", i32: "z", u32: "y", bool: "bits" }[dtype])!;
+      stmts.push(store(to, index(to.size, scope, 1), dtype === "u32" ? cast("f32", value) : value));
+    }
+    pool = before;
     return stmts;
   };
   const scratch = bufs.at(-1)!;
   const start = loop("s0", 0, scratch.size, [store(scratch, ref("s0"), num("f64", 0))]);
   const grid = next(2) === 0;
+  const shown = [0, 1, 2, 3].map((i) =>
+    store(bufs.find((buf) => buf.name === "y")!, num("i32", i + 8), load(scratch, num("i32", i))),
+  );
   const body = grid
     ? [start, loop("row", 0, 3, block([{ name: "row", dtype: "i32", settable: false, max: 2 }], 3), "grid")]
-    : [start, ...block([], 3)];
+    : [start, ...block([], 3), ...shown];
   return { name: "random", origin: ["%1 = add %0, %0"], bufs, body };
 }
 
@@ -179,7 +197,7 @@ function stable(expr: Expr): boolean {
   return !changes(expr);
 }
 
-export const arbKernel: fc.Arbitrary<Kernel> = fc.array(fc.nat(255), { maxLength: 400, size: "max" }).map(kernelFrom);
+export const arbKernel: fc.Arbitrary<Kernel> = fc.array(fc.nat(255), { maxLength: 600, size: "max" }).map(kernelFrom);
 
 /** Contents for the global buffers of a random kernel. */
 export const arbData: fc.Arbitrary<readonly (readonly number[])[]> = fc.tuple(

@@ -1,9 +1,10 @@
 /** One entry per op of a random program: how to make the op's node from what a program has so far. */
-import { type Maths, maths } from "../../src/ir/build.ts";
+import { maths } from "../../src/ir/build.ts";
 import type { Node } from "../../src/ir/graph.ts";
 import type { OpName } from "../../src/ir/ops/all.ts";
 import { type ScalarOp, scalarOp, scalarOps } from "../../src/ir/scalar.ts";
 import { type DType, isFloat, sameShape, sizeOf, type TensorType, tensorType } from "../../src/ir/types.ts";
+import { domain, tame } from "./finite.ts";
 import { layerBound, type Program, type Step } from "./growing.ts";
 
 export interface Maker {
@@ -23,33 +24,6 @@ const operandDtypes: Record<string, readonly DType[]> = {
 };
 /** At least one axis. */
 const atLeast1 = (shape: readonly number[]) => (shape.length === 0 ? [2] : shape);
-
-/** Keeps a value within -8..8 where the program must stay finite. */
-function tame(program: Program, m: Maths, x: Node): Node {
-  return program.finite && x.type.dtype === "f32" ? m.max(m.min(x, 8), -8) : x;
-}
-
-/** Operands inside the op's domain where the program must stay finite. */
-function domain(program: Program, m: Maths, op: ScalarOp, ins: Node[]): Node[] {
-  if (!program.finite || ins.at(-1)!.type.dtype !== "f32") return ins;
-  const above1 = (x: Node) => m.add(m.abs(x), 1);
-  switch (op) {
-    case "log":
-    case "sqrt":
-    case "rsqrt":
-      return ins.map(above1);
-    case "div":
-    case "rem":
-      return [ins[0]!, above1(ins[1]!)];
-    case "pow":
-      return ins.map((x) => above1(m.min(tame(program, m, x), 3)));
-    case "exp":
-    case "mul":
-      return ins.map((x) => tame(program, m, x));
-    default:
-      return ins;
-  }
-}
 
 const elementwise = (op: ScalarOp): Maker => ({
   op,

@@ -1,7 +1,7 @@
 /** Random programs on each backend against the interpreter: unoptimised, optimised without fusion, and in full. */
 import fc from "fast-check";
 import { describe, it } from "vitest";
-import { compile, type CompileOptions } from "../../src/compile.ts";
+import { type CompileOptions, compile } from "../../src/compile.ts";
 import type { Module } from "../../src/ir/graph.ts";
 import { interpret } from "../../src/ir/interpret.ts";
 import { printModule } from "../../src/ir/print.ts";
@@ -20,7 +20,11 @@ function arbCase(options: Parameters<typeof arbModule>[0]): fc.Arbitrary<{ modul
   return arbModule(options).chain((module) => arbInputs(module, options).map((given) => ({ module, given })));
 }
 
-async function compareWithInterpreter(module: Module, { inputs, weights }: Inputs, options: CompileOptions): Promise<void> {
+async function compareWithInterpreter(
+  module: Module,
+  { inputs, weights }: Inputs,
+  options: CompileOptions,
+): Promise<void> {
   const expected = interpret(module, inputs, { weights });
   try {
     const actual = await compile(module, "js", { ...options, verify: 1 }).run(inputs, weights);
@@ -35,7 +39,9 @@ async function compareWithInterpreter(module: Module, { inputs, weights }: Input
 describe.each(Object.entries(modes))("js, %s", (_, options) => {
   it("computes what the interpreter computes on random programs", async () => {
     await fc.assert(
-      fc.asyncProperty(arbCase({ finite: true }), ({ module, given }) => compareWithInterpreter(module, given, options)),
+      fc.asyncProperty(arbCase({ finite: true }), ({ module, given }) =>
+        compareWithInterpreter(module, given, options),
+      ),
       { numRuns: 300 },
     );
   });

@@ -121,7 +121,7 @@ test("one node for a message", () => {
   expect(example().funcs.get("block")!.outs.map(printNode)).toMatchInlineSnapshot(`
     [
       "%?: f32[2,4] = add %h, %?",
-      "%?: f32[8,4] = updateRows %kv, %h, %cache slots",
+      "%?: f32[8,4] = updateRows %kv, %h, %cache_slots",
       "%?: f32[] = full {value=NaN}",
     ]
   `);
@@ -142,6 +142,17 @@ test("equal names get different suffixes, and a name that looks like one is kept
   const text = printFunc({ name: "f", params: [x], outs: nodes });
   expect(text.match(/%\w+(?=: f32\[1\] =)/g)).toEqual(["%x_1", "%x_2", "%x_1_1", "%_7_up", "%_"]);
   expect(printFunc(parseFunc(text))).toBe(text);
+});
+
+test("a node of two functions has one name in both", () => {
+  const builder = new Builder();
+  const m = maths(builder);
+  const x = builder.param("x", "f32", [1]);
+  const [first, second] = [m.named("h", m.exp(x)), m.named("h", m.log(x))];
+  const f: Func = { name: "f", params: [x], outs: [first, second] };
+  const text = printModule(makeModule("m", [f, { name: "g", params: [x], outs: [second] }], "g"));
+  expect(text.match(/%\w+: f32\[1\] = log/g)).toEqual(["%h_1: f32[1] = log", "%h_1: f32[1] = log"]);
+  expect(printModule(parseModule(text))).toBe(text);
 });
 
 test("functions without parameters, operands or results", () => {

@@ -1,6 +1,7 @@
 /** Runs a model's `step` in the interpreter: packs a ragged batch into the inputs of a bucket and keeps the caches. */
 import { interpret } from "../../src/ir/interpret.ts";
-import { type Tensor, tensorOf, zeros } from "../../src/ir/tensor.ts";
+import { type Tensor, tensorOf } from "../../src/ir/tensor.ts";
+import { sizeOf } from "../../src/ir/types.ts";
 import { type Bucket, cacheSpecs } from "../../src/models/deepseek/bucket.ts";
 import type { ModelConfig } from "../../src/models/deepseek/config.ts";
 import { checkpointDTypes } from "../../src/models/deepseek/layers.ts";
@@ -17,8 +18,9 @@ export interface Chunk {
 }
 
 export interface StepResult {
-  /** One row of logits per token of the chunks, in order. */
+  /** One row of logits per output. */
   readonly logits: readonly Float32Array[];
+  /** [tokens of the chunks, hidden_size]: the embedding, then after each layer. */
   readonly hidden: readonly Float32Array[];
 }
 
@@ -30,7 +32,7 @@ export interface Sizes {
   readonly blocks: number;
 }
 
-/** A model in the interpreter. Logits of every token are asked for. */
+/** A model in the interpreter, its caches full of NaN, which nothing may read before it is written. */
 export function interpretedModel(config: ModelConfig, tensors: ReadonlyMap<string, Tensor>, sizes: Sizes) {
   const { blockSize, total, blocks } = sizes;
   const ropeRows = config.max_position_embeddings;
@@ -39,11 +41,13 @@ export function interpretedModel(config: ModelConfig, tensors: ReadonlyMap<strin
   const weights = withDerivedWeights(weightsFrom(tensors), config, ropeRows);
   const modules = new Map<string, ReturnType<typeof buildModel>>();
   const slots = total * blockSize;
-  let caches = cacheSpecs(config, { slots }).map(({ dtype, shape }) => zeros(dtype, shape));
+  let caches = cacheSpecs(config, { slots }).map(({ dtype, shape }) =>
+    tensorOf(dtype, shape, new Array<number>(sizeOf(shape)).fill(Number.NaN)),
+  );
 
-  const moduleFor = (tokens: number, sequences: number) => {
-    const key = `${tokens} ${sequences}`;
-    const bucket: Bucket = { tokens, sequences, blocks, outputs: tokens, blockSize, slots, ropeRows };
+  const moduleFor = (tokens: number, sequences: number, outputs: number) => {
+    const key = `${tokens} ${sequences} ${outputs}`;
+    const bucket: Bucket = { tokens, sequences, blocks, outputs, blockSize, slots, ropeRows };
     const module = modules.get(key) ?? buildModel(config, bucket, { weightDType, hiddenStates: true });
     modules.set(key, module);
     return module;
@@ -51,8 +55,11 @@ export function interpretedModel(config: ModelConfig, tensors: ReadonlyMap<strin
 
   return {
     caches: () => caches,
-    /** One step with `padding` tokens that belong to no sequence before and after the chunks' own. */
-    step: (chunks: readonly Chunk[], padding = 0): StepResult => {
+    /**
+     * One step with `padding` tokens that belong to no sequence before and after the chunks' own. `outputs` numbers
+     * those of the chunks whose logits are wanted; without it, all.
+     */
+    step: (chunks: readonly Chunk[], padding = 0, outputs?: readonly number[]): StepResult => {
       const rows = chunks.flatMap(({ ids, start, table }, sequence) =>
         ids.map((id, i) => {
           const position = start + i;
@@ -65,15 +72,16 @@ export function interpretedModel(config: ModelConfig, tensors: ReadonlyMap<strin
       const n = padded.length;
       const ints = (values: readonly number[]) => tensorOf("i32", [values.length], values);
       const table = chunks.flatMap(({ table }) => Array.from({ length: blocks }, (_, i) => table[i] ?? 0));
+      const wanted = (outputs ?? rows.map((_, i) => i)).map((i) => padding + i);
       const results = interpret(
-        moduleFor(n, chunks.length),
+        moduleFor(n, chunks.length, wanted.length),
         [
           ints(padded.map((row) => row.id)),
           ints(padded.map((row) => row.position)),
           ints(padded.map((row) => row.sequence)),
           ints(padded.map((row) => row.slot)),
           tensorOf("i32", [chunks.length, blocks], table),
-          ints(padded.map((_, i) => i)),
+          ints(wanted),
           ...caches,
         ],
         { weights },
@@ -81,13 +89,10 @@ export function interpretedModel(config: ModelConfig, tensors: ReadonlyMap<strin
       const [logits, ...rest] = results.map(({ data }) => data as Float32Array); // every result is f32
       const hidden = rest.slice(caches.length);
       caches = results.slice(1, 1 + caches.length);
-      const own = (data: Float32Array) => {
-        const width = data.length / n;
-        return data.subarray(padding * width, (n - padding) * width);
-      };
+      const v = config.vocab_size;
       return {
-        logits: rows.map((_, i) => own(logits!).subarray(i * config.vocab_size, (i + 1) * config.vocab_size)),
-        hidden: hidden.map(own),
+        logits: wanted.map((_, i) => logits!.subarray(i * v, (i + 1) * v)),
+        hidden: hidden.map((x) => x.subarray((padding * x.length) / n, ((n - padding) * x.length) / n)),
       };
     },
   };
@@ -107,4 +112,9 @@ export function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): n
 /** All rows in one array. */
 export function joined(rows: readonly Float32Array[]): Float32Array {
   return Float32Array.from(rows.flatMap((row) => Array.from(row)));
+}
+
+/** The position of the largest value, the first of equals. */
+export function argMax(values: Float32Array): number {
+  return values.reduce((best, value, i) => (value > values[best]! ? i : best), 0);
 }

@@ -124,7 +124,7 @@ function emitStmt(place: Place, stmt: Stmt, facts: Facts): string[] {
     case "var":
       return [`let ${name(stmt.name)} = ${text(stmt.init)};`];
     case "set":
-      return [emitSet(name(stmt.name), text(stmt.value))];
+      return [emitSet(stmt.name, stmt.value, name(stmt.name), text)];
     case "store": {
       const buf = facts.bufs.get(stmt.buf);
       if (buf === undefined) throw new InternalError(`kernel ${place.kernel.name}`, `has no buffer ${stmt.buf}`);
@@ -159,13 +159,13 @@ function emitStmt(place: Place, stmt: Stmt, facts: Facts): string[] {
   }
 }
 
-/** `s += x` for `s = s + x`. */
-function emitSet(name: string, value: string): string {
-  const prefix = `${name} + `;
-  const rest = value.slice(prefix.length);
-  return value.startsWith(prefix) && /^[\w.]+(\[[\w +*]*\])?( \* [\w.]+(\[[\w +*]*\])?)*$/.test(rest)
-    ? `${name} += ${rest};`
-    : `${name} = ${value};`;
+/** `s += x` for `s = s + x` in f64, where the sum is not rounded. */
+function emitSet(name: string, value: Expr, shown: string, text: (expr: Expr) => string): string {
+  if (value.k === "op" && value.op === "add" && value.type.dtype === "f64") {
+    const [a, b] = value.args;
+    if (a!.k === "ref" && a!.name === name) return `${shown} += ${text(b!)};`;
+  }
+  return `${shown} = ${text(value)};`;
 }
 
 const reserved = new Set(

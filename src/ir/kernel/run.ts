@@ -15,6 +15,8 @@ type Value = number | readonly number[];
 interface Env {
   readonly values: Map<string, Value>;
   readonly outer: Env | undefined;
+  /** Whether a workgroup loop is around. */
+  readonly grouped: boolean;
 }
 
 interface Memory {
@@ -55,7 +57,7 @@ export function runKernel(
     throw new IrError(`kernel ${kernel.name}`, "has no single outermost grid loop to run a range of");
   }
   const machine = { kernel, memory, range: grid && range && { loop: grid.loop, ...range } };
-  for (const _ of runBlock(machine, kernel.body, { values: new Map(), outer: undefined })) {
+  for (const _ of runBlock(machine, kernel.body, { values: new Map(), outer: undefined, grouped: false })) {
     throw new IrError(`kernel ${kernel.name}`, "a barrier stands outside a workgroup loop");
   }
 }
@@ -109,8 +111,8 @@ function bounded(kernel: Kernel, buf: Buf, memory: Memory): Memory {
   };
 }
 
-function* runBlock(machine: Machine, stmts: readonly Stmt[], outer: Env | undefined): Progress {
-  const env: Env = { values: new Map(), outer };
+function* runBlock(machine: Machine, stmts: readonly Stmt[], outer: Env): Progress {
+  const env: Env = { values: new Map(), outer, grouped: outer.grouped };
   for (const stmt of stmts) yield* runStmt(machine, stmt, env);
 }
 
@@ -152,7 +154,9 @@ function* runLoop(machine: Machine, loop: For, env: Env): Progress {
   const own = machine.range?.loop === loop ? machine.range : undefined;
   const from = own?.begin ?? scalar(evaluate(machine, loop.from, env));
   const to = own?.end ?? scalar(evaluate(machine, loop.to, env));
-  const iteration = (i: number) => runBlock(machine, loop.body, { values: new Map([[loop.name, i]]), outer: env });
+  const grouped = env.grouped || loop.how === "workgroup";
+  const iteration = (i: number) =>
+    runBlock(machine, loop.body, { values: new Map([[loop.name, i]]), outer: env, grouped });
   if (loop.how !== "workgroup") {
     for (let i = from; i < to; i += loop.step) yield* iteration(i);
     return;
@@ -163,7 +167,7 @@ function* runLoop(machine: Machine, loop: For, env: Env): Progress {
   for (;;) {
     waiting = waiting.filter((progress) => progress.next().done !== true);
     if (waiting.length === 0) return;
-    yield;
+    if (env.grouped) yield;
   }
 }
 

@@ -24,7 +24,7 @@ export function mla(
   const { qk_nope_head_dim: d, qk_rope_head_dim: p, lora_norm_eps } = attention;
   const { n, b, s } = step;
 
-  const q_heads = m.reshape(queries(model, attention, name, x), [n, h, d + p]); // [n, h, d + p]
+  const q_heads = m.named("q_heads", m.reshape(queries(model, attention, name, x), [n, h, d + p])); // [n, h, d + p]
   const q_nope = m.named("q_nope", m.slice(q_heads, 2, 0, d)); // [n, h, d]
   const q_rope = m.named("q_rope", rotated(model, step, m.slice(q_heads, 2, d, d + p))); // [n, h, p]
   const q = m.named("q", m.concat(2, q_nope, q_rope)); // [n, h, d + p]
@@ -41,7 +41,7 @@ export function mla(
   const c = m.named("c", m.slice(rows, 2, 0, r)); // [b, s, r]
   const k_rope = m.named("k_rope", m.reshape(m.slice(rows, 2, r, r + p), [b, s, 1, p])); // [b, s, 1, p]
 
-  const w_kv_b = m.reshape(model.matrix(`${name}.kv_b_proj.weight`), [h, d + e, r]); // [h, d + e, r]
+  const w_kv_b = m.named("w_kv_b", m.reshape(model.matrix(`${name}.kv_b_proj.weight`), [h, d + e, r])); // [h, d + e, r]
   const w_uk = m.named("w_uk", m.slice(w_kv_b, 1, 0, d)); // [h, d, r]
   const w_uv = m.named("w_uv", m.slice(w_kv_b, 1, d, d + e)); // [h, e, r]
   const k_nope = m.named("k_nope", m.contract("b s r, h d r -> b s h d", c, w_uk)); // [b, s, h, d]

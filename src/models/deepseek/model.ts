@@ -72,7 +72,7 @@ function buildStep(model: ModelBuilder, bucket: Bucket, layers: readonly Func[],
     const [out = x, ...updated] = builder.call(block, [x, ...shared, ...own], layer);
     x = m.named(`x.${layer}`, out); // [n, i]
     hidden.push(x);
-    return updated.map((cache, i) => m.named(own[i]?.attrs.name ?? "cache", cache));
+    return updated.map((cache, i) => m.named(`${own[i]?.attrs.name}.out`, cache));
   });
 
   const last = norm(model, "model.norm", m.gather(x, outputs)); // [o, i]

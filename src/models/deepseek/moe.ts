@@ -39,7 +39,7 @@ function gate(model: ModelBuilder, feedForward: MoeFeedForward, name: string, x:
     topk_method === "noaux_tc"
       ? m.add(scores, m.cast(model.weight(`${name}.gate.e_score_correction_bias`), "f32"))
       : scores;
-  const reachable = limitGroups(model, feedForward, ranking); // [n, E]
+  const reachable = m.named("reachable", limitGroups(model, feedForward, m.named("ranking", ranking))); // [n, E]
   const experts = m.named("experts", m.topKIndices(reachable, num_experts_per_tok)); // [n, k]
   let weights: Node = m.takeAlong(scores, experts); // [n, k]
   if (norm_topk_prob) weights = m.div(weights, m.expandLast(m.add(m.reduceSum(weights), 1e-20)));

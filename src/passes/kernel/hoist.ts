@@ -10,6 +10,7 @@
 import { bind, type Expr, type For, type Kernel, type Let, ref, type Stmt } from "../../ir/kernel/kernel.ts";
 import { printExpr, reservedWords } from "../../ir/kernel/print.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop, rangeOf } from "../../ir/kernel/range.ts";
+import { isIndex } from "../../ir/kernel/value.ts";
 import { boundName, eachStmt, isLazyOperand, mapOperands, mapStmt, namesOf, writesOf } from "../../ir/kernel/walk.ts";
 import { type FreshName, hasLoad, mapExprs, mentions, shareBlock, substitute } from "./share.ts";
 
@@ -84,7 +85,7 @@ function hoistLoop(loop: For, facts: Facts, names: Names): readonly Stmt[] {
 
   /** `certain`: evaluated whenever the loop runs. `indexOf`: the buffer it is part of an index of. */
   const extract = (expr: Expr, certain: boolean, indexOf?: string): Expr => {
-    if (expr.k === "num" || expr.k === "ref") return expr;
+    if (isTrivial(expr)) return expr;
     if (!mentions(expr, changing, bufs) && (certain || !hasLoad(expr))) {
       const key = printExpr(expr);
       const found = known.get(key);
@@ -125,6 +126,14 @@ function hoistLoop(loop: For, facts: Facts, names: Names): readonly Stmt[] {
   }
   if (moved.length === 0 && body === loop.body) return [loop];
   return [...moved, { ...loop, body: rest }];
+}
+
+/** Names, constants, and an index a fixed distance from a name: not worth a let. */
+function isTrivial(expr: Expr): boolean {
+  if (expr.k === "num" || expr.k === "ref") return true;
+  return (
+    expr.k === "op" && expr.op === "add" && expr.args[0]!.k === "ref" && isIndex(expr.type) && expr.args[1]!.k === "num"
+  );
 }
 
 function certainlyRuns(loop: For, facts: Facts): boolean {

@@ -23,6 +23,8 @@ interface Seen {
   readonly first: number;
   /** Whether that statement evaluates it whatever happens. */
   readonly certain: boolean;
+  /** The buffer whose index it is part of. */
+  readonly indexOf: string | undefined;
   count: number;
 }
 
@@ -47,7 +49,7 @@ function shareLargest(stmts: readonly Stmt[], fresh: FreshName): readonly Stmt[]
   const names = new Map<string, Expr>();
   const added = new Map<number, Let[]>();
   const existing = new Set<Stmt>();
-  for (const [key, { expr, first }] of chosen) {
+  for (const [key, { expr, first, indexOf }] of chosen) {
     const stmt = stmts[first]!;
     if (stmt.k === "let" && printExpr(stmt.value) === key) {
       // Bound already: later occurrences take its name.
@@ -55,7 +57,7 @@ function shareLargest(stmts: readonly Stmt[], fresh: FreshName): readonly Stmt[]
       existing.add(stmt);
       continue;
     }
-    const name = fresh(expr);
+    const name = fresh(expr, indexOf);
     names.set(key, ref(name, expr.type));
     added.set(first, [...(added.get(first) ?? []), bind(name, expr)]);
   }
@@ -77,15 +79,18 @@ function countExprs(stmts: readonly Stmt[]): Map<string, Seen> {
     for (const block of blocksOf(stmt)) eachStmt(block, (inner) => void hidden.add(boundName(inner) ?? ""));
   }
   const seen = new Map<string, Seen>();
-  const visit = (expr: Expr, first: number, certain: boolean) => {
+  const visit = (expr: Expr, first: number, certain: boolean, indexOf?: string) => {
     if (sizeOf(expr) < 2) return;
     if (!mentions(expr, hidden, bufs)) {
       const key = printExpr(expr);
       const known = seen.get(key);
-      if (known === undefined) seen.set(key, { expr, first, certain, count: 1 });
+      if (known === undefined) seen.set(key, { expr, first, certain, indexOf, count: 1 });
       else known.count++;
     }
-    for (const [i, operand] of operandsOf(expr).entries()) visit(operand, first, certain && !isLazyOperand(expr, i));
+    const inside = expr.k === "load" ? expr.buf : indexOf;
+    for (const [i, operand] of operandsOf(expr).entries()) {
+      visit(operand, first, certain && !isLazyOperand(expr, i), inside);
+    }
   };
   stmts.forEach((stmt, i) => {
     for (const expr of exprsOf(stmt)) visit(expr, i, true);

@@ -121,7 +121,7 @@ export class KernelWriter {
     if (known !== undefined) return known;
     invariant(this.isBuffer(node), () => `${node.op} has no buffer`);
     const { dtype, shape } = node.type;
-    const name = this.unique(nameOf(node) ?? node.op);
+    const name = this.unique(bufferName(node));
     const buf: Buf = { name, dtype, size: sizeOf(shape), shape, access: "read", space: "global" };
     this.#bufs.set(node, buf);
     return buf;
@@ -174,4 +174,13 @@ export class KernelWriter {
 
 function newScope(names: readonly string[] = []): Scope {
   return { names: new Set(names), stmts: [], memo: new Map() };
+}
+
+/** The node's own name, or that of what it was made from. */
+function bufferName(node: Node): string {
+  for (let at: Node | undefined = node; at !== undefined; at = at.ins[0]) {
+    const name = nameOf(at);
+    if (name !== undefined) return name;
+  }
+  return node.op;
 }

@@ -1,0 +1,129 @@
+/**
+ * Sibling contractions of one value become one: q, k and v; q_a and kv_a; gate and up; router and shared expert. One
+ * wide contraction reads its input once and fills a device better than several narrow ones.
+ *
+ * Siblings have the same input, the same axis signature up to letters, and weights that differ in size along one axis
+ * at most, the first axis that the weight alone brings into the result. The weights are concatenated along it, which
+ * the loader does once because they depend on weights only, and each sibling becomes a slice of the wide result.
+ * The form with a weight per token, `gather(w, experts)`, is merged likewise: the tables are concatenated and gathered
+ * by the common index. Each element is still the same sum in the same order, so nothing is rounded differently.
+ */
+import { parseAxes, showAxes } from "../ir/axes.ts";
+import { type Maths, maths } from "../ir/build.ts";
+import { type Builder, type Func, isOp, type Node, named, nameOf, rebuild, topoOrder, usersOf } from "../ir/graph.ts";
+import { keepName } from "../ir/rewrite.ts";
+import { stageOf } from "./constant.ts";
+import { mapOuts, type Pass } from "./pass.ts";
+
+export const mergeContracts: Pass = {
+  name: "merge-contracts",
+  level: "tensor",
+  exact: true,
+  run: (module, { builder }) => mapOuts(module, (func) => mergeInFunc(func, builder)),
+};
+
+interface Sibling {
+  readonly node: Node<"contract">;
+  /** Which operand is the weight: 0 or 1. */
+  readonly side: number;
+  /** The weight expression; the table where rows of it are gathered. */
+  readonly weight: Node;
+  /** The merged axis in the weight, and in the contraction's result. */
+  readonly axis: number;
+  readonly axisOut: number;
+  /** Equal for contractions that can be merged. */
+  readonly key: string;
+}
+
+function mergeInFunc(func: Func, builder: Builder): readonly Node[] {
+  const build = maths(builder);
+  const order = topoOrder(func.outs);
+  const users = usersOf(order);
+  const groups = new Map<string, Sibling[]>();
+  for (const node of order) {
+    const sibling = isOp(node, "contract") ? siblingOf(node, users) : undefined;
+    if (sibling !== undefined) groups.set(sibling.key, [...(groups.get(sibling.key) ?? []), sibling]);
+  }
+  const groupOf = new Map<Node, Sibling[]>();
+  for (const group of groups.values()) {
+    if (group.length > 1) for (const { node } of group) groupOf.set(node, group);
+  }
+  if (groupOf.size === 0) return func.outs;
+  const wide = new Map<Sibling[], Node>();
+  return rebuild(func.outs, builder, (node, original) => {
+    const group = groupOf.get(original);
+    if (group === undefined || !isOp(node, "contract")) return node;
+    const merged = wide.get(group) ?? merge(group, node, build);
+    wide.set(group, merged);
+    const at = group.findIndex((sibling) => sibling.node === original);
+    const size = ({ weight, axis }: Sibling) => weight.type.shape[axis]!;
+    const start = group.slice(0, at).reduce((sum, sibling) => sum + size(sibling), 0);
+    const { axisOut } = group[at]!;
+    return keepName(original, build.slice(merged, axisOut, start, start + size(group[at]!)));
+  }).roots;
+}
+
+/** The contraction of the whole group; `node` is one of the group, with operands already rebuilt. */
+function merge(group: readonly Sibling[], node: Node<"contract">, build: Maths): Node {
+  const { axis, side } = group[0]!;
+  const ofWeights = group.map(({ weight }) => weight);
+  const { dtype } = ofWeights[0]!.type;
+  // The cast is left outermost, so that what is stored is one narrow tensor.
+  const table = build.cast(build.concat(axis, ...ofWeights.map(withoutCast)), dtype);
+  const narrow = node.ins[side]!;
+  const weight = isOp(narrow, "gather") && stageOf(narrow) === "runtime" ? build.gather(table, narrow.ins[1]!) : table;
+  const names = group.map((sibling) => nameOf(sibling.node));
+  const result = build.builder.make("contract", node.ins.with(side, weight), node.attrs);
+  return names.includes(undefined) ? result : named(names.join("_"), result);
+}
+
+/** How a contraction can be merged with others; undefined where it has no weight of its own. */
+function siblingOf(node: Node<"contract">, users: ReadonlyMap<Node, readonly Node[]>): Sibling | undefined {
+  const side = node.ins.findIndex((operand) => tableOf(operand) !== undefined);
+  if (side < 0 || stageOf(node) !== "runtime" || node.ins.every((operand) => tableOf(operand))) return undefined;
+  const [operand, input] = [node.ins[side]!, node.ins[1 - side]!];
+  const weight = tableOf(operand)!;
+  // A weight that something else reads too would be stored twice.
+  const shared = [operand, weight, withoutCast(weight)].some((each) => users.get(each)!.length > 1);
+  const { ins, out } = parseAxes(node.attrs.axes);
+  const lead = operand === weight ? 0 : operand.ins[1]!.type.shape.length;
+  // Axis `lead - 1` of a gathered weight comes from axis 0 of the table, which the indices choose from.
+  const own = ins[side]!.findIndex((name, at) => at >= lead && !ins[1 - side]!.includes(name) && out.includes(name));
+  if (shared || own < 0) return undefined;
+  const axis = operand === weight ? own : own - lead + 1;
+  const index = operand === weight ? "" : operand.ins[1]!.id;
+  const key = [
+    input.id,
+    index,
+    side,
+    canonical(node.attrs.axes),
+    weight.type.shape.with(axis, 0),
+    storedDTypes(weight),
+  ];
+  return { node, side, weight, axis, axisOut: out.indexOf(ins[side]![own]!), key: key.join("|") };
+}
+
+/** The weight expression an operand is, or whose rows it gathers. */
+function tableOf(operand: Node): Node | undefined {
+  if (stageOf(operand) === "weight") return operand;
+  const table = isOp(operand, "gather") ? operand.ins[0]! : operand;
+  return stageOf(table) === "weight" ? table : undefined;
+}
+
+function withoutCast(node: Node): Node {
+  return node.op === "cast" ? node.ins[0]! : node;
+}
+
+/** Dtypes of the checkpoint tensors below, and of the expression without its cast: alike, or not merged. */
+function storedDTypes(weight: Node): string {
+  const stored = topoOrder([weight]).filter((node) => node.op === "weight");
+  return [withoutCast(weight), ...stored.slice(0, 1)].map(({ type }) => type.dtype).join(" ");
+}
+
+/** The signature with axes named in order of appearance. */
+function canonical(axes: string): string {
+  const { ins, out } = parseAxes(axes);
+  const letters = [...new Set(ins.flat())];
+  const rename = (list: readonly string[]) => list.map((name) => `a${letters.indexOf(name)}`);
+  return showAxes({ ins: ins.map(rename), out: rename(out) });
+}

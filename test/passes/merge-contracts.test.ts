@@ -1,0 +1,126 @@
+/** Sibling contractions are merged, and nothing else is. */
+import { expect, test } from "vitest";
+import type { Module } from "../../src/ir/graph.ts";
+import { interpret } from "../../src/ir/interpret.ts";
+import { parseModule } from "../../src/ir/parse.ts";
+import { printModule } from "../../src/ir/print.ts";
+import { jsTarget } from "../../src/ir/target.ts";
+import { legalize } from "../../src/passes/legalize.ts";
+import { mergeContracts } from "../../src/passes/merge-contracts.ts";
+import { runPasses } from "../../src/passes/pass.ts";
+import { randomNumbers, randomTensor, randomWeights } from "../../src/passes/validate.ts";
+import { same } from "../arb/compare.ts";
+
+function merged(text: string): Module {
+  const module = parseModule(text);
+  const after = runPasses(module, [legalize(jsTarget), mergeContracts], jsTarget, { verify: 2 });
+  const random = randomNumbers(1);
+  const inputs = module.funcs.get("main")!.params.map(({ type }) => randomTensor(type, random));
+  const weights = randomWeights(module, 1);
+  same(interpret(after, inputs, { weights }), interpret(module, inputs, { weights }));
+  return after;
+}
+
+test("q, k and v of different numbers of heads", () => {
+  const after = merged(`
+module @m entry @main {
+func @main(%x: f32[2,3]) {
+  %wq: bf16[4,2,3] = weight {name="q"}
+  %wk: bf16[1,2,3] = weight {name="k"}
+  %wv: bf16[1,2,3] = weight {name="v"}
+  %q: f32[2,4,2] = contract %x, %wq {axes="n i, h d i -> n h d"}
+  %k: f32[2,1,2] = contract %x, %wk {axes="n i, g d i -> n g d"}
+  %v: f32[2,1,2] = contract %x, %wv {axes="n j, a b j -> n a b"}
+  return %q, %k, %v
+}
+}`);
+  expect(printModule(after)).toMatchInlineSnapshot(`
+    "module @m entry @main {
+    func @main(%x: f32[2,3]) {
+      %wq: bf16[4,2,3] = weight {name="q"}
+      %wk: bf16[1,2,3] = weight {name="k"}
+      %wv: bf16[1,2,3] = weight {name="v"}
+      %0: bf16[6,2,3] = concat %wq, %wk, %wv {axis=0}
+      %1: f32[6,2,3] = cast %0
+      %q_k_v: f32[2,6,2] = contract %x, %1 {axes="n i, h d i -> n h d"}
+      %q: f32[2,4,2] = slice %q_k_v {axis=1, start=0, stop=4}
+      %k: f32[2,1,2] = slice %q_k_v {axis=1, start=4, stop=5}
+      %v: f32[2,1,2] = slice %q_k_v {axis=1, start=5, stop=6}
+      return %q, %k, %v
+    }
+    }
+    "
+  `);
+});
+
+test("gate and up of the experts that each token chose", () => {
+  const after = merged(`
+module @m entry @main {
+func @main(%x: f32[2,3], %experts: i32[2,2]) {
+  %wg: f32[4,5,3] = weight {name="experts.{0}.gate"}
+  %wu: f32[4,5,3] = weight {name="experts.{0}.up"}
+  %eg: f32[2,2,5,3] = gather %wg, %experts
+  %eu: f32[2,2,5,3] = gather %wu, %experts
+  %gate: f32[2,2,5] = contract %x, %eg {axes="n i, n k f i -> n k f"}
+  %up: f32[2,2,5] = contract %x, %eu {axes="n i, n k f i -> n k f"}
+  %out: f32[2,2,5] = mul %gate, %up
+  return %out
+}
+}`);
+  expect(printModule(after)).toMatchInlineSnapshot(`
+    "module @m entry @main {
+    func @main(%x: f32[2,3], %experts: i32[2,2]) {
+      %wg: f32[4,5,3] = weight {name="experts.{0}.gate"}
+      %wu: f32[4,5,3] = weight {name="experts.{0}.up"}
+      %0: f32[4,10,3] = concat %wg, %wu {axis=1}
+      %1: f32[2,2,10,3] = gather %0, %experts
+      %gate_up: f32[2,2,10] = contract %x, %1 {axes="n i, n k f i -> n k f"}
+      %gate: f32[2,2,5] = slice %gate_up {axis=2, start=0, stop=5}
+      %up: f32[2,2,5] = slice %gate_up {axis=2, start=5, stop=10}
+      %out: f32[2,2,5] = mul %gate, %up
+      return %out
+    }
+    }
+    "
+  `);
+});
+
+const untouched: Record<string, string> = {
+  "another input": '%b: f32[2,4] = contract %y, %w1 {axes="n i, o i -> n o"}',
+  "another dtype": '%b: f32[2,4] = contract %x, %half {axes="n i, o i -> n o"}',
+  "another signature": '%b: f32[2,4] = contract %x, %turned {axes="n i, i o -> n o"}',
+  "no weight": '%b: f32[2,2] = contract %x, %y {axes="n i, o i -> n o"}',
+};
+
+test.each(Object.entries(untouched))("not merged: %s", (_, second) => {
+  const module = parseModule(`
+module @m entry @main {
+func @main(%x: f32[2,3], %y: f32[2,3]) {
+  %w0: f32[4,3] = weight {name="w0"}
+  %w1: f32[4,3] = weight {name="w1"}
+  %half: f16[4,3] = weight {name="half"}
+  %turned: f32[3,4] = weight {name="turned"}
+  %a: f32[2,4] = contract %x, %w0 {axes="n i, o i -> n o"}
+  ${second}
+  return %a, %b
+}
+}`);
+  const legalized = runPasses(module, [legalize(jsTarget)], jsTarget);
+  const after = runPasses(legalized, [mergeContracts], jsTarget, { verify: 2 });
+  expect(printModule(after)).toBe(printModule(legalized));
+});
+
+test("a weight that is read elsewhere too stays as it is", () => {
+  const text = `
+module @m entry @main {
+func @main(%x: f32[2,3], %tokens: i32[2]) {
+  %w0: f32[4,3] = weight {name="w0"}
+  %w1: f32[4,3] = weight {name="w1"}
+  %e: f32[2,3] = gather %w0, %tokens
+  %a: f32[2,4] = contract %x, %w0 {axes="n i, o i -> n o"}
+  %b: f32[2,4] = contract %x, %w1 {axes="n i, o i -> n o"}
+  return %a, %b, %e
+}
+}`;
+  expect(printModule(merged(text))).not.toContain("concat");
+});
