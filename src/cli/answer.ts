@@ -10,17 +10,18 @@ export async function printAnswer(
   stdout: NodeJS.WriteStream,
 ): Promise<{ text: string; result: GenerationResult }> {
   let text = "";
-  let reasoning = false;
+  let reasoned = false;
   for await (const part of generation) {
     if (part.kind === "reasoning") {
       if (stdout.isTTY) await write(stdout, dim(part.text));
-      reasoning = true;
+      reasoned = true;
       continue;
     }
-    if (reasoning && stdout.isTTY) await write(stdout, "\n\n");
-    reasoning = false;
-    text += part.text;
-    await write(stdout, part.text);
+    // Models put empty lines between reasoning and answer; here the gap is ours.
+    const shown = reasoned && text === "" ? part.text.trimStart() : part.text;
+    if (reasoned && stdout.isTTY && text === "" && shown !== "") await write(stdout, "\n\n");
+    text += shown;
+    await write(stdout, shown);
   }
   if (!text.endsWith("\n")) await write(stdout, "\n");
   return { text, result: await generation.result };

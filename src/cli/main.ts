@@ -1,12 +1,15 @@
 #!/usr/bin/env node
 /** The command line: finds the command, runs it, and turns what went wrong into a message and an exit code. */
 import { didYouMean, InputError } from "../ir/errors.ts";
+import { chat } from "./chat.ts";
 import { type Command, exitCodes } from "./command.ts";
 import { commandHelp, overallHelp } from "./help.ts";
+import { logits } from "./logits.ts";
 import { reportError } from "./report.ts";
 import { run } from "./run.ts";
+import { tokenize } from "./tokenize.ts";
 
-const commands: readonly Command[] = [run];
+const commands: readonly Command[] = [run, chat, logits, tokenize];
 
 async function main(argv: readonly string[]): Promise<number> {
   const [name, ...rest] = argv;
