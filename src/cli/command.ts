@@ -18,6 +18,8 @@ export interface CommandParts<T extends OptionTable> {
   readonly examples: readonly string[];
   /** Most positional arguments. */
   readonly positionals: number;
+  /** Whether the command reads IR that the user wrote, so that mistakes in it are the user's. */
+  readonly readsIr?: boolean;
   /** Gives the exit code. */
   readonly run: (args: Arguments<T>) => Promise<number>;
 }

@@ -4,12 +4,14 @@ import { didYouMean, InputError } from "../ir/errors.ts";
 import { chat } from "./chat.ts";
 import { type Command, exitCodes } from "./command.ts";
 import { commandHelp, overallHelp } from "./help.ts";
+import { inspect } from "./inspect.ts";
 import { logits } from "./logits.ts";
+import { opt } from "./opt.ts";
 import { reportError } from "./report.ts";
 import { run } from "./run.ts";
 import { tokenize } from "./tokenize.ts";
 
-const commands: readonly Command[] = [run, chat, logits, tokenize];
+const commands: readonly Command[] = [run, chat, inspect, opt, logits, tokenize];
 
 async function main(argv: readonly string[]): Promise<number> {
   const [name, ...rest] = argv;
@@ -46,8 +48,8 @@ function endQuietlyOnClosedPipe(stream: NodeJS.WriteStream): void {
 }
 
 function fail(error: unknown, argv: readonly string[]): void {
-  const names = Object.keys(commands.find(({ name }) => name === argv[0])?.options ?? {});
-  const { text, code } = reportError(error, argv, names);
+  const command = commands.find(({ name }) => name === argv[0]);
+  const { text, code } = reportError(error, argv, command);
   process.stderr.write(text);
   process.exitCode = code;
 }

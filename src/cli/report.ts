@@ -1,14 +1,17 @@
 /** Errors as the user sees them: one line for a mistake in the input, everything we know for a bug of ours. */
-import { CompilerError, InternalError } from "../ir/errors.ts";
-import { exitCodes } from "./command.ts";
+import { CompilerError, InternalError, IrError } from "../ir/errors.ts";
+import { type Command, exitCodes } from "./command.ts";
 
-/** What to print on stderr, and the exit code. `argv` is what the user typed, `optionNames` those of the command. */
-export function reportError(
-  error: unknown,
-  argv: readonly string[],
-  optionNames: readonly string[] = [],
-): { readonly text: string; readonly code: number } {
-  if (error instanceof CompilerError && !(error instanceof InternalError)) {
+export interface Reported {
+  /** For stderr. */
+  readonly text: string;
+  readonly code: number;
+}
+
+/** `argv` is what the user typed, `command` the command it names, if it names one. */
+export function reportError(error: unknown, argv: readonly string[], command?: Command): Reported {
+  if (error instanceof CompilerError && isTheUsers(error, command)) {
+    const optionNames = Object.keys(command?.options ?? {});
     return { text: `ciuic: ${oneLine(error, optionNames)}\n`, code: exitCodes.usage };
   }
   const text = error instanceof Error ? (error.stack ?? String(error)) : String(error);
@@ -21,6 +24,12 @@ Running it again with VERIFY=2 DEBUG=1 finds the pass at fault if there is one; 
 `,
     code: exitCodes.bug,
   };
+}
+
+/** IR that does not hold together is the user's where the user wrote it, and ours where a model was built or a pass ran. */
+function isTheUsers(error: CompilerError, command: Command | undefined): boolean {
+  if (error instanceof InternalError) return false;
+  return !(error instanceof IrError) || command?.readsIr === true;
 }
 
 /** `where: what. hint`. An option of the library is called by its name on the command line: maxTokens is --max-tokens. */
