@@ -118,6 +118,12 @@ function wantedBy(plan: Plan): Wanted[] {
   return wanted;
 }
 
+/** Bytes of all values that the plan needs, those of every layer. */
+export function compiledWeightBytes(plan: Plan): number {
+  const unique = new Map(wantedBy(plan).map(({ key, fold }) => [key, fold.type]));
+  return [...unique.values()].reduce((sum, type) => sum + byteSize(type), 0);
+}
+
 /** Weights without `{layer}` in their names are the same in every layer. */
 function keyOf(fold: Fold, layer: number | null): string {
   return fold.inputs.some(({ name }) => name.includes("{layer}")) ? `${layer} ${fold.key}` : fold.key;
