@@ -1,26 +1,22 @@
 /**
  * `npm run check-package`: packs the package as npm would publish it, installs it in an empty folder, and uses it from
- * there: a program is type-checked against the packed declarations and run under plain Node on the packed model.
+ * there: a program of its own and those of README.md are type-checked against the packed declarations and run under
+ * plain Node on the packed model.
  */
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { readmePrograms } from "./readme-code.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-/** Uses the two halves of the library, as a stranger would. Fails unless the answer has the tokens asked for. */
+/** Runs the bundled model as a stranger would. Fails unless the answer has the tokens asked for. */
 const consumer = `
-import { Builder, compile, loadModel, makeModule, maths, tensorOf, valuesOf } from "ciuic";
+import { loadModel } from "ciuic";
 
-const builder = new Builder();
-const x = builder.param("x", "f32", [2]);
-const double = makeModule("double", [{ name: "main", params: [x], outs: [maths(builder).add(x, x)] }], "main");
-const [sum] = await compile(double, "js").run([tensorOf("f32", [2], [1, 2])]);
-if (sum === undefined || valuesOf(sum).join() !== "2,4") throw new Error("compile: expected 2,4");
-
-const model = await loadModel("node_modules/ciuic/models/tiny-deepseek", { backend: "js" });
+const model = await loadModel("models/tiny-deepseek", { backend: "js" });
 const ids: number[] = [];
 for await (const part of model.generate("Once upon a time", { maxTokens: 5, temperature: 0 })) ids.push(...part.tokens);
 await model.close();
@@ -38,7 +34,7 @@ const tsconfig = {
     types: ["node"],
     lib: ["es2024", "esnext.iterator", "dom"],
   },
-  files: ["consumer.ts"],
+  include: ["*.ts"],
 };
 
 /** What a script of this project needs of package.json. */
@@ -67,9 +63,11 @@ function checkPackage(folder: string): void {
   }
   writeFileSync(join(folder, "package.json"), JSON.stringify({ type: "module", private: true }));
   writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(tsconfig));
-  writeFileSync(join(folder, "consumer.ts"), consumer);
+  symlinkSync(join("node_modules", name, "models"), join(folder, "models"));
+  const programs = [consumer, ...readmePrograms(readFileSync(join(installed, "README.md"), "utf8"))];
+  for (const [i, program] of programs.entries()) writeFileSync(join(folder, `program-${i}.ts`), program);
   run(folder, join(root, "node_modules", ".bin", "tsc"));
-  process.stdout.write(run(folder, process.execPath, "consumer.js"));
+  for (const i of programs.keys()) process.stdout.write(run(folder, process.execPath, `program-${i}.js`));
 }
 
 const folder = mkdtempSync(join(tmpdir(), "check-package-"));
