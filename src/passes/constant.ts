@@ -11,11 +11,16 @@ export type Stage = "constant" | "weight" | "runtime";
 const stages = new WeakMap<Node, Stage>();
 
 export function stageOf(node: Node): Stage {
-  const known = stages.get(node);
-  if (known !== undefined) return known;
-  const settled = node.ins.every((operand) => stages.has(operand));
-  for (const each of settled ? [node] : topoOrder([node])) {
-    if (!stages.has(each)) stages.set(each, decide(each));
+  // Operands first, on a stack of its own, and only those not decided yet.
+  const stack = stages.has(node) ? [] : [node];
+  while (stack.length > 0) {
+    const top = stack.at(-1)!;
+    const undecided = top.ins.find((operand) => !stages.has(operand));
+    if (undecided !== undefined) stack.push(undecided);
+    else {
+      stages.set(top, decide(top));
+      stack.pop();
+    }
   }
   return stages.get(node)!;
 }

@@ -12,6 +12,7 @@ import { UnsupportedError } from "../ir/errors.ts";
 import { type Builder, type Func, type Module, type Node, rebuild, topoOrder } from "../ir/graph.ts";
 import { type Invariant, Violation } from "../ir/invariants.ts";
 import { opKind } from "../ir/ops/all.ts";
+import { keepName } from "../ir/rewrite.ts";
 import type { Target } from "../ir/target.ts";
 import { dtypeInfo, isFloat, showType } from "../ir/types.ts";
 import { isFoldable } from "./constant.ts";
@@ -47,10 +48,10 @@ function legalizeFunc(func: Func, target: Target, builder: Builder): readonly No
       if (stores(target, node) || dtypeInfo(node.type.dtype).bits > 16) return node;
       // Index operands keep their dtype; those of the result's dtype are what is moved.
       const ins = node.ins.map((x) => (x.type.dtype === node.type.dtype ? widen(x) : x));
-      moved.set(node, builder.make(node.op, ins, node.attrs));
+      moved.set(node, keepName(node, builder.make(node.op, ins, node.attrs)));
       return node;
     }
-    if (node.op === "cast") return node.type.dtype === "f32" ? widen(node.ins[0]!) : node;
+    if (node.op === "cast") return node.type.dtype === "f32" ? keepName(node, widen(node.ins[0]!)) : node;
     const takesF32 = opKind(node.op) === "contract" || opKind(node.op) === "composite";
     const wide = (x: Node) => isFloat(x.type.dtype) && (takesF32 || !stores(target, x));
     return builder.withIns(

@@ -15,6 +15,8 @@ import type { ModelFolder } from "./byte-source.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation-defaults.ts";
 import { type InterpreterOptions, InterpreterRunner } from "./interpreter-runner.ts";
+import type { KernelProfile } from "./kernel-profile.ts";
+
 import { Model } from "./model.ts";
 import { ModelRunner, type RunnerOptions } from "./model-runner.ts";
 import { loadTokenizer } from "./tokenizer.ts";
@@ -41,6 +43,8 @@ export interface LoadOptions {
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Go before the debug variables of docs/env.md. */
   readonly compile?: CompileOptions | undefined;
+  /** Collects the time of every kernel, at the price of a slower run. */
+  readonly profile?: KernelProfile | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -52,6 +56,7 @@ const optionNames = [
   "cacheBytes",
   "onProgress",
   "compile",
+  "profile",
   "signal",
 ];
 const interpreterName = "interpreter";
@@ -77,11 +82,11 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
     checkWeights(config, headers, folder.name);
     const limits = limitsOf(config, options);
     const build = { weightDType: checkpointDTypes(config, headers) };
-    const { backend = "js" } = options;
+    const { backend = "js", compile = {}, profile } = options;
     const runner =
       backend === interpreterName
         ? await loadInterpreter(config, checkpoint, { limits, build }, options)
-        : await loadCompiled(config, checkpoint, { backend, limits, build, compile: options.compile ?? {} }, options);
+        : await loadCompiled(config, checkpoint, { backend, limits, build, compile, profile }, options);
     return new Model({ name: folder.name, config, tokenizer, runner, checkpoint, defaults });
   } catch (error) {
     await checkpoint.close();
