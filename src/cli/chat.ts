@@ -7,8 +7,9 @@ import { printAnswer, summary } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { generateOptions, generationOptions } from "./generation-flags.ts";
 import { catchInterrupt } from "./interrupt.ts";
-import { openModel } from "./model-source.ts";
+import { withModel } from "./model-source.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
+import { reportError } from "./report.ts";
 
 const options = {
   prompt: { kind: "text", value: "TEXT", short: "p", doc: "Ask this and end." },
@@ -37,24 +38,25 @@ export const chat = defineCommand({
   positionals: 1,
   run: async ({ values, positionals }) => {
     if (values.prompt?.trim() === "") throw new InputError("chat --prompt", "empty: expected a message");
+    const { context: contextLength, backend, prompt } = values;
     const interrupt = catchInterrupt();
-    const { context: contextLength, backend } = values;
-    let model: Model | null = null;
+    const { signal } = interrupt;
     try {
-      model = await openModel(positionals[0], { maxSequences: 1, contextLength, backend, signal: interrupt.signal });
-      const conversation = new Conversation(model, values);
-      if (values.prompt !== undefined) await conversation.ask(values.prompt, interrupt.signal);
-      else {
-        interrupt.release();
-        return await converse(conversation);
-      }
+      return await withModel(positionals[0], { maxSequences: 1, contextLength, backend, signal }, async (model) => {
+        const conversation = new Conversation(model, values);
+        if (prompt === undefined) {
+          interrupt.release();
+          return converse(conversation);
+        }
+        await conversation.ask(prompt, signal);
+        return signal.aborted ? exitCodes.interrupted : exitCodes.done;
+      });
     } catch (error) {
-      if (!interrupt.signal.aborted) throw error;
+      if (signal.aborted) return exitCodes.interrupted;
+      throw error;
     } finally {
       interrupt.release();
-      await model?.close();
     }
-    return interrupt.signal.aborted ? exitCodes.interrupted : exitCodes.done;
   },
 });
 
@@ -109,7 +111,11 @@ async function converse(conversation: Conversation): Promise<number> {
       if (line.trim() !== "") {
         interrupts = 0;
         answer = new AbortController();
-        await conversation.ask(line, answer.signal);
+        await conversation.ask(line, answer.signal).catch((error: unknown) => {
+          // A message that is too long is no reason to lose the conversation.
+          if (!interactive || !(error instanceof InputError)) throw error;
+          process.stderr.write(reportError(error, [], chat).text);
+        });
         answer = null;
       }
       if (interactive) lines.prompt();

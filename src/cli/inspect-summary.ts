@@ -1,6 +1,7 @@
 /** The summary at the end of `ciuic inspect`: what each pass did, and what a step costs. */
-import type { Executable } from "../compile.ts";
+import type { Compiled } from "../compile.ts";
 import { type Module, topoOrder } from "../ir/graph.ts";
+import { maxElements } from "../ir/kernel/verify.ts";
 import { byteSize, type TensorType, tensorType } from "../ir/types.ts";
 import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
@@ -46,13 +47,13 @@ export interface Inspected {
   readonly bucket: Bucket;
   readonly built: Module;
   readonly passes: readonly PassRecord[];
-  readonly executable: Executable;
+  readonly compiled: Compiled;
   readonly buildMs: number;
 }
 
 /** Lines of `//` comments, so that the output as a whole remains readable as IR. */
-export function inspectSummary({ config, headers, bucket, built, passes, executable, buildMs }: Inspected): string {
-  const { report, plan, target } = executable;
+export function inspectSummary({ config, headers, bucket, built, passes, compiled, buildMs }: Inspected): string {
+  const { report, plan, target } = compiled;
   const parameters = weightSpecs(config).reduce(
     (sum, spec) => sum + [...namesOf(spec)].length * spec.shape.reduce((a, b) => a * b, 1),
     0,
@@ -80,6 +81,14 @@ export function inspectSummary({ config, headers, bucket, built, passes, executa
     `weights   ${bytes(storedBytes(config, headers))} as stored${headers === null ? " (by the config)" : ""}, ${bytes(compiledWeightBytes(plan))} compiled`,
     `compiled  in ${ms(total)}: build ${ms(buildMs)}, passes ${ms(report.ms.passes)}, lower ${ms(report.ms.lower)}, plan ${ms(report.ms.plan)}`,
   ];
+  const huge = plan.kernels.flatMap(({ bufs }) =>
+    bufs.filter(({ size }) => size > maxElements).map(({ name }) => name),
+  );
+  if (huge.length > 0) {
+    rows.push(
+      `limits    too large to run here: ${[...new Set(huge)].join(", ")} have more elements than kernels can index`,
+    );
+  }
   return rows
     .map((row) => `// ${row}`.trimEnd())
     .join("\n")

@@ -1,7 +1,7 @@
 /** `ciuic inspect`: a model's step as the compiler sees it, from its config alone. */
 import { stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
-import { compile } from "../compile.ts";
+import { compileToPlan, findBackend } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
 import { didYouMean, InputError } from "../ir/errors.ts";
 import type { Module } from "../ir/graph.ts";
@@ -63,16 +63,18 @@ export const inspect = defineCommand({
     const started = performance.now();
     const built = buildModel(config, bucket, build);
     const buildMs = performance.now() - started;
-    const executable = compile(built, values.backend ?? "js", { ...fromEnv, instruments });
-    const { plan, program } = executable;
-    await write(process.stdout, printModule(chooseModule(values.after, built, passes, executable.module)));
+    const backend = findBackend(values.backend ?? "js");
+    const compiled = compileToPlan(built, backend.target, { ...fromEnv, instruments });
+    const { plan } = compiled;
+    await write(process.stdout, printModule(chooseModule(values.after, built, passes, compiled.module)));
     if (values.kernels) {
+      const sources = backend.emit(plan);
       for (const [i, kernel] of plan.kernels.entries()) {
-        await write(process.stdout, `\n// kernel ${i}\n${printKernel(kernel)}\n${program.sources[i]}\n`);
+        await write(process.stdout, `\n// kernel ${i}\n${printKernel(kernel)}\n${sources[i]}\n`);
       }
     }
     if (values.plan) await write(process.stdout, `\n${printPlan(plan)}`);
-    await write(process.stdout, `\n${inspectSummary({ config, headers, bucket, built, passes, executable, buildMs })}`);
+    await write(process.stdout, `\n${inspectSummary({ config, headers, bucket, built, passes, compiled, buildMs })}`);
     return exitCodes.done;
   },
 });

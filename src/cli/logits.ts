@@ -5,7 +5,7 @@ import { type Tensor, tensorFrom } from "../ir/tensor.ts";
 import { tensorType } from "../ir/types.ts";
 import { writeSafetensors } from "../runtime/safetensors.ts";
 import { defineCommand, exitCodes } from "./command.ts";
-import { openModel } from "./model-source.ts";
+import { withModel } from "./model-source.ts";
 import type { OptionTable } from "./options.ts";
 import { checkTokenIds, readTokenIds } from "./token-ids.ts";
 
@@ -30,8 +30,7 @@ export const logits = defineCommand({
     if (file === undefined) throw new InputError("logits --ids", "missing: expected a JSON file of token ids");
     if (out === undefined) throw new InputError("logits --out", "missing: expected the file to write");
     const lists = await readTokenIds(file);
-    const model = await openModel(positionals[0], { backend });
-    try {
+    await withModel(positionals[0], { backend }, async (model) => {
       const vocab = model.config.vocab_size;
       checkTokenIds(lists, vocab, file);
       const tensors = new Map<string, Tensor>();
@@ -42,9 +41,7 @@ export const logits = defineCommand({
         const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
         throw new InputError(out, `cannot write: ${code}`, { cause });
       });
-    } finally {
-      await model.close();
-    }
+    });
     return exitCodes.done;
   },
 });

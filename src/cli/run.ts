@@ -6,7 +6,7 @@ import { printAnswer, summary, write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { generateOptions, generationOptions } from "./generation-flags.ts";
 import { catchInterrupt } from "./interrupt.ts";
-import { openModel } from "./model-source.ts";
+import { withModel } from "./model-source.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
 import { readText } from "./read-input.ts";
 import { checkTokenIds, readTokenIds } from "./token-ids.ts";
@@ -66,13 +66,10 @@ async function runText(values: Values, path: string | undefined, signal: AbortSi
   const prompt = values.prompt === "-" ? (await readText("-")).replace(/\r?\n$/, "") : values.prompt;
   if (prompt === "") throw new InputError("run --prompt", "empty: expected a text to continue");
   const { context: contextLength, backend } = values;
-  const model = await openModel(path, { maxSequences: 1, contextLength, backend, signal });
-  try {
+  await withModel(path, { maxSequences: 1, contextLength, backend, signal }, async (model) => {
     const { result } = await printAnswer(begin(model, prompt, values, signal), process.stdout);
     if (!values.quiet) process.stderr.write(summary(result));
-  } finally {
-    await model.close();
-  }
+  });
 }
 
 /** All arrays at once: the engine computes them together. */
@@ -83,17 +80,14 @@ async function runIds(values: Values, path: string | undefined, signal: AbortSig
   const file = values.ids ?? "-";
   const lists = await readTokenIds(file);
   const { context: contextLength, backend } = values;
-  const model = await openModel(path, { contextLength, backend, signal });
-  try {
+  await withModel(path, { contextLength, backend, signal }, async (model) => {
     checkTokenIds(lists, model.config.vocab_size, file);
     const generations = lists.map((ids) => model.generate(ids, { ...generateOptions(values), signal }));
     for (const generation of generations) {
       const { tokens } = await generation.result;
       await write(process.stdout, `${JSON.stringify(tokens)}\n`);
     }
-  } finally {
-    await model.close();
-  }
+  });
 }
 
 function begin(model: Model, prompt: string, values: Values, signal: AbortSignal): Generation {

@@ -81,16 +81,11 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
     checkWeights(config, headers, folder.name);
     const limits = limitsOf(config, options);
     const build = { weightDType: checkpointDTypes(config, headers) };
-    const { backend = "js" } = options;
+    const { backend = "js", compile = {}, profile } = options;
     const runner =
       backend === interpreterName
         ? await loadInterpreter(config, checkpoint, { limits, build }, options)
-        : await loadCompiled(
-            config,
-            checkpoint,
-            { backend, limits, build, compile: options.compile ?? {}, profile: options.profile },
-            options,
-          );
+        : await loadCompiled(config, checkpoint, { backend, limits, build, compile, profile }, options);
     return new Model({ name: folder.name, config, tokenizer, runner, checkpoint, defaults });
   } catch (error) {
     await checkpoint.close();
