@@ -31,6 +31,8 @@ export interface CompileOptions extends PassOptions {
   readonly optimize?: boolean;
   /** False gives every op a kernel of its own. Default: `optimize`. */
   readonly fuse?: boolean;
+  /** Called with what was compiled, for reports. */
+  readonly onCompiled?: (executable: Executable) => void;
 }
 
 /** What came of each phase, for inspection and reports. */
@@ -82,7 +84,9 @@ export function compile(module: Module, backendName: string, options: CompileOpt
     }
     return runInstance(compiled.plan, kept.instance, inputs);
   };
-  return { ...compiled, program, instantiate: (memory) => program.instantiate(memory), run };
+  const executable: Executable = { ...compiled, program, instantiate: (memory) => program.instantiate(memory), run };
+  options.onCompiled?.(executable);
+  return executable;
 }
 
 /** Everything up to the plan, for a target whose backend may not exist here. */

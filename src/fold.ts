@@ -32,12 +32,17 @@ const folds = new Map<string, Fold>();
 
 /** Compiles a weight expression; equal ones are compiled once. */
 export function compileFold(expr: Node): Fold {
-  const key = printFunc({ name: "fold", params: [], outs: [expr] }, { canonical: true });
+  const key = foldKey(expr);
   const known = folds.get(key);
   if (known !== undefined) return known;
   const fold = makeFold(expr, key);
   folds.set(key, fold);
   return fold;
+}
+
+/** The same text for expressions that compute the same from weights of the same name. */
+export function foldKey(expr: Node): string {
+  return printFunc({ name: "fold", params: [], outs: [expr] }, { canonical: true });
 }
 
 function makeFold(expr: Node, key: string): Fold {

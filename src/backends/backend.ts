@@ -5,7 +5,9 @@ import type { TensorData } from "../ir/tensor.ts";
 
 export interface Backend {
   readonly target: Target;
-  /** Emits and compiles the plan's kernels. */
+  /** What is emitted for each kernel of the plan, as text: also for plans that are too large to run. */
+  readonly emit: (plan: Plan) => readonly string[];
+  /** Emits and compiles the plan's kernels. @throws UnsupportedError when they cannot run here. */
   readonly load: (plan: Plan) => Program;
 }
 

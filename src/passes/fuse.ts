@@ -79,7 +79,9 @@ export function fuse(func: Func, target: Target, options: FuseOptions): Fusion {
   const ways = new Map<Node, Map<Node, Way>>();
   for (const node of [...nodes].reverse()) {
     if (buffers.has(node) || inside.has(node)) continue;
-    const needs = collectNeeds(node, users.get(node)!, { buffers, inside, anchors, ways, target });
+    // What the loader computes needs nothing of the kernels.
+    const readers = users.get(node)!.filter((user) => !options.weights.has(user));
+    const needs = collectNeeds(node, readers, { buffers, inside, anchors, ways, target });
     ways.set(node, needs);
     const own =
       outs.has(node) || cut.has(node) || !options.enabled || isAnchor(node, anchors) || !canInline(node, needs);
@@ -260,7 +262,7 @@ function dependsAround(node: Node, contract: Node, members: ReadonlySet<Node>): 
   return false;
 }
 
-/** Nodes at which an inlined expression would pass the size limit. */
+/** Nodes at which an inlined expression would pass the size limit; never views, which are inlined whatever their size. */
 function oversized(
   nodes: readonly Node[],
   buffers: ReadonlySet<Node>,
@@ -273,7 +275,7 @@ function oversized(
     const own = buffers.has(node) || isAnchor(node, anchors);
     let total = 1;
     if (!own) for (const x of node.ins) total += size.get(x) ?? 0;
-    if (total > maxInlined && !inside.has(node)) {
+    if (total > maxInlined && !inside.has(node) && !isView(node)) {
       cut.add(node);
       total = 1;
     }

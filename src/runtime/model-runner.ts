@@ -60,6 +60,11 @@ export class ModelRunner implements StepRunner {
     );
   }
 
+  /** Bytes of the compiled weights loaded so far. */
+  get weightBytes(): number {
+    return this.#weights.bytes;
+  }
+
   /** Bytes of the caches of all layers. */
   get cacheBytes(): number {
     return [...this.#caches.values()].reduce((sum, data) => sum + data.byteLength, 0);

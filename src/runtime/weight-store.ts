@@ -2,7 +2,7 @@
  * The values of weight expressions, shared by the programs of all buckets. They are evaluated tensor by tensor as they
  * are read, so loading needs the compiled weights plus one expression's inputs; stacked experts are read one at a time.
  */
-import { compileFold, type Fold, stackedTensor } from "../fold.ts";
+import { compileFold, type Fold, foldKey, stackedTensor } from "../fold.ts";
 import { InputError, invariant } from "../ir/errors.ts";
 import type { Plan } from "../ir/plan.ts";
 import type { Tensor, TensorData } from "../ir/tensor.ts";
@@ -116,6 +116,22 @@ function wantedBy(plan: Plan): Wanted[] {
   };
   visit(plan.entry, null);
   return wanted;
+}
+
+/** Bytes of all values that the plan needs, those of every layer. Compiles nothing. */
+export function compiledWeightBytes(plan: Plan): number {
+  const bytes = new Map<string, number>();
+  const keys = new Map([...plan.funcs.values()].map(({ name, weights }) => [name, weights.map(foldKey)]));
+  const visit = (name: string, layer: number | null): void => {
+    const { weights, steps } = plan.funcs.get(name)!;
+    for (const [i, { type }] of weights.entries()) {
+      const key = keys.get(name)![i]!;
+      bytes.set(key.includes("{layer}") ? `${layer} ${key}` : key, byteSize(type));
+    }
+    for (const step of steps) if (step.step === "call") visit(step.func, step.layer);
+  };
+  visit(plan.entry, null);
+  return [...bytes.values()].reduce((sum, each) => sum + each, 0);
 }
 
 /** Weights without `{layer}` in their names are the same in every layer. */

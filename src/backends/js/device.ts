@@ -6,9 +6,9 @@ import { jsTarget } from "../../ir/target.ts";
 import { storageLength, type TensorData, zeros } from "../../ir/tensor.ts";
 import type { TensorType } from "../../ir/types.ts";
 import type { Backend, Instance, Program, ProgramMemory } from "../backend.ts";
-import { compileKernel, type JsKernel } from "./emit.ts";
+import { compileKernel, emitKernel, type JsKernel } from "./emit.ts";
 
-export const jsBackend: Backend = { target: jsTarget, load };
+export const jsBackend: Backend = { target: jsTarget, emit: ({ kernels }) => kernels.map(emitKernel), load };
 
 function load(plan: Plan): Program {
   plan.kernels.forEach(checkRunnable);
