@@ -11,12 +11,13 @@
  *    - `stage`: through the activation operand of a contraction or the query of attention, which the kernel can compute
  *      once per row into scratch memory (a prologue);
  *    - `inner`: inside the innermost loop, many times; so is a reduction that a broadcast repeats for outer loops.
- *    A view (an injective op other than concat, or a constant) costs nothing and is always inlined. Anything else is
+ *    A view (an injective op other than concat, a constant, a widening cast) costs nothing and is always inlined. Anything else is
  *    inlined when one group needs it and never in the way `inner`; otherwise it becomes the root of its own group.
  * Reductions are inlined like elementwise ops: the lowering computes them at the loop where their row is fixed.
  */
 import { parseAxes } from "../ir/axes.ts";
 import { attrsOf, type Func, isOp, type Node, topoOrder, usersOf } from "../ir/graph.ts";
+import { loadedDType } from "../ir/kernel/value.ts";
 import { opDef, opKind } from "../ir/ops/all.ts";
 import type { Target } from "../ir/target.ts";
 import { dtypeInfo, sizeOf } from "../ir/types.ts";
@@ -128,10 +129,15 @@ function isAnchor(node: Node, anchors: ReadonlyMap<Node, Node>): boolean {
   );
 }
 
-/** Free to inline anywhere: index arithmetic over something with a buffer, or a constant. */
+/** Free to inline anywhere: index arithmetic over something with a buffer, a constant, or what a load does anyway. */
 export function isView(node: Node): boolean {
   const { view, evaluate } = opDef(node.op);
-  return view === true || (opKind(node.op) === "source" && evaluate !== undefined);
+  return view === true || (opKind(node.op) === "source" && evaluate !== undefined) || isWidening(node);
+}
+
+/** A cast to the type that elements of the operand have once they are loaded. */
+function isWidening(node: Node): boolean {
+  return isOp(node, "cast") && loadedDType(node.ins[0]!.type.dtype) === node.attrs.dtype;
 }
 
 function canInline(node: Node, needs: ReadonlyMap<Node, Way>): boolean {
