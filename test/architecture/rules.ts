@@ -17,8 +17,10 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   models: ["ir"],
   backends: ["ir"],
   fold: ["ir", "passes", "backends"],
-  compile: ["ir", "passes", "backends", "fold", "env"],
-  runtime: ["ir", "models", "compile", "fold", "env"],
+  compile: ["ir", "passes", "backends", "fold"],
+  // What the debug variables mean for compiling.
+  "compile-options": ["ir", "passes", "compile", "env"],
+  runtime: ["ir", "models", "compile", "compile-options", "fold"],
 };
 const seeAll = ["cli", "index"];
 
@@ -115,9 +117,13 @@ export const environmentInOnePlace = noCode(
     except: /^src\/env\.ts$/,
   },
 );
-export const processInCommandLine = noCode(/\bprocess\./, "only src/cli (and src/env.ts) sees the process", {
-  except: /^src\/(cli\/|env\.ts$)/,
-});
+export const processInCommandLine = noCode(
+  /\bprocess\./,
+  "only src/cli, src/env.ts and src/compile-options.ts see the process",
+  {
+    except: /^src\/(cli\/|(env|compile-options)\.ts$)/,
+  },
+);
 
 export const fileNames: Rule = (sources) =>
   sources.flatMap(({ path }) => {
