@@ -38,7 +38,7 @@ function legalizeFunc(func: Func, target: Target, builder: Builder): readonly No
   };
   /** Chosen rows of a weight are chosen from the widened weight, so that no step has to widen them again. */
   const widenWeights = (node: Node): Node => {
-    if (isFoldable(node) || !movesElements(node) || node.type.dtype === "f32") return widen(node);
+    if (isFoldable(node) || node.type.dtype === "f32" || !movesWeights(node)) return widen(node);
     const ins = node.ins.map((x) => (x.type.dtype === node.type.dtype ? widenWeights(x) : x));
     return builder.make(node.op, ins, node.attrs);
   };
@@ -68,6 +68,12 @@ function legalizeFunc(func: Func, target: Target, builder: Builder): readonly No
 function movesElements(node: Node): boolean {
   const kind = opKind(node.op);
   return (kind === "injective" || kind === "update") && node.ins[0]!.type.dtype === node.type.dtype;
+}
+
+/** Whether every element of the result is an element of a weight. */
+function movesWeights(node: Node): boolean {
+  const moved = (x: Node) => x.type.dtype !== node.type.dtype || isFoldable(x) || movesWeights(x);
+  return movesElements(node) && node.ins.every(moved);
 }
 
 function stores(target: Target, node: Node): boolean {

@@ -20,14 +20,7 @@ const anyTarget: Target = { ...jsTarget, storage: Object.keys(dtypes) as DType[]
 
 const plainTarget: Target = { ...jsTarget, storage: ["f32", "i32", "u32", "bool"] };
 
-/**
- * Weights of 4 bits cannot be stacked to odd lengths. A rewrite may let a result read what updateRows replaces more
- * directly than the program did (`x * 1` becomes `x`), which V8 forbids; models read a cache only after its update.
- */
-const options: ProgramOptions = {
-  dtypes: anyTarget.storage.filter((dtype) => dtypes[dtype].bits !== 4),
-  without: ["updateRows"],
-};
+const options: ProgramOptions = { dtypes: anyTarget.storage };
 
 const exactPasses: Record<string, readonly Pass[]> = {
   simplify: [simplify()],
