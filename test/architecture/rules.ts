@@ -18,7 +18,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   backends: ["ir"],
   fold: ["ir", "passes", "backends"],
   compile: ["ir", "passes", "backends", "fold", "env"],
-  runtime: ["ir", "models", "compile", "fold", "env"],
+  "compile-options": ["ir", "passes", "compile", "env"],
+  runtime: ["ir", "models", "compile", "compile-options", "fold", "env"],
 };
 const seeAll = ["cli", "index"];
 
