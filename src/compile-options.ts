@@ -1,19 +1,28 @@
 /** The debug variables of the environment as options of `compile`: the only place where they become behaviour. */
 import type { CompileOptions, Executable } from "./compile.ts";
 import { type Env, readEnv } from "./env.ts";
-import { InputError } from "./ir/errors.ts";
 import { printKernel } from "./ir/kernel/print.ts";
 import { printPlan } from "./ir/plan.ts";
 import { printModule } from "./ir/print.ts";
+import { jsTarget } from "./ir/target.ts";
+import { checkDisabled } from "./passes/disabled.ts";
 import { disable, dump, tracing } from "./passes/instruments.ts";
 import type { Instrument } from "./passes/pass.ts";
+import { tensorPasses } from "./passes/pipeline.ts";
 
-/** Options as the variables of docs/env.md ask for; use as defaults under those of a call. */
-export function compileOptionsFromEnv(env: Env = readEnv()): CompileOptions {
+/** Writes a file that a variable asks for. @throws InputError naming the variable. */
+export type WriteFile = (variable: string, path: string, text: string) => void;
+
+/**
+ * Options as the variables of docs/env.md ask for; use as defaults under those of a call.
+ * @throws InputError for a value that makes no sense, and for a pass or rule to be disabled that does not exist
+ */
+export function compileOptionsFromEnv(write: WriteFile, env: Env = readEnv()): CompileOptions {
+  checkDisabled(tensorPasses(jsTarget), { passes: env.DISABLE_PASS, rules: env.DISABLE_RULE });
   const instruments: Instrument[] = [];
   if (env.DISABLE_PASS.length > 0) instruments.push(disable(env.DISABLE_PASS));
-  if (env.DUMP !== "") instruments.push(dumpTo(env.DUMP, env.DUMP_PASS));
-  if (env.TRACE !== "") instruments.push(traceTo(env.TRACE));
+  if (env.DUMP !== "") instruments.push(dumpTo(env.DUMP, env.DUMP_PASS, write));
+  if (env.TRACE !== "") instruments.push(traceTo(env.TRACE, write));
   if (env.DEBUG >= 5)
     instruments.push({ after: (pass, _, after) => log(`after ${pass.name}:\n${printModule(after)}`) });
   return {
@@ -28,14 +37,14 @@ export function compileOptionsFromEnv(env: Env = readEnv()): CompileOptions {
 }
 
 /** The first module compiled is dumped to the folder itself, others (further buckets) to folders 2, 3, ... in it. */
-function dumpTo(folder: string, pattern: RegExp): Instrument {
+function dumpTo(folder: string, pattern: RegExp, write: WriteFile): Instrument {
   let count = 0;
   let current = dump({ write: () => {} });
   return {
     start: (module) => {
       count++;
       const into = count === 1 ? folder : `${folder}/${count}`;
-      current = dump({ pattern, write: (name, text) => writeDebugFile("DUMP", into, name, text) });
+      current = dump({ pattern, write: (name, text) => write("DUMP", `${into}/${name}`, text) });
       current.start?.(module);
     },
     after: (...args) => current.after?.(...args),
@@ -43,13 +52,13 @@ function dumpTo(folder: string, pattern: RegExp): Instrument {
 }
 
 /** Written anew after every pass, so that a pass that throws leaves a trace of those before it. */
-function traceTo(file: string): Instrument {
+function traceTo(file: string, write: WriteFile): Instrument {
   const { instrument, trace } = tracing();
   return {
     ...instrument,
     after: (...args) => {
       instrument.after?.(...args);
-      writeDebugFile("TRACE", null, file, JSON.stringify(trace));
+      write("TRACE", file, JSON.stringify(trace));
     },
   };
 }
@@ -66,18 +75,4 @@ function logCompiled({ module, plan, program, report, target }: Executable, leve
 
 function log(text: string): void {
   console.error(text);
-}
-
-/** Synchronous, since passes are. @throws InputError naming the variable when the file cannot be written. */
-function writeDebugFile(variable: string, folder: string | null, name: string, text: string): void {
-  const fs = typeof process === "undefined" ? undefined : process.getBuiltinModule?.("node:fs");
-  if (fs === undefined) throw new InputError(variable, "files can only be written under Node");
-  const path = folder === null ? name : `${folder}/${name}`;
-  try {
-    if (folder !== null) fs.mkdirSync(folder, { recursive: true });
-    fs.writeFileSync(path, text);
-  } catch (cause) {
-    const why = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
-    throw new InputError(variable, `cannot write ${path}: ${why}`, { cause });
-  }
 }

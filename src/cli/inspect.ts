@@ -14,6 +14,7 @@ import { type ModelConfig, parseModelConfigText } from "../models/deepseek/confi
 import { checkpointDTypes } from "../models/deepseek/layers.ts";
 import { buildModel } from "../models/deepseek/model.ts";
 import { openCheckpoint } from "../runtime/checkpoint.ts";
+import { debugFileWriter } from "../runtime/debug-files.ts";
 import { openNodeFolder } from "../runtime/node-folder.ts";
 import { write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
@@ -58,7 +59,7 @@ export const inspect = defineCommand({
     const bucket = parseBucket(values.bucket ?? "1,1", config);
     const build = headers === null ? {} : { weightDType: checkpointDTypes(config, headers) };
     const passes: PassRecord[] = [];
-    const fromEnv = compileOptionsFromEnv();
+    const fromEnv = compileOptionsFromEnv(await debugFileWriter());
     const instruments = [...(fromEnv.instruments ?? []), recordPasses(passes)];
     const started = performance.now();
     const built = buildModel(config, bucket, build);

@@ -1,43 +1,7 @@
 #!/usr/bin/env node
-/** The command line: finds the command, runs it, and turns what went wrong into a message and an exit code. */
-import { didYouMean, InputError } from "../ir/errors.ts";
-import { chat } from "./chat.ts";
-import { type Command, exitCodes } from "./command.ts";
-import { commandHelp, overallHelp } from "./help.ts";
-import { inspect } from "./inspect.ts";
-import { logits } from "./logits.ts";
-import { opt } from "./opt.ts";
-import { reportError } from "./report.ts";
-import { run } from "./run.ts";
-import { tokenize } from "./tokenize.ts";
-
-const commands: readonly Command[] = [run, chat, inspect, opt, logits, tokenize];
-
-async function main(argv: readonly string[]): Promise<number> {
-  const [name, ...rest] = argv;
-  if (name === undefined || name === "--help" || name === "-h" || name === "help") {
-    const about = commands.find((each) => each.name === rest[0]);
-    process.stdout.write(about === undefined ? overallHelp(commands) : commandHelp(about));
-    return name === undefined ? exitCodes.usage : exitCodes.done;
-  }
-  const command = commands.find((each) => each.name === name);
-  if (command === undefined) {
-    const names = commands.map((each) => each.name);
-    const hint = didYouMean(name, names) ?? `Commands: ${names.join(", ")}. See: ciuic --help.`;
-    throw new InputError(name, "unknown command", { hint });
-  }
-  if (asksForHelp(rest)) {
-    process.stdout.write(commandHelp(command));
-    return exitCodes.done;
-  }
-  return command.run(rest);
-}
-
-/** `--help` anywhere before `--`, whatever else is wrong with the words around it. */
-function asksForHelp(words: readonly string[]): boolean {
-  const end = words.indexOf("--");
-  return words.slice(0, end === -1 ? undefined : end).some((word) => word === "--help" || word === "-h");
-}
+/** The program: runs the command of the command line in this process, with its streams and exit code. */
+import { exitCodes } from "./command.ts";
+import { dispatch } from "./dispatch.ts";
 
 /** A reader that has seen enough (`| head`) closes the pipe: nothing is wrong, and there is nothing left to do. */
 function endQuietlyOnClosedPipe(stream: NodeJS.WriteStream): void {
@@ -47,18 +11,7 @@ function endQuietlyOnClosedPipe(stream: NodeJS.WriteStream): void {
   });
 }
 
-function fail(error: unknown, argv: readonly string[]): void {
-  const command = commands.find(({ name }) => name === argv[0]);
-  const { text, code } = reportError(error, argv, command);
-  process.stderr.write(text);
-  process.exitCode = code;
-}
-
 endQuietlyOnClosedPipe(process.stdout);
 endQuietlyOnClosedPipe(process.stderr);
-const words = process.argv.slice(2);
-try {
-  process.exitCode = await main(words);
-} catch (error) {
-  fail(error, words);
-}
+// Not process.exit: what was written to a pipe may still be on its way.
+process.exitCode = await dispatch(process.argv.slice(2), (text) => process.stderr.write(text));

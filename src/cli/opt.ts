@@ -14,6 +14,7 @@ import { mergeContracts } from "../passes/merge-contracts.ts";
 import { type Pass, runPasses } from "../passes/pass.ts";
 import { tensorPasses } from "../passes/pipeline.ts";
 import { simplify } from "../passes/simplify.ts";
+import { debugFileWriter } from "../runtime/debug-files.ts";
 import { write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import type { OptionTable } from "./options.ts";
@@ -73,7 +74,7 @@ export const opt = defineCommand({
     const { target } = findBackend(values.target ?? "js");
     const passes = values.passes === undefined ? tensorPasses(target) : choosePasses(values.passes, target);
     const module = parseModule(await readText(file), new Builder());
-    const fromEnv = compileOptionsFromEnv();
+    const fromEnv = compileOptionsFromEnv(await debugFileWriter());
     const after = runPasses(module, passes, target, { ...fromEnv, verify: fromEnv.verify === 3 ? 3 : 2 });
     await write(process.stdout, printModule(after, { canonical: values.canonical ?? false }));
     return exitCodes.done;

@@ -32,13 +32,22 @@ function isTheUsers(error: CompilerError, command: Command | undefined): boolean
   return !(error instanceof IrError) || command?.readsIr === true;
 }
 
-/** `where: what. hint`. An option of the library is called by its name on the command line: maxTokens is --max-tokens. */
+/**
+ * `where: what: text. hint`, where text is what an error shows on lines of its own, a list of weights perhaps; IR is left
+ * out, which says nothing without its lines. An option of the library is called by its name here: maxTokens is --max-tokens.
+ */
 function oneLine(error: CompilerError, optionNames: readonly string[]): string {
-  const [first = ""] = error.message.split("\n");
-  const option = error.where.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-  const shown = optionNames.includes(option) ? `--${option}${first.slice(error.where.length)}` : first;
-  if (error.hint === undefined) return shown;
-  return `${/[.!?]$/.test(shown) ? shown : `${shown}.`} ${error.hint.replaceAll("\n", " ")}`;
+  const { hint = "", where, message } = error;
+  const [first = "", ...rest] = message
+    .slice(0, message.length - hint.length)
+    .trimEnd()
+    .split("\n");
+  const shown =
+    error instanceof IrError || rest.length === 0 ? first : `${first}: ${rest.map((x) => x.trim()).join("; ")}`;
+  const option = where.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  const line = optionNames.includes(option) ? `--${option}${shown.slice(where.length)}` : shown;
+  if (hint === "") return line;
+  return `${/[.!?]$/.test(line) ? line : `${line}.`} ${hint.replaceAll("\n", " ")}`;
 }
 
 /** A word as a shell takes it. */

@@ -13,6 +13,7 @@ import { namesOf, scaleSuffix, weightSpecs } from "../models/deepseek/weights.ts
 import type { BucketLimits } from "./bucket-ladder.ts";
 import type { ModelFolder } from "./byte-source.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.ts";
+import { debugFileWriter } from "./debug-files.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation-defaults.ts";
 import { type InterpreterOptions, InterpreterRunner } from "./interpreter-runner.ts";
 import type { KernelProfile } from "./kernel-profile.ts";
@@ -106,7 +107,7 @@ async function loadCompiled(
     throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(options.backend)}`, { hint });
   }
   const weights = new WeightStore(weightReader(config, checkpoint, options.limits.ropeRows));
-  const compile = { ...compileOptionsFromEnv(), ...options.compile };
+  const compile = { ...compileOptionsFromEnv(await debugFileWriter()), ...options.compile };
   const runner = new ModelRunner(config, weights, { ...options, compile });
   onProgress?.({ phase: "compile", done: 0, total: 1 });
   runner.compile(oneToken);

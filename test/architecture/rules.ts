@@ -17,10 +17,10 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   models: ["ir"],
   backends: ["ir"],
   fold: ["ir", "passes", "backends"],
-  compile: ["ir", "passes", "backends", "fold"],
-  // What the debug variables mean for compiling.
+  // `compile-options` is what the debug variables mean for compiling.
+  compile: ["ir", "passes", "backends", "fold", "env"],
   "compile-options": ["ir", "passes", "compile", "env"],
-  runtime: ["ir", "models", "compile", "compile-options", "fold"],
+  runtime: ["ir", "models", "compile", "compile-options", "fold", "env"],
 };
 const seeAll = ["cli", "index"];
 

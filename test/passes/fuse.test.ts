@@ -142,10 +142,8 @@ describe("transformer pieces", () => {
       return m.named("y", m.add(x, linear(m, act, "down", i, f)));
     });
     expect(text).toMatchInlineSnapshot(`
-      "mul = mul of mul reduceSum mul add rsqrt mul
-      up = contract(n i, o i -> n o)
-      act = contract(n i, o i -> n o) then sigmoid mul mul
-      y = contract(n i, o i -> n o) then add"
+      "gate_up = contract(n i, o i -> n o) after mul reduceSum mul add rsqrt mul mul
+      y = contract(n i, o i -> n o) after sigmoid mul mul then add"
     `);
   });
 
@@ -210,63 +208,48 @@ describe("models", () => {
 
   test("a layer with grouped-query attention", () => {
     expect(kernelsOf(getFunc(model("qwen2-distill"), "dense_block"))).toMatchInlineSnapshot(`
-      "attn_in = mul of mul reduceSum mul add rsqrt mul
-      add = contract(n i, o i -> n o) then add
-      add = contract(n i, o i -> n o) then add
-      key_cache = updateRows of mul mul sub mul mul add concat
-      v_new = contract(n i, o i -> n o) then add
-      value_cache = updateRows
-      heads = attention after mul mul sub mul mul add concat
+      "contract = contract(n i, o i -> n o) after mul reduceSum mul add rsqrt mul mul
+      key_cache = updateRows of add mul mul sub mul mul add concat
+      value_cache = updateRows of add
+      heads = attention after add mul mul sub mul mul add concat
       x_mid = contract(n i, o i -> n o) then add
-      mlp_in = mul of mul reduceSum mul add rsqrt mul
-      up = contract(n i, o i -> n o)
-      act = contract(n i, o i -> n o) then sigmoid mul mul
-      x_out = contract(n i, o i -> n o) then add"
+      gate_up = contract(n i, o i -> n o) after mul reduceSum mul add rsqrt mul mul
+      x_out = contract(n i, o i -> n o) after sigmoid mul mul then add"
     `);
   });
 
   test("a layer with latent attention", () => {
     expect(kernelsOf(getFunc(model("v2-lite"), "dense_block"))).toMatchInlineSnapshot(`
-      "attn_in = mul of mul reduceSum mul add rsqrt mul
-      contract = contract(n i, o i -> n o)
-      kv_a = contract(n i, o i -> n o)
+      "contract = contract(n i, o i -> n o) after mul reduceSum mul add rsqrt mul mul
+      q_latent = contract(n h d, h d r -> n h r)
       cache = updateRows of mul reduceSum mul add rsqrt mul mul mul mul sub mul mul add concat concat
-      k_nope = contract(b s r, h d r -> b s h d)
-      k = concat
-      v = contract(b s r, h e r -> b s h e)
-      heads = attention after mul mul sub mul mul add concat concat
+      attended = attention after mul mul sub mul mul add concat concat
+      heads = contract(n h r, h d r -> n h d)
       x_mid = contract(n i, o i -> n o) then add
-      mlp_in = mul of mul reduceSum mul add rsqrt mul
-      up = contract(n i, o i -> n o)
-      act = contract(n i, o i -> n o) then sigmoid mul mul
-      x_out = contract(n i, o i -> n o) then add"
+      gate_up = contract(n i, o i -> n o) after mul reduceSum mul add rsqrt mul mul
+      x_out = contract(n i, o i -> n o) after sigmoid mul mul then add"
     `);
   });
 
   test("a layer with experts", () => {
     expect(kernelsOf(getFunc(model("v3"), "moe_block"))).toMatchInlineSnapshot(`
-      "attn_in = mul of mul reduceSum mul add rsqrt mul
-      q_a = contract(n i, o i -> n o)
+      "q_a_kv_a = contract(n i, o i -> n o) after mul reduceSum mul add rsqrt mul mul
       contract = contract(n i, o i -> n o) after mul reduceSum div add rsqrt mul mul
-      kv_a = contract(n i, o i -> n o)
+      q_latent = contract(n h d, h d r -> n h r)
       cache = updateRows of mul reduceSum mul add rsqrt mul mul mul mul sub mul mul add concat concat
-      k_nope = contract(b s r, h d r -> b s h d)
-      k = concat
-      v = contract(b s r, h e r -> b s h e)
-      heads = attention after mul mul sub mul mul add concat concat
+      attended = attention after mul mul sub mul mul add concat concat
+      heads = contract(n h r, h d r -> n h d)
       x_mid = contract(n i, o i -> n o) then add
       mlp_in = mul of mul reduceSum mul add rsqrt mul
-      scores = contract(n i, o i -> n o) then sigmoid
-      add = add
+      router_logits_gate_up = contract(n i, o i -> n o)
+      scores = sigmoid
+      ranking = add
       topKValues = topKValues
       topKIndices = topKIndices of reduceSum
       experts = topKIndices of eq cast reduceMax gt select
-      expert_up = contract(n i, n k f i -> n k f)
-      expert_act = contract(n i, n k f i -> n k f) then sigmoid mul mul reduceSum add div mul mul
-      up = contract(n i, o i -> n o)
-      act = contract(n i, o i -> n o) then sigmoid mul mul
-      shared = contract(n i, o i -> n o)
-      x_out = contract(n k f, n k i f -> n i) then add add"
+      expert_gate_expert_up = contract(n i, n k f i -> n k f)
+      shared = contract(n i, o i -> n o) after sigmoid mul mul
+      x_out = contract(n k f, n k i f -> n i) after sigmoid mul mul reduceSum add div mul mul then add add"
     `);
   });
 });
