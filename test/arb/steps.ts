@@ -5,6 +5,7 @@ import type { OpName } from "../../src/ir/ops/all.ts";
 import { type ScalarOp, scalarOp, scalarOps } from "../../src/ir/scalar.ts";
 import { type DType, isFloat, sameShape, sizeOf, type TensorType, tensorType } from "../../src/ir/types.ts";
 import { layerBound, type Program, type Step } from "./growing.ts";
+import { pieces } from "./pieces.ts";
 
 export interface Maker {
   readonly op: OpName;
@@ -298,4 +299,5 @@ export const makers: readonly Maker[] = [
   ...others,
   // The ops that move data and call are met as often as the many scalar ones.
   ...others,
+  ...pieces,
 ];
