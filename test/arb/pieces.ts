@@ -15,11 +15,11 @@ function activations(program: Program, m: Maths, { picks }: Step): { x: Node; n:
   return { x, n, d };
 }
 
-/** A weight for the piece, as a checkpoint may store it; a parameter where the program has no weights of that dtype. */
+/** A weight for the piece, as a checkpoint may store it; now and then a parameter, always where the program has no weights. */
 function weight(program: Program, m: Maths, pick: number, ...shape: number[]): Node {
   const dtype = (["f32", "bf16", "f16"] as const)[pick % 3]!;
   const stored: DType = program.dtypes.includes(dtype) ? dtype : "f32";
-  if (pick % 4 === 0) return m.tanh(program.exactly(pick, "f32", shape));
+  if (pick % 4 === 0 || !program.weighted) return m.tanh(program.exactly(pick, "f32", shape));
   return m.cast(program.builder.weight([stored, ...shape, program.name, "piece"].join("_"), stored, shape), "f32");
 }
 
@@ -55,7 +55,8 @@ export const pieces: readonly Maker[] = [
   piece("tanh", (program, m, step) => {
     const { x, n, d } = activations(program, m, step);
     let y = x;
-    for (let i = 0; i < 60 + step.picks[3]!; i++) {
+    const length = step.picks[5]! % 4 === 0 ? 100 + step.picks[3]! : step.picks[3]! % 16;
+    for (let i = 0; i < length; i++) {
       const turn = (step.picks[4]! + i) % 7;
       if (turn === 0) y = m.tanh(m.add(y, x));
       else if (turn === 1) y = m.reshape(m.transpose(y, [1, 0]), [n, d]);

@@ -5,7 +5,6 @@ import type { OpName } from "../../src/ir/ops/all.ts";
 import { type ScalarOp, scalarOp, scalarOps } from "../../src/ir/scalar.ts";
 import { type DType, isFloat, sameShape, sizeOf, type TensorType, tensorType } from "../../src/ir/types.ts";
 import { layerBound, type Program, type Step } from "./growing.ts";
-import { pieces } from "./pieces.ts";
 
 export interface Maker {
   readonly op: OpName;
@@ -13,8 +12,7 @@ export interface Maker {
   readonly make: (program: Program, step: Step) => readonly Node[];
 }
 
-const isF32 = (type: TensorType) => type.dtype === "f32";
-const ranked = (type: TensorType) => isF32(type) && type.shape.length > 0;
+const ranked = ({ dtype, shape }: TensorType) => dtype === "f32" && shape.length > 0;
 const any = () => true;
 const operandDtypes: Record<string, readonly DType[]> = {
   float: ["f32"],
@@ -299,5 +297,4 @@ export const makers: readonly Maker[] = [
   ...others,
   // The ops that move data and call are met as often as the many scalar ones.
   ...others,
-  ...pieces,
 ];
