@@ -68,7 +68,7 @@ test("plans of random modules verify, fused and not, and give the same when run 
       const first = await executable.run(inputs, weights);
       same(await executable.run(inputs, weights), first);
     }),
-    { numRuns: 150 },
+    { numRuns: 80 },
   );
 });
 
