@@ -15,8 +15,10 @@ const owners = {
   "src/passes/constant.ts": ["broadcast"],
   // Casts are what this pass inserts; a contraction takes f32 where the target says so.
   "src/passes/legalize.ts": ["cast", "contract"],
-  // A cast of the result of a contraction belongs to its kernel.
-  "src/passes/fuse.ts": ["cast"],
+  // A cast that only widens what is loaded is free; a broadcast along an outer axis repeats what it is made of.
+  "src/passes/fuse.ts": ["cast", "broadcast"],
+  // Rounding to a storage format happens in the store that ends a kernel.
+  "src/passes/epilogue.ts": ["cast"],
   // Constants of the same value at each index, or of the index itself.
   "src/passes/simplify.ts": ["iota"],
   // Sibling contractions become one, of concatenated weights.

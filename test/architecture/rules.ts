@@ -17,9 +17,10 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   models: ["ir"],
   backends: ["ir"],
   fold: ["ir", "passes", "backends"],
-  compile: ["ir", "passes", "backends", "fold", "env"],
+  compile: ["ir", "passes", "backends", "fold"],
+  // What the debug variables mean for compiling.
   "compile-options": ["ir", "passes", "compile", "env"],
-  runtime: ["ir", "models", "compile", "compile-options", "fold", "env"],
+  runtime: ["ir", "models", "compile", "compile-options", "fold"],
 };
 const seeAll = ["cli", "index"];
 

@@ -2,7 +2,7 @@
 
 import type { DType } from "../../src/ir/types.ts";
 import { contentsOf, floats, funcOf, ints } from "../arb/module-of.ts";
-import type { CaseSpec, Tolerance } from "./cases.ts";
+import type { CaseSpec, Tolerance } from "./case-spec.ts";
 
 /** Contents are multiples of 1/4 below 2 and sums are short, so that every partial sum is exact in f32. */
 const summed: Tolerance = { ulp: 0, reason: "products and sums of small multiples of 1/4 are exact in f32" };

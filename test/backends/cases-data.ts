@@ -2,7 +2,7 @@
 import { type Tensor, tensorOf, valuesOf } from "../../src/ir/tensor.ts";
 import { type DType, dtypes } from "../../src/ir/types.ts";
 import { floats, ints } from "../arb/module-of.ts";
-import type { CaseSpec, Tolerance } from "./cases.ts";
+import type { CaseSpec, Tolerance } from "./case-spec.ts";
 
 const inf = Number.POSITIVE_INFINITY;
 const summed: Tolerance = { ulp: 16, absolute: 1e-6, reason: "sums of fewer than 16 terms in f32 in any order" };

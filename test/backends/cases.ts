@@ -2,31 +2,15 @@
  * What every op must compute on every backend, as data: a small module, inputs with the values where devices go wrong,
  * and how far a result may be from the interpreter's. Backends' tests, the support matrix and benchmarks share the list.
  */
-import { type Func, isOp, type Module, topoOrder } from "../../src/ir/graph.ts";
+import { isOp, type Module, topoOrder } from "../../src/ir/graph.ts";
 import type { OpName } from "../../src/ir/ops/all.ts";
 import { type ScalarOp, type ScalarOpDef, scalarOps } from "../../src/ir/scalar.ts";
 import { type Tensor, tensorOf } from "../../src/ir/tensor.ts";
 import type { DType } from "../../src/ir/types.ts";
-import type { Limits } from "../arb/compare.ts";
-import { type Build, contentsOf, inputsOf, moduleOf } from "../arb/module-of.ts";
+import { contentsOf, inputsOf, moduleOf } from "../arb/module-of.ts";
+import type { CaseSpec, Tolerance } from "./case-spec.ts";
 import { contractCases, modelCases } from "./cases-contract.ts";
 import { dataCases } from "./cases-data.ts";
-
-/** How results may differ, and why. */
-export interface Tolerance extends Limits {
-  readonly reason: string;
-}
-
-export interface CaseSpec {
-  readonly name: string;
-  readonly op: OpName;
-  readonly build: Build;
-  /** Functions that it calls. */
-  readonly callees?: readonly Func[];
-  /** Default: seeded contents of the parameters' types. */
-  readonly inputs?: readonly Tensor[];
-  readonly tolerance?: Tolerance;
-}
 
 export interface OpCase {
   readonly name: string;
