@@ -12,7 +12,7 @@ const owners = {
   // Weight expressions are cut at their leading axis: through concatenation along another, and by whole blocks.
   "src/fold.ts": ["concat", "dequantizeBlocks"],
   // What a broadcast makes is larger than what it is made of, whatever its sizes are.
-  "src/passes/constant.ts": ["broadcast"],
+  "src/passes/constant.ts": ["broadcast", "reshape"],
   // Casts are what this pass inserts; a contraction takes f32 where the target says so.
   "src/passes/legalize.ts": ["cast", "contract"],
   // A cast that only widens what is loaded is free; a broadcast along an outer axis repeats what it is made of.

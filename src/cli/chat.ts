@@ -38,6 +38,7 @@ export const chat = defineCommand({
   positionals: 1,
   run: async ({ values, positionals }) => {
     if (values.prompt?.trim() === "") throw new InputError("chat --prompt", "empty: expected a message");
+    generateOptions(values);
     const { context: contextLength, backend, prompt } = values;
     const interrupt = catchInterrupt();
     const { signal } = interrupt;

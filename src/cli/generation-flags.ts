@@ -1,5 +1,5 @@
 /** The options about generation that `run` and `chat` share. */
-import type { GenerateOptions } from "../runtime/generate.ts";
+import { checkGenerateOptions, type GenerateOptions } from "../runtime/generate.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
 
 export const generationOptions = {
@@ -24,9 +24,12 @@ export const generationOptions = {
   quiet: { kind: "flag", short: "q", doc: "No summary at the end." },
 } as const satisfies OptionTable;
 
-/** The library's options; what was not given is left to the model's defaults. */
+/**
+ * The library's options; what was not given is left to the model's defaults. Checked here too, so that a mistake is
+ * reported before a model is loaded.
+ */
 export function generateOptions(values: OptionValues<typeof generationOptions>): GenerateOptions {
-  return {
+  const options: GenerateOptions = {
     maxTokens: values["max-tokens"],
     temperature: values.greedy ? 0 : values.temperature,
     topK: values["top-k"],
@@ -39,4 +42,7 @@ export function generateOptions(values: OptionValues<typeof generationOptions>):
     stop: values.stop,
     ignoreEos: values["ignore-eos"],
   };
+  // None of these options depends on the vocabulary.
+  checkGenerateOptions(options, Number.MAX_SAFE_INTEGER);
+  return options;
 }

@@ -43,6 +43,7 @@ export const run = defineCommand({
   ],
   positionals: 1,
   run: async ({ values, positionals }) => {
+    generateOptions(values);
     const interrupt = catchInterrupt();
     try {
       await (values.ids === undefined ? runText : runIds)(values, positionals[0], interrupt.signal);
