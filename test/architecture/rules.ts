@@ -17,17 +17,10 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   models: ["ir"],
   backends: ["ir"],
   fold: ["ir", "passes", "backends"],
-<<<<<<< HEAD
-  // `compile-options` is what the debug variables mean for compiling.
-  compile: ["ir", "passes", "backends", "fold", "env"],
-  "compile-options": ["ir", "passes", "compile", "env"],
-  runtime: ["ir", "models", "compile", "compile-options", "fold", "env"],
-=======
   compile: ["ir", "passes", "backends", "fold"],
   // What the debug variables mean for compiling.
   "compile-options": ["ir", "passes", "compile", "env"],
   runtime: ["ir", "models", "compile", "compile-options", "fold"],
->>>>>>> cli
 };
 const seeAll = ["cli", "index"];
 
