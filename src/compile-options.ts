@@ -1,14 +1,15 @@
 /** The debug variables of the environment as options of `compile`: the only place where they become behaviour. */
 import type { CompileOptions, Executable } from "./compile.ts";
 import { type Env, readEnv } from "./env.ts";
+import type { Kernel } from "./ir/kernel/kernel.ts";
 import { printKernel } from "./ir/kernel/print.ts";
 import { printPlan } from "./ir/plan.ts";
 import { printModule } from "./ir/print.ts";
 import { jsTarget } from "./ir/target.ts";
 import { checkDisabled } from "./passes/disabled.ts";
-import { disable, dump, tracing } from "./passes/instruments.ts";
+import { dump, tracing } from "./passes/instruments.ts";
 import type { Instrument } from "./passes/pass.ts";
-import { tensorPasses } from "./passes/pipeline.ts";
+import { passNames } from "./passes/pipeline.ts";
 
 /** Writes a file that a variable asks for. @throws InputError naming the variable. */
 export type WriteFile = (variable: string, path: string, text: string) => void;
@@ -18,9 +19,8 @@ export type WriteFile = (variable: string, path: string, text: string) => void;
  * @throws InputError for a value that makes no sense, and for a pass or rule to be disabled that does not exist
  */
 export function compileOptionsFromEnv(write: WriteFile, env: Env = readEnv()): CompileOptions {
-  checkDisabled(tensorPasses(jsTarget), { passes: env.DISABLE_PASS, rules: env.DISABLE_RULE });
+  checkDisabled(passNames(jsTarget), { passes: env.DISABLE_PASS, rules: env.DISABLE_RULE });
   const instruments: Instrument[] = [];
-  if (env.DISABLE_PASS.length > 0) instruments.push(disable(env.DISABLE_PASS));
   if (env.DUMP !== "") instruments.push(dumpTo(env.DUMP, env.DUMP_PASS, write));
   if (env.TRACE !== "") instruments.push(traceTo(env.TRACE, write));
   if (env.DEBUG >= 5)
@@ -30,6 +30,7 @@ export function compileOptionsFromEnv(write: WriteFile, env: Env = readEnv()): C
     verify: env.VERIFY as 0 | 1 | 2 | 3,
     optimize: !env.NOOPT,
     instruments,
+    disabledPasses: env.DISABLE_PASS,
     disabledRules: env.DISABLE_RULE,
     seed: env.SEED,
     ...(env.DEBUG === 0 ? {} : { onCompiled: (executable: Executable) => logCompiled(executable, env.DEBUG) }),
@@ -69,8 +70,14 @@ function logCompiled({ module, plan, program, report, target }: Executable, leve
   log(
     `compiled @${module.name} for ${target.name}: ${kernels} kernels, ${launches} launches, ${bytes} bytes touched, arena ${arenaBytes} bytes; ${ms.join(", ")}`,
   );
+  if (level >= 3) log(plan.kernels.flatMap(scheduleOf).join("\n"));
   if (level >= 5) log(`${plan.kernels.map(printKernel).join("\n")}\n${printPlan(plan)}`);
   if (level >= 4) log(program.sources.join("\n\n"));
+}
+
+/** What the scheduler noted in a kernel. */
+function scheduleOf({ name, body }: Kernel): string[] {
+  return body.flatMap((stmt) => (stmt.k === "note" ? [`${name}: ${stmt.text}`] : []));
 }
 
 function log(text: string): void {

@@ -18,7 +18,7 @@ import { weightExpressions } from "./passes/constant.ts";
 import { lowerFunc } from "./passes/lower/lower.ts";
 import { type LoweredFunc, planMemory } from "./passes/memory.ts";
 import { type PassOptions, runPasses } from "./passes/pass.ts";
-import { kernelPasses, tensorPasses } from "./passes/pipeline.ts";
+import { fusePass, type KernelPass, kernelPasses, tensorPasses } from "./passes/pipeline.ts";
 
 export type { Instance, Program, ProgramMemory } from "./backends/backend.ts";
 
@@ -31,6 +31,8 @@ export interface CompileOptions extends PassOptions {
   readonly optimize?: boolean;
   /** False gives every op a kernel of its own. Default: `optimize`. */
   readonly fuse?: boolean;
+  /** Names of tensor passes, kernel passes, or `fuse`, to leave out (see `passNames`). */
+  readonly disabledPasses?: readonly string[];
   /** Called with what was compiled, for reports. */
   readonly onCompiled?: (executable: Executable) => void;
 }
@@ -92,11 +94,17 @@ export function compile(module: Module, backendName: string, options: CompileOpt
 /** Everything up to the plan, for a target whose backend may not exist here. */
 export function compileToPlan(module: Module, target: Target, options: CompileOptions = {}): Compiled {
   const { optimize = true, fuse = optimize, verify = 1 } = options;
+  const enabled = ({ name }: { readonly name: string }) => !options.disabledPasses?.includes(name);
   const start = performance.now();
-  const tensors = runPasses(module, tensorPasses(target, { optimize }), target, options);
+  const tensors = runPasses(module, tensorPasses(target, { optimize }).filter(enabled), target, options);
   const passed = performance.now();
   const lowered = [...tensors.funcs.values()].map((func) =>
-    lower(func, target, { optimize, fuse, verify: verify >= 1 }),
+    lower(func, target, {
+      optimize,
+      fuse: fuse && enabled({ name: fusePass }),
+      passes: kernelPasses(target, { optimize }).filter(enabled),
+      verify: verify >= 1,
+    }),
   );
   const lowering = performance.now();
   const plan = planMemory(tensors, lowered);
@@ -113,12 +121,12 @@ function totals(plan: Plan): Pick<CompileReport, "launches" | "bytes" | "arenaBy
 interface LowerOptions {
   readonly optimize: boolean;
   readonly fuse: boolean;
+  readonly passes: readonly KernelPass[];
   readonly verify: boolean;
 }
 
-function lower(func: Func, target: Target, { optimize, fuse, verify }: LowerOptions): LoweredFunc {
+function lower(func: Func, target: Target, { optimize, fuse, passes, verify }: LowerOptions): LoweredFunc {
   const weights = optimize ? weightExpressions(func) : topoOrder(func.outs).filter((node) => isOp(node, "weight"));
-  const passes = kernelPasses(target, { optimize });
   const options: VerifyOptions = {};
   const kernels = lowerFunc(func, target, { enabled: fuse, weights: new Set(weights) }).map((each) => {
     const kernel = passes.reduce((current, pass) => pass.run(current), each.kernel);

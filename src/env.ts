@@ -59,7 +59,7 @@ export const variables = {
   TRACE: { values: "a file", doc: "Writes all passes and rule matches there as JSON.", parse: (text) => text },
   SEED: {
     values: "a whole number (default 1)",
-    doc: "Seed of random inputs and of sampling.",
+    doc: "Seed of the random inputs of VERIFY=3.",
     parse: (text) => (text === "" ? 1 : level(2 ** 31)(text)),
   },
 } as const satisfies Record<string, Variable<unknown>>;

@@ -43,3 +43,12 @@ export function kernelPasses(_target: Target, options: PipelineOptions = {}): Ke
     { name: "indices", run: simplifyIndices }, // what is hoisted has a range of its own
   ];
 }
+
+/** The name by which fusion, which is no pass of its own, can be disabled. */
+export const fusePass = "fuse";
+
+/** Every name that can be disabled: tensor passes, fusion, kernel passes. */
+export function passNames(target: Target): string[] {
+  const names = [...tensorPasses(target), { name: fusePass }, ...kernelPasses(target)].map(({ name }) => name);
+  return [...new Set(names)];
+}

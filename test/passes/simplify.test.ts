@@ -5,7 +5,7 @@ import { printModule } from "../../src/ir/print.ts";
 import { jsTarget } from "../../src/ir/target.ts";
 import { checkDisabled } from "../../src/passes/disabled.ts";
 import { runPasses } from "../../src/passes/pass.ts";
-import { tensorPasses } from "../../src/passes/pipeline.ts";
+import { passNames } from "../../src/passes/pipeline.ts";
 import { type SimplifyOptions, simplify } from "../../src/passes/simplify.ts";
 
 function simplified(body: string, options?: SimplifyOptions): string {
@@ -83,7 +83,7 @@ test("casts that keep every value", () => {
 });
 
 test("names to be disabled must exist", () => {
-  const passes = tensorPasses(jsTarget);
+  const passes = passNames(jsTarget);
   checkDisabled(passes, { passes: ["absorb"], rules: ["neg_neg"] });
   expect(() => checkDisabled(passes, { passes: ["absord"] })).toThrow('Did you mean "absorb"?');
   expect(() => checkDisabled(passes, { rules: ["neg_ngg"] })).toThrow('Did you mean "neg_neg"?');

@@ -14,6 +14,7 @@ import {
   imul,
   int,
   load,
+  note,
   num,
   op,
   ref,
@@ -53,6 +54,7 @@ export function lowerAttention(w: KernelWriter, anchor: Node): void {
   // Eight sums in registers: more spill, fewer load too much.
   const [keys, columns] = [8 / heads, [4, 2, 1].find((size) => e % size === 0 && size * heads <= 8)!];
   const pitch = s + keys - 1;
+  w.emit(note(`tile: ${heads} heads by ${keys} keys, then by ${columns} columns`));
   const queries = w.scratch("query", "f32", heads * d);
   const scores = w.scratch("scores", "f32", heads * pitch);
   w.loop(

@@ -14,6 +14,7 @@ import {
   iadd,
   int,
   load,
+  note,
   num,
   op,
   ref,
@@ -52,6 +53,9 @@ type Index = ReadonlyMap<string, Expr>;
 export function lowerContract(w: KernelWriter, group: Group): void {
   const nest = planNest(w, group.anchor);
   const last = (axes: readonly Axis[]) => axes.at(-1)?.name;
+  w.emit(
+    note(`tile: ${nest.tileOuter} of ${last(nest.outer) ?? "1"} by ${nest.tileRows} of ${last(nest.rows) ?? "1"}`),
+  );
   loopOver(w, nest.outer, nest.tileOuter, "grid", new Map(), (outer) => {
     const tile = Array.from({ length: nest.tileOuter }, (_, t) => shift(outer, last(nest.outer), t));
     const readA = group.staged === null ? undefined : stageRows(w, nest, tile);
