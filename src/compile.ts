@@ -7,7 +7,7 @@ import { jsBackend } from "./backends/js/device.ts";
 import { evaluateWeights } from "./fold.ts";
 import { InputError, IrError, UnsupportedError } from "./ir/errors.ts";
 import { type Func, isOp, type Module, topoOrder } from "./ir/graph.ts";
-import { type VerifyOptions, verifyKernel } from "./ir/kernel/verify.ts";
+import { verifyKernel } from "./ir/kernel/verify.ts";
 import { type Plan, planTotals } from "./ir/plan.ts";
 import { verifyPlan } from "./ir/plan-verify.ts";
 import type { Target } from "./ir/target.ts";
@@ -127,10 +127,9 @@ interface LowerOptions {
 
 function lower(func: Func, target: Target, { optimize, fuse, passes, verify }: LowerOptions): LoweredFunc {
   const weights = optimize ? weightExpressions(func) : topoOrder(func.outs).filter((node) => isOp(node, "weight"));
-  const options: VerifyOptions = {};
   const kernels = lowerFunc(func, target, { enabled: fuse, weights: new Set(weights) }).map((each) => {
     const kernel = passes.reduce((current, pass) => pass.run(current), each.kernel);
-    if (verify) verifyKernel(kernel, options);
+    if (verify) verifyKernel(kernel, { scratchBytes: target.scratchBytes });
     return { ...each, kernel };
   });
   return { func, kernels, weights };

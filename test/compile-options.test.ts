@@ -26,7 +26,14 @@ describe("compileOptionsFromEnv", () => {
   };
 
   it("has the defaults of unset variables", () => {
-    expect(compile({}).options).toEqual({ verify: 1, optimize: true, instruments: [], disabledRules: [], seed: 1 });
+    expect(compile({}).options).toEqual({
+      verify: 1,
+      optimize: true,
+      instruments: [],
+      disabledPasses: [],
+      disabledRules: [],
+      seed: 1,
+    });
   });
 
   it("passes levels, seeds and rules on", () => {

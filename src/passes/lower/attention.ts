@@ -49,7 +49,9 @@ export function lowerAttention(w: KernelWriter, anchor: Node): void {
   const [n, h, d] = q.type.shape as [number, number, number]; // of rank 3
   const [b, s, g] = k.type.shape as [number, number, number]; // of rank 4
   const e = v.type.shape[3]!;
-  const heads = [4, 2, 1].find((size) => (h / g) % size === 0)!;
+  // Heads that share a key head, as many as have room for their scores: half the scratch, the rest is for the query.
+  const fits = (size: number) => (h / g) % size === 0 && (size === 1 || 4 * size * s <= w.target.scratchBytes / 2);
+  const heads = [4, 2, 1].find(fits)!;
   const scale = Number(attrsOf(anchor).scale);
   // Eight sums in registers: more spill, fewer load too much.
   const [keys, columns] = [8 / heads, [4, 2, 1].find((size) => e % size === 0 && size * heads <= 8)!];
