@@ -3,7 +3,7 @@
  * for every candidate; tokens per second, and ratios to tfjs where it is installed.
  */
 import type { Candidate } from "./candidates/candidate.ts";
-import { compiled, interpreter } from "./candidates/ciuic.ts";
+import { compiled, interpreter, stepCost } from "./candidates/ciuic.ts";
 import { installCommand, isTfjsInstalled, tfjs } from "./candidates/tfjs.ts";
 import { decodeRun, decodeTokens, prefillRun, prefillTokens, promptTokens } from "./decode-runs.ts";
 import { printReports, runInterleaved } from "./run-interleaved.ts";
@@ -48,3 +48,17 @@ printReports([
     },
   ),
 ]);
+
+if (!process.argv.includes("--json")) {
+  console.log("\nfusion, a step of one token in a bucket of 256 tokens of context:");
+  for (const [name, options] of [
+    ["fused", {}],
+    ["not fused", { fuse: false }],
+  ] as const) {
+    const { kernels, launches, bytes, arenaBytes } = stepCost(options);
+    const megabytes = (bytes / 1e6).toFixed(1);
+    console.log(
+      `  ${name}: ${launches} launches of ${kernels} kernels, ${megabytes} MB in their buffers, arena ${arenaBytes} bytes`,
+    );
+  }
+}

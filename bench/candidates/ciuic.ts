@@ -1,7 +1,9 @@
 /** Our own compiled step of the demo model, in its variants, and the interpreter that defines it. */
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { type CompileOptions, compile, type Instance } from "../../src/compile.ts";
+import { type CompileOptions, type CompileReport, compile, compileToPlan, type Instance } from "../../src/compile.ts";
 import { interpret } from "../../src/ir/interpret.ts";
+import { jsTarget } from "../../src/ir/target.ts";
 import { type Tensor, type TensorData, tensorFrom, tensorOf, zeros } from "../../src/ir/tensor.ts";
 import { type Bucket, cacheSpecs } from "../../src/models/deepseek/bucket.ts";
 import { parseModelConfigText } from "../../src/models/deepseek/config.ts";
@@ -64,6 +66,12 @@ export function compiled(name: string, options: CompileOptions, lengths: readonl
       return { prefill: step, decode: (id) => step([id]), reset: () => (position = 0) };
     },
   };
+}
+
+/** What a step of one token costs by count: kernels launched and bytes of the buffers they are launched with. */
+export function stepCost(options: CompileOptions): CompileReport {
+  const config = parseModelConfigText(readFileSync(`${folder}/config.json`, "utf8"));
+  return compileToPlan(buildModel(config, bucketOf(1)), jsTarget, options).report;
 }
 
 /** The slow, plain definition of the same step. */
