@@ -1,5 +1,5 @@
 /** `loadModel`: a Hugging Face folder becomes a model that chats. */
-import type { CompileOptions } from "../compile.ts";
+import { type CompileOptions, type Device, openDevice } from "../compile.ts";
 import { didYouMean, InputError, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import { tensorType } from "../ir/types.ts";
@@ -27,6 +27,8 @@ export interface LoadProgress {
 export interface LoadOptions {
   /** Default "js". */
   readonly backend?: string;
+  /** Threads that compute together, where the backend has threads. Default: the backend's. */
+  readonly threads?: number;
   /** Longest sequence in tokens, prompt and answer. Default: what the model allows, at most 4096. */
   readonly contextLength?: number;
   /** Most sequences computed at once. Default 8. */
@@ -42,6 +44,7 @@ export interface LoadOptions {
 
 const optionNames = [
   "backend",
+  "threads",
   "contextLength",
   "maxSequences",
   "maxBatchTokens",
@@ -64,22 +67,26 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
+  const { backend = "js", threads } = options;
+  let device: Device | undefined;
   try {
     const headers = new Map(
       [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
     );
     checkWeights(config, headers, folder.name);
     const limits = limitsOf(config, options);
-    const weights = new WeightStore(weightReader(config, checkpoint, limits.ropeRows));
+    device = openDevice(backend, threads === undefined ? {} : { threads });
+    const weights = new WeightStore(weightReader(config, checkpoint, limits.ropeRows), device);
     const runner = new ModelRunner(config, weights, {
-      backend: options.backend ?? "js",
+      device,
       limits,
       build: { weightDType: checkpointDTypes(config, headers) },
       compile: options.compile ?? {},
     });
     await prepare(runner, options);
-    return new Model({ name: folder.name, config, tokenizer, runner, weights, checkpoint, defaults });
+    return new Model({ name: folder.name, config, tokenizer, device, runner, weights, checkpoint, defaults });
   } catch (error) {
+    await device?.close();
     await checkpoint.close();
     throw error;
   }

@@ -165,6 +165,10 @@ function checkInstr(block: Block, instr: Instr): void {
       if (instr.op === "br_if") pop(block, "i32", at);
       else kill(block);
       return;
+    case "drop":
+      if (block.stack.length > block.floor) block.stack.pop();
+      else if (!block.dead) fail(block, at, "an empty stack");
+      return;
     case "comment":
       return;
   }

@@ -155,6 +155,9 @@ function encodeInstr(instr: Instr, out: number[], scope: Scope, labels: readonly
       out.push(instr.op === "br" ? 0x0c : 0x0d, ...unsignedLeb(depth));
       return;
     }
+    case "drop":
+      out.push(0x1a);
+      return;
     case "comment":
       return;
   }

@@ -43,6 +43,8 @@ export type Instr =
       readonly then: readonly Instr[];
       readonly else: readonly Instr[];
     }
+  /** Takes a value of any type away. */
+  | { readonly k: "drop" }
   | { readonly k: "branch"; readonly op: "br" | "br_if"; readonly label: string }
   | { readonly k: "comment"; readonly text: string };
 

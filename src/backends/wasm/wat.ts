@@ -84,7 +84,8 @@ export function showInstr(instr: Instr): string {
     case "block":
       return `${instr.op} $${instr.label}`;
     case "if":
-      return "if";
+    case "drop":
+      return instr.k;
     case "branch":
       return `${instr.op} $${instr.label}`;
     case "comment":
