@@ -2,8 +2,9 @@
  * `compile(module, target)`: runs the tensor passes, fuses and lowers to kernels, runs the kernel passes, plans memory,
  * and hands the plan to the backend. The only file that sees all of the compiler.
  */
-import type { Backend, Instance, Program, ProgramMemory } from "./backends/backend.ts";
+import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory } from "./backends/backend.ts";
 import { jsBackend } from "./backends/js/device.ts";
+import { wasmBackend } from "./backends/wasm/device.ts";
 import { evaluateWeights } from "./fold.ts";
 import { InputError, IrError, UnsupportedError } from "./ir/errors.ts";
 import { type Func, isOp, type Module, topoOrder } from "./ir/graph.ts";
@@ -20,9 +21,9 @@ import { type LoweredFunc, planMemory } from "./passes/memory.ts";
 import { type PassOptions, runPasses } from "./passes/pass.ts";
 import { fusePass, type KernelPass, kernelPasses, tensorPasses } from "./passes/pipeline.ts";
 
-export type { Instance, Program, ProgramMemory } from "./backends/backend.ts";
+export type { Device, DeviceOptions, Instance, Program, ProgramMemory } from "./backends/backend.ts";
 
-const backends = { js: jsBackend } as const satisfies Record<string, Backend>;
+const backends = { js: jsBackend, wasm: wasmBackend } as const satisfies Record<string, Backend>;
 export type BackendName = keyof typeof backends;
 export const backendNames = Object.keys(backends) as readonly BackendName[]; // the keys of the table above
 
@@ -58,6 +59,7 @@ export interface Compiled {
 }
 
 export interface Executable extends Compiled {
+  readonly device: Device;
   readonly program: Program;
   /** Binds memory and weights for repeated runs. */
   readonly instantiate: (memory: ProgramMemory) => Instance;
@@ -74,19 +76,26 @@ export function findBackend(name: string): Backend {
   return backends[name as BackendName]; // checked above
 }
 
-/** Compiles for the backend of that name. */
-export function compile(module: Module, backendName: string, options: CompileOptions = {}): Executable {
-  const backend = findBackend(backendName);
-  const compiled = compileToPlan(module, backend.target, options);
-  const program = backend.load(compiled.plan);
+/** Opens a device of the backend of that name. */
+export function openDevice(backendName: string, options?: DeviceOptions): Device {
+  return findBackend(backendName).open(options);
+}
+
+/** Compiles for a device, or for one of its own of the backend of that name. */
+export function compile(module: Module, on: string | Device, options: CompileOptions = {}): Executable {
+  const device = typeof on === "string" ? openDevice(on) : on;
+  const compiled = compileToPlan(module, device.target, options);
+  const program = device.load(compiled.plan);
   let kept: { source: WeightSource | undefined; instance: Instance } | undefined;
   const run = async (inputs: readonly Tensor[], source?: WeightSource): Promise<Tensor[]> => {
     if (kept === undefined || kept.source !== source) {
-      kept = { source, instance: program.instantiate({ weight: evaluateWeights(compiled.plan, source) }) };
+      const weight = evaluateWeights(compiled.plan, source, device.hold);
+      kept = { source, instance: program.instantiate({ weight }) };
     }
     return runInstance(compiled.plan, kept.instance, inputs);
   };
-  const executable: Executable = { ...compiled, program, instantiate: (memory) => program.instantiate(memory), run };
+  const instantiate = (memory: ProgramMemory) => program.instantiate(memory);
+  const executable: Executable = { ...compiled, device, program, instantiate, run };
   options.onCompiled?.(executable);
   return executable;
 }

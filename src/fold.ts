@@ -22,10 +22,15 @@ export interface Fold {
   readonly key: string;
   readonly type: TensorType;
   readonly inputs: readonly { readonly name: string; readonly type: TensorType }[];
+  /** Whether it is a weight of the checkpoint, unchanged. */
+  readonly isWeight: boolean;
   /** Where every weight is stacked and index i of the result needs index i of each alone: the fold of one index. */
   readonly perIndex: Fold | null;
-  /** Computes the value; `inputs` in order. The result is not shared with later runs, but may be an input. */
-  readonly run: (inputs: readonly TensorData[]) => TensorData;
+  /**
+   * Computes the value; `inputs` in order. It goes to `into` if that is given; else it is a new array, or an input where
+   * nothing is to be computed.
+   */
+  readonly run: (inputs: readonly TensorData[], into?: TensorData) => TensorData;
 }
 
 const folds = new Map<string, Fold>();
@@ -50,19 +55,31 @@ function makeFold(expr: Node, key: string): Fold {
   const inputs = weights.map((node) => ({ name: node.attrs.name, type: node.type }));
   const unit = isPerIndex(expr) ? withLeadingOne(expr) : null;
   const perIndex = unit === null ? null : compileFold(unit);
-  if (isOp(expr, "weight")) return { key, type: expr.type, inputs, perIndex, run: ([data]) => data! };
+  if (isOp(expr, "weight"))
+    return { key, type: expr.type, inputs, isWeight: true, perIndex, run: ([data], into) => copied(data!, into) };
   const plan = planFold(expr, weights);
   const [left] = plan.funcs.get(plan.entry)!.donated;
-  const program = jsBackend.load(plan);
-  const run = (data: readonly TensorData[]): TensorData => {
+  const program = jsBackend.open().load(plan);
+  const run = (data: readonly TensorData[], into?: TensorData): TensorData => {
     // An update in place would change the checkpoint's tensor.
     const params = new Map(data.map((each, i) => [`w${i}`, i === left ? each.slice() : each]));
     const noWeights = () => invariant(false, () => "a fold has no weights of its own");
-    const instance = program.instantiate({ weight: noWeights as () => never, params });
+    const instance = program.instantiate({
+      weight: noWeights as () => never,
+      params,
+      ...(into === undefined ? {} : { results: new Map([[0, into]]) }),
+    });
     instance.run();
-    return instance.results[0]!;
+    const result = instance.results[0]!;
+    // A result left in a parameter's memory is not where the caller wants it.
+    return into === undefined || result === into ? result : copied(result, into);
   };
-  return { key, type: expr.type, inputs, perIndex, run };
+  return { key, type: expr.type, inputs, isWeight: false, perIndex, run };
+}
+
+function copied(data: TensorData, into: TensorData | undefined): TensorData {
+  into?.set(data);
+  return into ?? data;
 }
 
 /** The expression as a function whose parameters are its weights. */
@@ -122,10 +139,11 @@ function withLeadingOne(expr: Node): Node {
   return renewed.get(expr)!;
 }
 
-/** The weights of a plan from a source in memory, each evaluated when first asked for. */
+/** The weights of a plan from a source in memory, each evaluated when first asked for and held by the device. */
 export function evaluateWeights(
   plan: Plan,
   source: WeightSource | undefined,
+  hold: (type: TensorType, data: TensorData) => TensorData,
 ): (func: string, index: number, layer: number | null) => TensorData {
   const values = new Map<string, TensorData>();
   return (func, index, layer) => {
@@ -135,7 +153,8 @@ export function evaluateWeights(
     let value = values.get(key);
     if (value === undefined) {
       invariant(source !== undefined, () => `weights of @${func} are needed, but no source was given`);
-      value = fold.run(fold.inputs.map(({ name, type }) => readWeight(name, type, source, layer ?? undefined).data));
+      const inputs = fold.inputs.map(({ name, type }) => readWeight(name, type, source, layer ?? undefined).data);
+      value = hold(fold.type, fold.run(inputs));
       values.set(key, value);
     }
     return value;

@@ -1,7 +1,8 @@
 /** Weights evaluated at load time: every expression against the interpreter, and how loading behaves. */
+
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { compileToPlan } from "../src/compile.ts";
+import { compileToPlan, openDevice } from "../src/compile.ts";
 import { compileFold } from "../src/fold.ts";
 import type { Maths } from "../src/ir/build.ts";
 import { isOp, type Module, makeModule, type Node, topoOrder } from "../src/ir/graph.ts";
@@ -71,7 +72,7 @@ describe.each(Object.entries(expressions))("%s", (_, expression) => {
 
   test("loaded", async () => {
     const { plan } = compileToPlan(module, jsTarget);
-    const store = new WeightStore(async (name) => source(name));
+    const store = new WeightStore(async (name) => source(name), openDevice("js"));
     await store.load(plan);
     const weights = plan.funcs.get("main")!.weights;
     const values = weights.map(({ type }, i) => tensorFrom(type, store.lookup(plan)("main", i, null)));
@@ -125,7 +126,7 @@ describe("weight store", () => {
     const store = new WeightStore(async (name) => {
       reads.push(name);
       return source(name);
-    });
+    }, openDevice("js"));
     const [one, four] = [planOf(1), planOf(4)];
     await store.load(one);
     expect(reads.filter((name) => name === "shared").length).toBe(1);
@@ -143,7 +144,7 @@ describe("weight store", () => {
 
   test("progress grows to the total", async () => {
     const seen: [number, number][] = [];
-    const store = new WeightStore(async (name) => source(name));
+    const store = new WeightStore(async (name) => source(name), openDevice("js"));
     await store.load(planOf(1), (done, total) => seen.push([done, total]));
     const total = 5 * 64; // one shared matrix, two of each layer
     expect(seen.map(([, each]) => each)).toEqual(seen.map(() => total));
@@ -153,14 +154,16 @@ describe("weight store", () => {
 
   test("a tensor of another type is named", async () => {
     const load = (tensor: Tensor) =>
-      new WeightStore(async (name) => (name === "layers.1.e.2.w" ? tensor : source(name))).load(planOf(1));
+      new WeightStore(async (name) => (name === "layers.1.e.2.w" ? tensor : source(name)), openDevice("js")).load(
+        planOf(1),
+      );
     await expect(load(zeros("f16", [5]))).rejects.toThrow("weight layers.1.e.2.w: expected f16[4], got f16[5]");
     await expect(load(zeros("f32", [4]))).rejects.toThrow("weight layers.1.e.2.w: expected f16[4], got f32[4]");
   });
 
   test("a signal stops it between expressions; what was loaded stays", async () => {
     const controller = new AbortController();
-    const store = new WeightStore(async (name) => source(name));
+    const store = new WeightStore(async (name) => source(name), openDevice("js"));
     const progress = () => controller.abort(new Error("enough"));
     await expect(store.load(planOf(1), progress, controller.signal)).rejects.toThrow("enough");
     expect(store.bytes).toBe(64);
@@ -173,7 +176,7 @@ describe("weight store", () => {
     const store = new WeightStore(async (name) => {
       if (broken && name.includes("layers.1")) throw new Error("disk");
       return source(name);
-    });
+    }, openDevice("js"));
     await expect(store.load(planOf(1))).rejects.toThrow("disk");
     broken = false;
     await store.load(planOf(1));
@@ -195,7 +198,7 @@ describe("weight store", () => {
       open--;
       expect(name).toMatch(/^e\.\d+\.w$/);
       return zeros("bf16", [rows, columns]);
-    });
+    }, openDevice("js"));
     await store.load(plan);
     expect(most).toBe(1);
     const [expr] = plan.funcs.get("main")!.weights;

@@ -1,7 +1,14 @@
 /** Our own compiled step of the demo model, in its variants, and the interpreter that defines it. */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { type CompileOptions, type CompileReport, compile, compileToPlan, type Instance } from "../../src/compile.ts";
+import {
+  type CompileOptions,
+  type CompileReport,
+  compile,
+  compileToPlan,
+  type Instance,
+  openDevice,
+} from "../../src/compile.ts";
 import { interpret } from "../../src/ir/interpret.ts";
 import { jsTarget } from "../../src/ir/target.ts";
 import { type Tensor, type TensorData, tensorFrom, tensorOf, zeros } from "../../src/ir/tensor.ts";
@@ -44,13 +51,14 @@ export function compiled(name: string, options: CompileOptions, lengths: readonl
     name,
     setup: async (): Promise<Session> => {
       const { config, checkpoint, read } = await openDemo();
-      const weights = new WeightStore(read);
+      const device = openDevice(backend);
+      const weights = new WeightStore(read, device);
       const caches = new Map<string, TensorData>(
-        cacheSpecs(config, { slots }).map((cache) => [cache.name, zeros(cache.dtype, cache.shape).data]),
+        cacheSpecs(config, { slots }).map((cache) => [cache.name, device.allocate(cache)]),
       );
       const instances = new Map<number, Instance>();
       for (const tokens of [1, ...lengths]) {
-        const executable = compile(buildModel(config, bucketOf(tokens)), backend, options);
+        const executable = compile(buildModel(config, bucketOf(tokens)), device, options);
         await weights.load(executable.plan);
         instances.set(tokens, executable.instantiate({ weight: weights.lookup(executable.plan), params: caches }));
       }

@@ -1,14 +1,38 @@
-/** What a backend is: a target record, and a way to turn a plan into something that runs. */
+/** What a backend is: a target record, and devices that hold memory and run plans. */
 import type { Plan } from "../ir/plan.ts";
 import type { Target } from "../ir/target.ts";
 import type { TensorData } from "../ir/tensor.ts";
+import type { TensorType } from "../ir/types.ts";
 
 export interface Backend {
   readonly target: Target;
   /** What is emitted for each kernel of the plan, as text: also for plans that are too large to run. */
   readonly emit: (plan: Plan) => readonly string[];
+  readonly open: (options?: DeviceOptions) => Device;
+}
+
+export interface DeviceOptions {
+  /** Threads that compute together, where the backend has threads. Default: 1. */
+  readonly threads?: number;
+  /** The instruction set to use, where the backend has several; by default the best that the engine has. */
+  readonly tier?: string;
+}
+
+/** Memory that programs share, and what runs on it. */
+export interface Device {
+  readonly target: Target;
+  /** One line for people: what runs, on how many threads, and why not more. */
+  readonly summary: string;
+  /** Memory of zeros for a tensor, at home on this device. */
+  readonly allocate: (type: TensorType) => TensorData;
+  /** Memory with this content: the array itself where the device can use it, else a copy. */
+  readonly hold: (type: TensorType, data: TensorData) => TensorData;
+  /** Gives memory back; no program may use it any more. */
+  readonly free: (data: TensorData) => void;
   /** Emits and compiles the plan's kernels. @throws UnsupportedError when they cannot run here. */
   readonly load: (plan: Plan) => Program;
+  /** Ends threads. Nothing may run afterwards. */
+  readonly close: () => void | Promise<void>;
 }
 
 /** A plan made executable, without memory. */
@@ -19,6 +43,7 @@ export interface Program {
   readonly instantiate: (memory: ProgramMemory) => Instance;
 }
 
+/** Arrays given here come from the device's `allocate` or `hold`. */
 export interface ProgramMemory {
   /** The value of weight expression `index` of a function, for the `layer` of a call (null outside layers). */
   readonly weight: (func: string, index: number, layer: number | null) => TensorData;
@@ -26,6 +51,8 @@ export interface ProgramMemory {
   readonly params?: ReadonlyMap<string, TensorData>;
   /** Called after each launch with the kernel's number in the plan and its milliseconds; slows running down. */
   readonly onLaunch?: (kernel: number, ms: number) => void;
+  /** Memory for results by number; others are allocated. */
+  readonly results?: ReadonlyMap<number, TensorData>;
 }
 
 export interface Instance {
@@ -33,5 +60,6 @@ export interface Instance {
   readonly params: readonly TensorData[];
   /** Memory of the results, valid after `run` until the next. A result left in a parameter's memory is that memory. */
   readonly results: readonly TensorData[];
-  readonly run: () => void | Promise<void>;
+  /** Computes the results. Where it runs elsewhere, `signal` ends it in the middle. */
+  readonly run: (signal?: AbortSignal) => void | Promise<void>;
 }

@@ -25,3 +25,13 @@ export const jsTarget: Target = {
   accumulator: "f64",
   scratchBytes: 1 << 22,
 };
+
+/** WebAssembly with 128-bit vectors: four f32 lanes, sums in f32. */
+export const wasmTarget: Target = {
+  name: "wasm",
+  level: "kernel",
+  storage: ["f32", "f16", "bf16", "f8e4m3", "f8e8m0", "i32", "u32", "i8", "u8", "i4", "u4", "bool"],
+  lanes: 4,
+  accumulator: "f32",
+  scratchBytes: 1 << 22,
+};

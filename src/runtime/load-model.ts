@@ -1,5 +1,5 @@
 /** `loadModel`: a Hugging Face folder becomes a model that chats. */
-import { backendNames, type CompileOptions } from "../compile.ts";
+import { backendNames, type CompileOptions, type Device, openDevice } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
 import { didYouMean, InputError, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor } from "../ir/tensor.ts";
@@ -32,6 +32,8 @@ export interface LoadProgress {
 export interface LoadOptions {
   /** What computes. Default "js"; "interpreter" is the slow definition of every op, for comparison. */
   readonly backend?: string | undefined;
+  /** Threads that compute together, where the backend has threads. Default: the backend's. */
+  readonly threads?: number | undefined;
   /** Longest sequence in tokens, prompt and answer. Default: what the model allows, at most 4096. */
   readonly contextLength?: number | undefined;
   /** Most sequences computed at once. Default 8. */
@@ -50,6 +52,7 @@ export interface LoadOptions {
 
 const optionNames = [
   "backend",
+  "threads",
   "contextLength",
   "maxSequences",
   "maxBatchTokens",
@@ -75,6 +78,8 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
+  const { backend = "js", compile = {}, profile } = options;
+  const device = backend === interpreterName ? null : openNamedDevice(backend, options);
   try {
     const headers = new Map(
       [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
@@ -82,16 +87,25 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
     checkWeights(config, headers, folder.name);
     const limits = limitsOf(config, options);
     const build = { weightDType: checkpointDTypes(config, headers) };
-    const { backend = "js", compile = {}, profile } = options;
     const runner =
-      backend === interpreterName
+      device === null
         ? await loadInterpreter(config, checkpoint, { limits, build }, options)
-        : await loadCompiled(config, checkpoint, { backend, limits, build, compile, profile }, options);
-    return new Model({ name: folder.name, config, tokenizer, runner, checkpoint, defaults });
+        : await loadCompiled(config, checkpoint, { device, limits, build, compile, profile }, options);
+    return new Model({ name: folder.name, config, tokenizer, device, runner, checkpoint, defaults });
   } catch (error) {
+    await device?.close();
     await checkpoint.close();
     throw error;
   }
+}
+
+function openNamedDevice(backend: string, { threads }: LoadOptions): Device {
+  if (!backendNames.some((name) => name === backend)) {
+    const names = [...backendNames, interpreterName];
+    const hint = didYouMean(backend, names) ?? `Backends: ${names.join(", ")}.`;
+    throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(backend)}`, { hint });
+  }
+  return openDevice(backend, threads === undefined ? {} : { threads });
 }
 
 /** Compiles and loads what every request needs: a step of one token. Other steps share its weights. */
@@ -101,12 +115,7 @@ async function loadCompiled(
   options: RunnerOptions,
   { onProgress, signal }: LoadOptions,
 ): Promise<ModelRunner> {
-  if (!backendNames.some((name) => name === options.backend)) {
-    const names = [...backendNames, interpreterName];
-    const hint = didYouMean(options.backend, names) ?? `Backends: ${names.join(", ")}.`;
-    throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(options.backend)}`, { hint });
-  }
-  const weights = new WeightStore(weightReader(config, checkpoint, options.limits.ropeRows));
+  const weights = new WeightStore(weightReader(config, checkpoint, options.limits.ropeRows), options.device);
   const compile = { ...compileOptionsFromEnv(await debugFileWriter()), ...options.compile };
   const runner = new ModelRunner(config, weights, { ...options, compile });
   onProgress?.({ phase: "compile", done: 0, total: 1 });

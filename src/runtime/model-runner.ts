@@ -1,7 +1,8 @@
 /** A compiled model as a StepRunner: compiles a bucket when it is first needed, pads steps to it, keeps the caches. */
-import { type CompileOptions, compile, type Executable, type Instance } from "../compile.ts";
+import { type CompileOptions, compile, type Device, type Executable, type Instance } from "../compile.ts";
 import { InternalError } from "../ir/errors.ts";
-import { type TensorData, zeros } from "../ir/tensor.ts";
+import type { TensorData } from "../ir/tensor.ts";
+import { tensorType } from "../ir/types.ts";
 import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { type BuildOptions, buildModel } from "../models/deepseek/model.ts";
@@ -11,7 +12,8 @@ import type { RaggedBatch, StepRunner } from "./step.ts";
 import type { WeightProgress, WeightStore } from "./weight-store.ts";
 
 export interface RunnerOptions {
-  readonly backend: string;
+  /** Holds the weights and the caches, and runs every bucket. */
+  readonly device: Device;
   readonly limits: BucketLimits;
   readonly build: BuildOptions;
   readonly compile: CompileOptions;
@@ -56,7 +58,10 @@ export class ModelRunner implements StepRunner {
     this.maxBatchTokens = limits.tokens;
     this.maxSequences = limits.sequences;
     this.#caches = new Map(
-      cacheSpecs(config, limits).map(({ name, dtype, shape }) => [name, zeros(dtype, shape).data]),
+      cacheSpecs(config, limits).map(({ name, dtype, shape }) => [
+        name,
+        options.device.allocate(tensorType(dtype, shape)),
+      ]),
     );
   }
 
@@ -77,12 +82,12 @@ export class ModelRunner implements StepRunner {
 
   /** Compiles the bucket that a step of this size runs in. */
   compile(size: StepSize): CompiledBucket {
-    const { limits, build, backend, compile: options } = this.#options;
+    const { limits, build, device, compile: options } = this.#options;
     const bucket = bucketFor(size, limits);
     const key = bucketKey(bucket);
     let compiled = this.#compiled.get(key);
     if (compiled === undefined) {
-      compiled = { bucket, executable: compile(buildModel(this.#config, bucket, build), backend, options) };
+      compiled = { bucket, executable: compile(buildModel(this.#config, bucket, build), device, options) };
       this.#compiled.set(key, compiled);
     }
     return compiled;

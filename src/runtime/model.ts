@@ -1,5 +1,5 @@
 /** A loaded model: text in, text out, with the compiled program behind it open to inspection. */
-import type { Executable } from "../compile.ts";
+import type { Device, Executable } from "../compile.ts";
 import { InputError, UnsupportedError } from "../ir/errors.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { type ChatPromptOptions, renderChatPrompt } from "./chat-prompt.ts";
@@ -24,6 +24,8 @@ export interface ModelParts {
   readonly config: ModelConfig;
   /** Null for a folder without tokenizer.json: such a model takes token ids only. */
   readonly tokenizer: Tokenizer | null;
+  /** Null under the interpreter. */
+  readonly device: Device | null;
   readonly runner: ModelRunner | InterpreterRunner;
   readonly checkpoint: Checkpoint;
   readonly defaults: GenerationDefaults;
@@ -88,9 +90,15 @@ export class Model {
     return scoreTokens(this.#parts.runner.single(), ids);
   }
 
-  /** Ends all requests and closes the files. */
+  /** What computes: the backend, its instruction set and threads. Null under the interpreter. */
+  get device(): Device | null {
+    return this.#parts.device;
+  }
+
+  /** Ends all requests, then the device's threads, and closes the files. */
   async close(): Promise<void> {
     await this.engine.close();
+    await this.#parts.device?.close();
     await this.#parts.checkpoint.close();
   }
 

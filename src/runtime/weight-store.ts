@@ -2,6 +2,7 @@
  * The values of weight expressions, shared by the programs of all buckets. They are evaluated tensor by tensor as they
  * are read, so loading needs the compiled weights plus one expression's inputs; stacked experts are read one at a time.
  */
+import type { Device } from "../compile.ts";
 import { compileFold, type Fold, foldKey } from "../fold.ts";
 import { InputError, invariant } from "../ir/errors.ts";
 import type { Plan } from "../ir/plan.ts";
@@ -24,11 +25,14 @@ interface Wanted {
 
 export class WeightStore {
   readonly #read: ReadTensor;
+  readonly #device: Device;
   readonly #values = new Map<string, TensorData>();
   #bytes = 0;
 
-  constructor(read: ReadTensor) {
+  /** Values are evaluated into the device's memory. */
+  constructor(read: ReadTensor, device: Device) {
     this.#read = read;
+    this.#device = device;
   }
 
   /** Bytes of all values held. */
@@ -72,15 +76,21 @@ export class WeightStore {
     if (fold.perIndex === null) {
       const inputs: TensorData[] = [];
       for (const { name, type } of fold.inputs) inputs.push(await this.#readWhole(name, type, layer));
-      return fold.run(inputs);
+      // A weight taken as it is may be the array that was read.
+      if (fold.isWeight) return this.#device.hold(fold.type, fold.run(inputs));
+      return fold.run(inputs, this.#device.allocate(fold.type));
     }
-    const tensor = zeros(fold.type.dtype, fold.type.shape);
-    for (let i = 0; i < fold.type.shape[0]!; i++) {
+    const value = this.#device.allocate(fold.type);
+    const count = fold.type.shape[0]!;
+    const length = value.length / count;
+    for (let i = 0; i < count; i++) {
       const inputs: TensorData[] = [];
       for (const { name, type } of fold.inputs) inputs.push(await this.#readPart(name, type, layer, i));
-      putPart(tensor, i, fold.perIndex.run(inputs));
+      if (Number.isInteger(length)) fold.perIndex.run(inputs, value.subarray(i * length, (i + 1) * length));
+      // Parts of 4-bit elements may begin in the middle of a byte.
+      else putPart({ type: fold.type, data: value }, i, fold.perIndex.run(inputs));
     }
-    return tensor.data;
+    return value;
   }
 
   async #readWhole(name: string, type: TensorType, layer: number | null): Promise<TensorData> {

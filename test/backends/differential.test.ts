@@ -1,7 +1,7 @@
 /** Random programs on each backend against the interpreter: unoptimised, optimised without fusion, and in full. */
 import fc from "fast-check";
-import { describe, it } from "vitest";
-import { type CompileOptions, compile } from "../../src/compile.ts";
+import { afterAll, describe, it } from "vitest";
+import { backendNames, type CompileOptions, compile, type Device, openDevice } from "../../src/compile.ts";
 import type { Module } from "../../src/ir/graph.ts";
 import { interpret } from "../../src/ir/interpret.ts";
 import { printModule } from "../../src/ir/print.ts";
@@ -21,13 +21,14 @@ function arbCase(options: Parameters<typeof arbModule>[0]): fc.Arbitrary<{ modul
 }
 
 async function compareWithInterpreter(
+  device: Device,
   module: Module,
   { inputs, weights }: Inputs,
   options: CompileOptions,
 ): Promise<void> {
   const expected = interpret(module, inputs, { weights });
   try {
-    const actual = await compile(module, "js", { ...options, verify: 1 }).run(inputs, weights);
+    const actual = await compile(module, device, { ...options, verify: 1 }).run(inputs, weights);
     // Sums are kept in double on both sides, but expanded composites round between their steps: softmax and attention
     // have five roundings of relative size 2^-24 each, amplified where a score differs from the largest by up to 2^6.
     close(actual, expected, { ulp: 512, absolute: 1e-5, finiteOnly: options.optimize !== false });
@@ -36,11 +37,18 @@ async function compareWithInterpreter(
   }
 }
 
-describe.each(Object.entries(modes))("js, %s", (_, options) => {
+const cases = backendNames.flatMap((backend) =>
+  Object.entries(modes).map(([mode, options]) => ({ backend, mode, options })),
+);
+
+describe.each(cases)("$backend, $mode", ({ backend, options }) => {
+  const device = openDevice(backend);
+  afterAll(() => device.close());
+
   it("computes what the interpreter computes on random programs", async () => {
     await fc.assert(
       fc.asyncProperty(arbCase({ finite: true }), ({ module, given }) =>
-        compareWithInterpreter(module, given, options),
+        compareWithInterpreter(device, module, given, options),
       ),
       { numRuns: 300 },
     );

@@ -1,7 +1,8 @@
-/** The compiled models on the JavaScript backend against what Hugging Face transformers computes. */
+/** The compiled models on every backend against what Hugging Face transformers computes. */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
+import { backendNames } from "../../src/compile.ts";
 import { loadModel } from "../../src/runtime/load-model.ts";
 import type { Model } from "../../src/runtime/model.ts";
 import { scoreTokens } from "../../src/runtime/score.ts";
@@ -17,7 +18,9 @@ function largestDifference(actual: ArrayLike<number>, expected: ArrayLike<number
   return most;
 }
 
-describe.each(goldenNames)("%s, compiled to JavaScript", (name) => {
+const goldenCases = backendNames.flatMap((backend) => goldenNames.map((name) => ({ backend, name })));
+
+describe.each(goldenCases)("$name on $backend", ({ backend, name }) => {
   const golden = goldenTensors(name, "golden");
   const numbers = (tensor: string) => golden.get(tensor)!.data;
   const ids = [...numbers("input_ids")];
@@ -26,6 +29,7 @@ describe.each(goldenNames)("%s, compiled to JavaScript", (name) => {
   const models: Model[] = [];
   const load = async (options = {}) => {
     const model = await loadModel(fileURLToPath(new URL(`../fixtures/goldens/${name}`, import.meta.url)), {
+      backend,
       contextLength: 128,
       ...options,
     });
@@ -82,12 +86,12 @@ interface Reference {
   >;
 }
 
-describe("tiny-deepseek, compiled to JavaScript", () => {
+describe.each(backendNames)("tiny-deepseek on %s", (backend) => {
   const folder = fileURLToPath(new URL("../../models/tiny-deepseek", import.meta.url));
   const reference: Reference = JSON.parse(readFileSync(`${folder}/reference.json`, "utf8"));
 
   it.each(Object.entries(reference.windows))("has the recorded loss on the windows of %s", async (name, windows) => {
-    const model = await loadModel(folder);
+    const model = await loadModel(folder, { backend });
     let [total, count] = [0, 0];
     for (const ids of windows) {
       const logits = await model.logits(ids);
@@ -104,7 +108,7 @@ describe("tiny-deepseek, compiled to JavaScript", () => {
   });
 
   it("continues the recorded chats, all at once", async () => {
-    const model = await loadModel(folder);
+    const model = await loadModel(folder, { backend });
     const outputs = Object.values(reference.greedy).map(async ({ prompt_ids, output_ids }) => {
       const options = { maxTokens: output_ids.length, temperature: 0 };
       const { result } = await model.generate(prompt_ids, options).collect();
@@ -115,7 +119,7 @@ describe("tiny-deepseek, compiled to JavaScript", () => {
   });
 
   it("answers in words", async () => {
-    const model = await loadModel(folder);
+    const model = await loadModel(folder, { backend });
     const messages = [{ role: "user", content: "What is 27 + 15?" }];
     const plain = await model.chat(messages, { temperature: 0, maxTokens: 64 }).collect();
     expect(plain.text).toBe("27 + 15 = 42.");

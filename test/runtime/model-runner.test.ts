@@ -1,6 +1,8 @@
 /** Steps padded to buckets: every step fits its bucket, and what a step computes does not depend on the bucket. */
+
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { openDevice } from "../../src/compile.ts";
 import { checkBucket } from "../../src/models/deepseek/bucket.ts";
 import { parseModelConfigText } from "../../src/models/deepseek/config.ts";
 import { checkpointDTypes } from "../../src/models/deepseek/layers.ts";
@@ -121,9 +123,9 @@ describe.each(["qwen2-tied", "v3"] as const satisfies readonly GoldenName[])("%s
   const tensors = goldenTensors(name, "model");
   const headers = new Map(Array.from(tensors, ([tensor, { type }]) => [tensor, type] as const));
   const read = withDerivedWeights(weightsFrom(tensors), config, small.ropeRows);
-  const runnerOf = (limits: BucketLimits, store = new WeightStore(async (tensor) => read(tensor))) =>
+  const runnerOf = (limits: BucketLimits, store = new WeightStore(async (tensor) => read(tensor), openDevice("js"))) =>
     new ModelRunner(config, store, {
-      backend: "js",
+      device: openDevice("js"),
       limits,
       build: { weightDType: checkpointDTypes(config, headers) },
       compile: {},
@@ -153,7 +155,7 @@ describe.each(["qwen2-tied", "v3"] as const satisfies readonly GoldenName[])("%s
   });
 
   test("buckets share weights and caches", async () => {
-    const store = new WeightStore(async (tensor) => read(tensor));
+    const store = new WeightStore(async (tensor) => read(tensor), openDevice("js"));
     const runner = runnerOf(small, store);
     await runner.prepare({ tokens: 1, sequences: 1, blocks: 1, outputs: 1 });
     const { bytes } = store;

@@ -5,10 +5,25 @@ import type { FuncPlan, Location, Plan, Step } from "../../ir/plan.ts";
 import { jsTarget } from "../../ir/target.ts";
 import { storageLength, type TensorData, zeros } from "../../ir/tensor.ts";
 import type { TensorType } from "../../ir/types.ts";
-import type { Backend, Instance, Program, ProgramMemory } from "../backend.ts";
+import type { Backend, Device, Instance, Program, ProgramMemory } from "../backend.ts";
 import { compileKernel, emitKernel, type JsKernel } from "./emit.ts";
 
-export const jsBackend: Backend = { target: jsTarget, emit: ({ kernels }) => kernels.map(emitKernel), load };
+export const jsBackend: Backend = {
+  target: jsTarget,
+  emit: ({ kernels }) => kernels.map(emitKernel),
+  open: () => jsDevice,
+};
+
+/** Any typed array is memory of this device. */
+const jsDevice: Device = {
+  target: jsTarget,
+  summary: "JavaScript, one thread",
+  allocate: ({ dtype, shape }) => zeros(dtype, shape).data,
+  hold: (_, data) => data,
+  free: () => {},
+  load,
+  close: () => {},
+};
 
 function load(plan: Plan): Program {
   plan.kernels.forEach(checkRunnable);
@@ -34,7 +49,7 @@ function instantiate(plan: Plan, kernels: readonly JsKernel[], memory: ProgramMe
   });
   const results = entry.results.map(({ type }, i) => {
     const param = entry.donated[i] ?? null;
-    return param === null ? allocate(type) : params[param]!;
+    return param === null ? (memory.results?.get(i) ?? allocate(type)) : params[param]!;
   });
   const arena = new ArrayBuffer(entry.arenaBytes);
   const launches: Launch[] = [];

@@ -13,7 +13,8 @@ import { assume, combine, depthOf, type Facts, fullRange, type Range, rangeOf } 
 import { isIndex } from "./value.ts";
 import { isLazyOperand, mapOperands, operandsOf } from "./walk.ts";
 
-interface Term {
+/** `times` times the value of `expr`. */
+export interface Term {
   readonly expr: Expr;
   readonly times: number;
 }
@@ -25,6 +26,12 @@ interface Linear {
 }
 
 const full = fullRange("i32");
+
+/** An i32 expression as a sum of terms, for code that computes addresses. */
+export function sumOf(expr: Expr, facts: Facts): { readonly terms: readonly Term[]; readonly constant: number } {
+  const { terms, constant } = linearOf(expr, facts, false);
+  return { terms: [...terms.values()], constant };
+}
 
 /**
  * An equal, simpler expression. Sums come out with the terms that change least often first, which is what loop-invariant

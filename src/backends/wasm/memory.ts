@@ -1,0 +1,127 @@
+/**
+ * The one memory of a device and what is allocated in it. Shared memory grows under the views of it. Memory that is not
+ * shared (a page that is not cross-origin isolated) would lose its views, so all that may be used is reserved at once:
+ * address space, since pages that nobody touches cost nothing.
+ */
+import { InternalError, UnsupportedError } from "../../ir/errors.ts";
+import { storageLength, type TensorData, zeros } from "../../ir/tensor.ts";
+import { byteSize, type DType, showType, type TensorType } from "../../ir/types.ts";
+import { maxPages } from "./program.ts";
+import { firstFree } from "./sync.ts";
+
+const pageBytes = 65536;
+const alignment = 64;
+
+interface Free {
+  readonly at: number;
+  readonly bytes: number;
+}
+
+export class DeviceMemory {
+  readonly memory: WebAssembly.Memory;
+  readonly shared: boolean;
+  readonly #used = new Map<number, number>();
+  #free: readonly Free[] = [];
+  #end = firstFree;
+
+  constructor() {
+    this.shared = typeof SharedArrayBuffer !== "undefined";
+    this.memory = this.shared ? new WebAssembly.Memory({ initial: 16, maximum: maxPages, shared: true }) : reserve();
+  }
+
+  /** Bytes in use. */
+  get bytes(): number {
+    return [...this.#used.values()].reduce((sum, bytes) => sum + bytes, 0);
+  }
+
+  /** The address of `bytes` bytes, all zero, aligned to a cache line. */
+  allocate(bytes: number, what: () => string): number {
+    const size = Math.max(Math.ceil(bytes / alignment), 1) * alignment;
+    const index = this.#free.findIndex((free) => free.bytes >= size);
+    let at = this.#end;
+    if (index >= 0) {
+      const { at: start, bytes: length } = this.#free[index]!;
+      at = start;
+      const rest = length === size ? [] : [{ at: start + size, bytes: length - size }];
+      this.#free = this.#free.toSpliced(index, 1, ...rest);
+      new Uint8Array(this.memory.buffer, at, size).fill(0);
+    } else {
+      this.#grow(at + size, what);
+      this.#end = at + size;
+    }
+    this.#used.set(at, size);
+    return at;
+  }
+
+  free(at: number): void {
+    const bytes = this.#used.get(at);
+    if (bytes === undefined) throw new InternalError("wasm memory", `nothing is allocated at ${at}`);
+    this.#used.delete(at);
+    const sorted = [...this.#free, { at, bytes }].sort((a, b) => a.at - b.at);
+    const merged: Free[] = [];
+    for (const next of sorted) {
+      const last = merged.at(-1);
+      if (last !== undefined && last.at + last.bytes === next.at) {
+        merged[merged.length - 1] = { at: last.at, bytes: last.bytes + next.bytes };
+      } else merged.push(next);
+    }
+    this.#free = merged;
+  }
+
+  /** A tensor's memory as an array. */
+  tensor(type: TensorType): TensorData {
+    return this.view(
+      type.dtype,
+      this.allocate(byteSize(type), () => showType(type)),
+      storageLength(type),
+    );
+  }
+
+  view(dtype: DType, at: number, length: number): TensorData {
+    // Every typed-array constructor takes a buffer, an offset and a length.
+    const View = zeros(dtype, [0]).data.constructor as new (
+      buffer: ArrayBufferLike,
+      offset: number,
+      length: number,
+    ) => TensorData;
+    return new View(this.memory.buffer, at, length);
+  }
+
+  /** The address of an array in this memory. */
+  addressOf(data: TensorData, what: () => string): number {
+    // Growing a shared memory makes a new buffer object over the same bytes.
+    const own = this.shared ? data.buffer instanceof SharedArrayBuffer : data.buffer === this.memory.buffer;
+    if (!own) {
+      throw new InternalError(what(), "the array is not in the device's memory", {
+        hint: "Use the device's allocate or hold.",
+      });
+    }
+    return data.byteOffset;
+  }
+
+  #grow(end: number, what: () => string): void {
+    const missing = Math.ceil((end - this.memory.buffer.byteLength) / pageBytes);
+    if (missing <= 0) return;
+    try {
+      // Ahead by an eighth, so that many small tensors do not grow it each.
+      const wanted = Math.min(Math.max(missing, this.memory.buffer.byteLength / pageBytes / 8), maxPages);
+      this.memory.grow(Math.max(missing, Math.min(wanted, maxPages - this.memory.buffer.byteLength / pageBytes)));
+    } catch (cause) {
+      throw new UnsupportedError("wasm memory", `${what()} does not fit: ${end} bytes are needed in all`, {
+        hint: "WebAssembly's 32-bit memory holds 4 GiB. Use smaller weights (quantised), a smaller cache or a shorter context.",
+        cause,
+      });
+    }
+  }
+}
+
+/** The largest memory that the engine gives, from 4 GiB down. */
+function reserve(): WebAssembly.Memory {
+  for (let pages = maxPages; ; pages >>= 1) {
+    try {
+      return new WebAssembly.Memory({ initial: pages, maximum: maxPages });
+    } catch (cause) {
+      if (pages < 256) throw new UnsupportedError("wasm memory", "the engine gives no memory", { cause });
+    }
+  }
+}
