@@ -19,8 +19,10 @@ import { lowerFunc } from "./passes/lower/lower.ts";
 import { type LoweredFunc, planMemory } from "./passes/memory.ts";
 import { type PassOptions, runPasses } from "./passes/pass.ts";
 import { kernelPasses, tensorPasses } from "./passes/pipeline.ts";
+import type { QuantizeOptions } from "./passes/quantize/policy.ts";
 
 export type { Instance, Program, ProgramMemory } from "./backends/backend.ts";
+export type { QuantizeOptions } from "./passes/quantize/policy.ts";
 
 const backends = { js: jsBackend } as const satisfies Record<string, Backend>;
 export type BackendName = keyof typeof backends;
@@ -31,6 +33,8 @@ export interface CompileOptions extends PassOptions {
   readonly optimize?: boolean;
   /** False gives every op a kernel of its own. Default: `optimize`. */
   readonly fuse?: boolean;
+  /** Quantisation of weights and activations. Default: none. */
+  readonly quantize?: QuantizeOptions;
 }
 
 /** What came of each phase, for inspection and reports. */
@@ -87,9 +91,9 @@ export function compile(module: Module, backendName: string, options: CompileOpt
 
 /** Everything up to the plan, for a target whose backend may not exist here. */
 export function compileToPlan(module: Module, target: Target, options: CompileOptions = {}): Compiled {
-  const { optimize = true, fuse = optimize, verify = 1 } = options;
+  const { optimize = true, fuse = optimize, verify = 1, quantize } = options;
   const start = performance.now();
-  const tensors = runPasses(module, tensorPasses(target, { optimize }), target, options);
+  const tensors = runPasses(module, tensorPasses(target, { optimize, ...(quantize && { quantize }) }), target, options);
   const passed = performance.now();
   const lowered = [...tensors.funcs.values()].map((func) =>
     lower(func, target, { optimize, fuse, verify: verify >= 1 }),

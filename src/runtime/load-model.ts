@@ -1,5 +1,5 @@
 /** `loadModel`: a Hugging Face folder becomes a model that chats. */
-import type { CompileOptions } from "../compile.ts";
+import type { CompileOptions, QuantizeOptions } from "../compile.ts";
 import { didYouMean, InputError, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import { tensorType } from "../ir/types.ts";
@@ -36,6 +36,8 @@ export interface LoadOptions {
   /** Memory for the caches in bytes; at least one sequence always fits. Default 512 MiB. */
   readonly cacheBytes?: number;
   readonly onProgress?: (progress: LoadProgress) => void;
+  /** Weights, and with `activations` layer inputs, in fewer bits. Default: as stored. */
+  readonly quantize?: QuantizeOptions;
   readonly compile?: CompileOptions;
   readonly signal?: AbortSignal;
 }
@@ -47,6 +49,7 @@ const optionNames = [
   "maxBatchTokens",
   "cacheBytes",
   "onProgress",
+  "quantize",
   "compile",
   "signal",
 ];
@@ -75,7 +78,7 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
       backend: options.backend ?? "js",
       limits,
       build: { weightDType: checkpointDTypes(config, headers) },
-      compile: options.compile ?? {},
+      compile: { ...options.compile, ...(options.quantize && { quantize: options.quantize }) },
     });
     await prepare(runner, options);
     return new Model({ name: folder.name, config, tokenizer, runner, weights, checkpoint, defaults });

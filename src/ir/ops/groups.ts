@@ -20,6 +20,7 @@ export type CodeDType = keyof typeof codes;
 export const codeDTypes: readonly string[] = Object.keys(codes);
 
 /** `range` covers the group; `mse` searches for the least squared error around that. */
+export type ScaleMethod = "range" | "mse";
 const methods: readonly string[] = ["range", "mse"];
 
 /**
