@@ -35,6 +35,8 @@ export interface CompileOptions extends PassOptions {
   readonly fuse?: boolean;
   /** Quantisation of weights and activations. Default: none. */
   readonly quantize?: QuantizeOptions;
+  /** Called with what was compiled, for reports. */
+  readonly onCompiled?: (executable: Executable) => void;
 }
 
 /** What came of each phase, for inspection and reports. */
@@ -86,7 +88,9 @@ export function compile(module: Module, backendName: string, options: CompileOpt
     }
     return runInstance(compiled.plan, kept.instance, inputs);
   };
-  return { ...compiled, program, instantiate: (memory) => program.instantiate(memory), run };
+  const executable: Executable = { ...compiled, program, instantiate: (memory) => program.instantiate(memory), run };
+  options.onCompiled?.(executable);
+  return executable;
 }
 
 /** Everything up to the plan, for a target whose backend may not exist here. */

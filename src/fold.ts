@@ -9,8 +9,8 @@ import { type OpName, opKind } from "./ir/ops/all.ts";
 import type { Plan } from "./ir/plan.ts";
 import { printFunc } from "./ir/print.ts";
 import { jsTarget } from "./ir/target.ts";
-import { storageLength, type Tensor, type TensorData, tensorFrom, zeros } from "./ir/tensor.ts";
-import { dtypeInfo, sizeOf, type TensorType, tensorType } from "./ir/types.ts";
+import type { TensorData } from "./ir/tensor.ts";
+import { dtypeInfo, sizeOf, type TensorType } from "./ir/types.ts";
 import { readWeight, type WeightSource } from "./ir/weight.ts";
 import { lowerFunc } from "./passes/lower/lower.ts";
 import { planMemory } from "./passes/memory.ts";
@@ -32,12 +32,17 @@ const folds = new Map<string, Fold>();
 
 /** Compiles a weight expression; equal ones are compiled once. */
 export function compileFold(expr: Node): Fold {
-  const key = printFunc({ name: "fold", params: [], outs: [expr] }, { canonical: true });
+  const key = foldKey(expr);
   const known = folds.get(key);
   if (known !== undefined) return known;
   const fold = makeFold(expr, key);
   folds.set(key, fold);
   return fold;
+}
+
+/** The same text for expressions that compute the same from weights of the same name. */
+export function foldKey(expr: Node): string {
+  return printFunc({ name: "fold", params: [], outs: [expr] }, { canonical: true });
 }
 
 function makeFold(expr: Node, key: string): Fold {
@@ -46,9 +51,12 @@ function makeFold(expr: Node, key: string): Fold {
   const unit = isPerIndex(expr) ? withLeadingOne(expr) : null;
   const perIndex = unit === null ? null : compileFold(unit);
   if (isOp(expr, "weight")) return { key, type: expr.type, inputs, perIndex, run: ([data]) => data! };
-  const program = jsBackend.load(planFold(expr, weights));
+  const plan = planFold(expr, weights);
+  const [left] = plan.funcs.get(plan.entry)!.donated;
+  const program = jsBackend.load(plan);
   const run = (data: readonly TensorData[]): TensorData => {
-    const params = new Map(data.map((each, i) => [`w${i}`, each]));
+    // An update in place would change the checkpoint's tensor.
+    const params = new Map(data.map((each, i) => [`w${i}`, i === left ? each.slice() : each]));
     const noWeights = () => invariant(false, () => "a fold has no weights of its own");
     const instance = program.instantiate({ weight: noWeights as () => never, params });
     instance.run();
@@ -141,11 +149,4 @@ export function evaluateWeights(
     }
     return value;
   };
-}
-
-/** A tensor of zeros to be filled index by index with `perIndex` results. */
-export function stackedTensor(type: TensorType): { tensor: Tensor; put: (i: number, part: TensorData) => void } {
-  const tensor = zeros(type.dtype, type.shape);
-  const length = storageLength(tensorType(type.dtype, type.shape.with(0, 1)));
-  return { tensor: tensorFrom(type, tensor.data), put: (i, part) => tensor.data.set(part, i * length) };
 }

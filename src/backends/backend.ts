@@ -5,7 +5,9 @@ import type { TensorData } from "../ir/tensor.ts";
 
 export interface Backend {
   readonly target: Target;
-  /** Emits and compiles the plan's kernels. */
+  /** What is emitted for each kernel of the plan, as text: also for plans that are too large to run. */
+  readonly emit: (plan: Plan) => readonly string[];
+  /** Emits and compiles the plan's kernels. @throws UnsupportedError when they cannot run here. */
   readonly load: (plan: Plan) => Program;
 }
 
@@ -22,6 +24,8 @@ export interface ProgramMemory {
   readonly weight: (func: string, index: number, layer: number | null) => TensorData;
   /** Memory for entry parameters by name, such as caches; others are allocated. */
   readonly params?: ReadonlyMap<string, TensorData>;
+  /** Called after each launch with the kernel's number in the plan and its milliseconds; slows running down. */
+  readonly onLaunch?: (kernel: number, ms: number) => void;
 }
 
 export interface Instance {

@@ -18,6 +18,8 @@ export function bitsFromF32(value: number): number {
   return word[0]!;
 }
 
+const twoTo112 = 2 ** 112;
+
 /** Exponent and fraction moved to where f32 has them read as the value times 2^-112; multiplying by 2^112 is exact. */
 export function f16ToF32(bits: number): number {
   if ((bits & 0x7c00) === 0x7c00) {
@@ -25,7 +27,7 @@ export function f16ToF32(bits: number): number {
     return bits & 0x8000 ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
   }
   word[0] = ((bits & 0x8000) << 16) | ((bits & 0x7fff) << 13);
-  return real[0]! * 5192296858534827628530496329220096;
+  return real[0]! * twoTo112;
 }
 
 /** Rounds to nearest, ties to even; overflow gives infinity. */

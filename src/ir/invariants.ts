@@ -1,12 +1,11 @@
 /**
- * What holds for every module (V1 to V10), and what holds from some pass on (the named invariants at the end). Each is
+ * What holds for every module (V1 to V9), and what holds from some pass on (the named invariants at the end). Each is
  * a check that throws a `Violation` naming the function and the node.
  */
 import { checkAttrs } from "./attrs.ts";
 import { IrError } from "./errors.ts";
 import { attrsOf, type Func, isOp, type Module, type Node, topoOrder } from "./graph.ts";
 import { isOpName, type OpName, opDef, opKind } from "./ops/all.ts";
-import type { Target } from "./target.ts";
 import { byteSize, sameType, showType } from "./types.ts";
 
 export interface Invariant {
@@ -122,25 +121,7 @@ export const invariants: readonly Invariant[] = [
       if (weight !== undefined) throw fail(entry!, "{layer} in a weight of the entry has no value", weight);
     },
   },
-  perFunc(
-    "V8 updates: what updateRows replaces is not read after the update, nor returned, nor updated twice",
-    (func) => {
-      const order = nodesOf(func);
-      for (const update of order) {
-        if (opKind(update.op) !== "update") continue;
-        const old = update.ins[0]!;
-        if (func.outs.includes(old)) throw fail(func, "the operand it replaces is a result of the function", update);
-        const readers = order.filter((node) => node !== update && node.ins.includes(old));
-        const second = readers.find((node) => opKind(node.op) === "update" && node.ins[0] === old);
-        if (second !== undefined) throw fail(func, "the operand it replaces is updated twice", second);
-        // Ids grow from operands to users, so only newer readers can depend on the update.
-        for (const reader of readers.filter((node) => node.id > update.id)) {
-          if (topoOrder([reader]).includes(update)) throw fail(func, "it reads a value after its update", reader);
-        }
-      }
-    },
-  ),
-  perFunc("V9 weights: one node for each weight name; {0} needs an axis 0", (func) => {
+  perFunc("V8 weights: one node for each weight name; {0} needs an axis 0", (func) => {
     const seen = new Set<string>();
     for (const node of nodesOf(func)) {
       if (!isOp(node, "weight")) continue;
@@ -150,7 +131,7 @@ export const invariants: readonly Invariant[] = [
       if (name.includes("{0}") && node.type.shape.length === 0) throw fail(func, "{0} in the name of a scalar", node);
     }
   }),
-  perFunc("V10 sizes: dimensions are whole numbers from 0, and no value exceeds 2^53 bytes", (func) => {
+  perFunc("V9 sizes: dimensions are whole numbers from 0, and no value exceeds 2^53 bytes", (func) => {
     for (const node of nodesOf(func)) {
       const whole = node.type.shape.every((dim) => Number.isSafeInteger(dim) && dim >= 0);
       if (!whole || !Number.isSafeInteger(byteSize(node.type)))
@@ -203,21 +184,24 @@ export function noComposites(kept: ReadonlySet<OpName> = new Set()): Invariant {
 }
 
 /**
- * After legalisation: what runs on the device uses dtypes that it can store. Values made of weights and constants alone
- * are computed when the model is loaded and may have any dtype, until a value of the step reads them.
+ * Updates can happen in place, without copying: what a model's builder gives. Rewriting may lose it (`x * 1` becomes `x`,
+ * so a reader moves past the update), which costs a copy and nothing else.
  */
-export function legal(target: Pick<Target, "name" | "storage">): Invariant {
-  return perFunc("legal: values of the step have dtypes that the target stores", (func) => {
-    const dynamic = new Set<Node>(func.params);
-    for (const node of nodesOf(func)) {
-      if (isOp(node, "call") || node.ins.some((operand) => dynamic.has(operand))) dynamic.add(node);
+export const inPlace: Invariant = perFunc(
+  "inPlace: what updateRows replaces is not read after the update, nor returned, nor updated twice",
+  (func) => {
+    const order = nodesOf(func);
+    for (const update of order) {
+      if (opKind(update.op) !== "update") continue;
+      const old = update.ins[0]!;
+      if (func.outs.includes(old)) throw fail(func, "the operand it replaces is a result of the function", update);
+      const readers = order.filter((node) => node !== update && node.ins.includes(old));
+      const second = readers.find((node) => opKind(node.op) === "update" && node.ins[0] === old);
+      if (second !== undefined) throw fail(func, "the operand it replaces is updated twice", second);
+      // Ids grow from operands to users, so only newer readers can depend on the update.
+      for (const reader of readers.filter((node) => node.id > update.id)) {
+        if (topoOrder([reader]).includes(update)) throw fail(func, "it reads a value after its update", reader);
+      }
     }
-    const stored = (node: Node, user: Node) => {
-      if (target.storage.includes(node.type.dtype)) return;
-      const types = target.storage.join(", ");
-      throw fail(func, `${target.name} stores ${types}, not ${showType(node.type)} of ${node.op}`, user);
-    };
-    for (const node of dynamic) for (const value of [...node.ins, node]) stored(value, node);
-    for (const out of func.outs) stored(out, out);
-  });
-}
+  },
+);

@@ -1,6 +1,6 @@
 /** What must hold of a plan, by id. A plan that passes runs without reading what was not written or writing over what is needed. */
 import { IrError } from "./errors.ts";
-import { arenaAlignment, type FuncPlan, type Location, type Plan, type Step } from "./plan.ts";
+import { accesses, arenaAlignment, type FuncPlan, type Location, type Plan, type Step, writtenParams } from "./plan.ts";
 import { byteSize, sameType, showType } from "./types.ts";
 
 /** Throws IrError naming the invariant (P1 ..), the function and the step. */
@@ -12,6 +12,7 @@ export function verifyPlan(plan: Plan): void {
     for (const [i, step] of func.steps.entries()) verifyStep(plan, func, step, i, seen);
     verifyArena(func);
     verifyOrder(func, seen);
+    verifyDonation(func);
     seen.set(func.name, func);
   }
 }
@@ -26,6 +27,8 @@ function verifyStep(plan: Plan, func: FuncPlan, step: Step, i: number, seen: Rea
     if (found === undefined) throw fail(func, i, `P2 locations: there is no location ${location}`);
     return found;
   };
+  for (const write of accesses(step).writes)
+    if (at(write).place === "weight") throw fail(func, i, "P4 weights: a weight is written");
   switch (step.step) {
     case "launch": {
       const bufs = plan.kernels[step.kernel]?.bufs.filter((buf) => buf.space === "global");
@@ -41,7 +44,8 @@ function verifyStep(plan: Plan, func: FuncPlan, step: Step, i: number, seen: Rea
           );
         }
       }
-      if (at(step.args[0]!).place === "weight") throw fail(func, i, "P4 weights: a weight is written");
+      if (step.args.lastIndexOf(step.args[0]!) > 0)
+        throw fail(func, i, "P12 aliases: a launch reads the location that it writes");
       return;
     }
     case "call": {
@@ -56,23 +60,13 @@ function verifyStep(plan: Plan, func: FuncPlan, step: Step, i: number, seen: Rea
       for (const [j, param] of callee.donated.entries()) {
         if (param !== null && step.results[j] !== step.args[param])
           throw fail(func, i, "P6 donation: a result is not where its parameter is");
+        if (param !== null && step.args.indexOf(step.args[param]!) !== step.args.lastIndexOf(step.args[param]!))
+          throw fail(func, i, "P6 donation: memory that is written is also another argument");
       }
       return;
     }
     case "copy":
       if (byteSize(at(step.from).type) !== byteSize(at(step.to).type)) throw fail(func, i, "P7 copies: sizes differ");
-  }
-}
-
-/** Steps' reads and writes as locations. */
-export function accesses(step: Step): { reads: readonly number[]; writes: readonly number[] } {
-  switch (step.step) {
-    case "launch":
-      return { reads: step.args.slice(1), writes: [step.args[0]!] };
-    case "call":
-      return { reads: step.args, writes: step.results };
-    case "copy":
-      return { reads: [step.from], writes: [step.to] };
   }
 }
 
@@ -117,6 +111,14 @@ function verifyOrder(func: FuncPlan, seen: ReadonlyMap<string, FuncPlan>): void 
       if (!apart) throw fail(func, i, `P10 calls: the arena of @${step.func} overlaps location ${j}`);
     }
   }
+}
+
+/** P11: the caller's memory changes only where a result is left in it. */
+function verifyDonation(func: FuncPlan): void {
+  const spoiled = writtenParams(func).find((param) => !func.donated.includes(param));
+  if (spoiled === undefined) return;
+  const { name } = func.params[spoiled]!;
+  throw new IrError(`plan @${func.name}`, `P11 parameters: ${name} is written, but no result is left in it`);
 }
 
 function livesAcross(func: FuncPlan, location: number, step: number): boolean {

@@ -53,6 +53,26 @@ export interface Plan {
 /** Arena offsets are multiples of this many bytes: a cache line, and what WebGPU asks of bindings at most times four. */
 export const arenaAlignment = 64;
 
+/** Steps' reads and writes as locations. */
+export function accesses(step: Step): { reads: readonly number[]; writes: readonly number[] } {
+  switch (step.step) {
+    case "launch":
+      return { reads: step.args.slice(1), writes: [step.args[0]!] };
+    case "call":
+      return { reads: step.args, writes: step.results };
+    case "copy":
+      return { reads: [step.from], writes: [step.to] };
+  }
+}
+
+/** Parameters whose memory the function's steps write. */
+export function writtenParams(func: FuncPlan): number[] {
+  const written = new Set(func.steps.flatMap((step) => accesses(step).writes));
+  return func.locations.flatMap((location, i) =>
+    location.place === "param" && written.has(i) ? [location.index] : [],
+  );
+}
+
 /** Readable text: per function its locations and steps. */
 export function printPlan(plan: Plan): string {
   const funcs = [...plan.funcs.values()].map((func) => printFuncPlan(func, plan.kernels));

@@ -4,9 +4,9 @@ import type { Func, Module, Node } from "./graph.ts";
 import { type Invariant, invariants, Violation } from "./invariants.ts";
 import { funcLines } from "./print.ts";
 
-export { type Invariant, legal, noComposites } from "./invariants.ts";
+export { type Invariant, inPlace, noComposites } from "./invariants.ts";
 
-/** Throws IrError with the invariant's name, the function and the node unless V1 to V10 and `extra` hold. */
+/** Throws IrError with the invariant's name, the function and the node unless V1 to V9 and `extra` hold. */
 export function verifyModule(module: Module, extra: readonly Invariant[] = []): void {
   for (const invariant of [...invariants, ...extra]) {
     try {

@@ -1,7 +1,6 @@
 /** Names of weights: `{layer}` is bound by the call, `{0}` runs over axis 0 of a stacked weight. */
 import { IrError } from "./errors.ts";
-import type { Tensor } from "./tensor.ts";
-import { reader, storageLength, writer, zeros } from "./tensor.ts";
+import { reader, storageLength, type Tensor, type TensorData, tensorFrom, writer, zeros } from "./tensor.ts";
 import { dtypeInfo, type Shape, sameType, showType, sizeOf, type TensorType, tensorType } from "./types.ts";
 
 /** Where weights come from: a checkpoint, or a table in tests. */
@@ -39,16 +38,19 @@ export function readWeight(name: string, type: TensorType, source: WeightSource,
   };
   if (!parts.stacked) return read(parts.names[0]!);
   const out = zeros(type.dtype, type.shape);
-  const length = storageLength(partType);
-  for (const [i, part] of parts.names.entries()) {
-    if (dtypeInfo(type.dtype).bits === 4) copyElements(read(part), out, i * sizeOf(parts.shape));
-    else out.data.set(read(part).data, i * length);
-  }
+  for (const [i, part] of parts.names.entries()) putPart(out, i, read(part).data);
   return out;
 }
 
-/** Element by element: parts of 4-bit elements may begin in the middle of a byte. */
-function copyElements(from: Tensor, to: Tensor, start: number): void {
-  const [readFrom, write] = [reader(from), writer(to)];
-  for (let i = 0; i < sizeOf(from.type.shape); i++) write(start + i, readFrom(i));
+/** Writes index `i` of axis 0 of `whole`: element by element where it may begin in the middle of a byte. */
+export function putPart(whole: Tensor, i: number, part: TensorData): void {
+  const { dtype, shape } = whole.type;
+  const type = tensorType(dtype, shape.slice(1));
+  if (dtypeInfo(dtype).bits !== 4) {
+    whole.data.set(part, i * storageLength(type));
+    return;
+  }
+  const [read, write] = [reader(tensorFrom(type, part)), writer(whole)];
+  const size = sizeOf(type.shape);
+  for (let j = 0; j < size; j++) write(i * size + j, read(j));
 }

@@ -2,8 +2,8 @@
  * Which values are known before a step runs. `constant`: made of `full` and `iota` alone, known to the compiler.
  * `weight`: depends on weights and constants alone, evaluated once by the loader. `runtime`: everything else.
  */
-import { type Func, type Node, topoOrder } from "../ir/graph.ts";
-import { opDef } from "../ir/ops/all.ts";
+import { type Func, isOp, type Node, topoOrder } from "../ir/graph.ts";
+import { opDef, opKind } from "../ir/ops/all.ts";
 import { sizeOf } from "../ir/types.ts";
 
 export type Stage = "constant" | "weight" | "runtime";
@@ -12,11 +12,16 @@ export type Stage = "constant" | "weight" | "runtime";
 const stages = new WeakMap<Node, Stage>();
 
 export function stageOf(node: Node): Stage {
-  const known = stages.get(node);
-  if (known !== undefined) return known;
-  const settled = node.ins.every((operand) => stages.has(operand));
-  for (const each of settled ? [node] : topoOrder([node])) {
-    if (!stages.has(each)) stages.set(each, decide(each));
+  // Operands first, on a stack of its own, and only those not decided yet.
+  const stack = stages.has(node) ? [] : [node];
+  while (stack.length > 0) {
+    const top = stack.at(-1)!;
+    const undecided = top.ins.find((operand) => !stages.has(operand));
+    if (undecided !== undefined) stack.push(undecided);
+    else {
+      stages.set(top, decide(top));
+      stack.pop();
+    }
   }
   return stages.get(node)!;
 }
@@ -47,13 +52,23 @@ export function isFoldable(node: Node): boolean {
 
 /**
  * The weight expressions of a function: the largest nodes of stage `weight`, those that a runtime node or the caller
- * reads. Operands before users. The loader evaluates each once per layer and the kernels see them as inputs.
+ * reads. Operands before users. The loader evaluates each once per layer and the kernels see them as inputs. A reshape on
+ * top is left to the kernels, which it costs nothing: a weight is the same whatever shape a bucket reads it in.
  */
 export function weightExpressions(func: Func): Node[] {
   const order = topoOrder(func.outs);
   const read = new Set<Node>(func.outs);
   for (const node of order) {
-    if (stageOf(node) === "runtime") for (const operand of node.ins) read.add(operand);
+    if (stageOf(node) !== "runtime") continue;
+    // Arguments of calls and rows to update are read from memory as they are.
+    const whole = opKind(node.op) === "update" || isOp(node, "call");
+    for (const operand of node.ins) read.add(whole ? operand : belowReshapes(operand));
   }
   return order.filter((node) => read.has(node) && stageOf(node) === "weight");
+}
+
+function belowReshapes(node: Node): Node {
+  let below = node;
+  while (isOp(below, "reshape")) below = below.ins[0]!;
+  return below;
 }

@@ -10,17 +10,19 @@
  *    - `free`: at most a few times per element the kernel writes;
  *    - `stage`: through the activation operand of a contraction or the query of attention, which the kernel can compute
  *      once per row into scratch memory (a prologue);
- *    - `inner`: inside the innermost loop, many times.
- *    A view (an injective op other than concat, or a constant) costs nothing and is always inlined; so is what unpacks
- *    codes (`dequantizeGroups`), which is cheaper than to store and load what it gives. Anything else is
+ *    - `inner`: inside the innermost loop, many times; so is a reduction that a broadcast repeats for outer loops.
+ *    A view (an injective op other than concat, a constant, a widening cast) costs nothing and is always inlined; so is
+ *    what unpacks codes (`dequantizeGroups`), which is cheaper than to store and load what it gives. Anything else is
  *    inlined when one group needs it and never in the way `inner`; otherwise it becomes the root of its own group.
  * Reductions are inlined like elementwise ops: the lowering computes them at the loop where their row is fixed.
  */
 import { parseAxes } from "../ir/axes.ts";
 import { attrsOf, type Func, isOp, type Node, topoOrder, usersOf } from "../ir/graph.ts";
+import { loadedDType } from "../ir/kernel/value.ts";
 import { opDef, opKind } from "../ir/ops/all.ts";
 import type { Target } from "../ir/target.ts";
-import { dtypeInfo, sameShape, sizeOf } from "../ir/types.ts";
+import { dtypeInfo, sizeOf } from "../ir/types.ts";
+import { growEpilogue, isStorageCast } from "./epilogue.ts";
 
 export interface Group {
   /** The value the kernel writes. */
@@ -49,7 +51,6 @@ type Way = "free" | "stage" | "inner";
 
 /** Expressions larger than this are cut, so that kernels stay readable and code does not explode. */
 const maxInlined = 120;
-const maxEpilogue = 16;
 
 /** Groups the nodes of one function. */
 export function fuse(func: Func, target: Target, options: FuseOptions): Fusion {
@@ -75,12 +76,15 @@ export function fuse(func: Func, target: Target, options: FuseOptions): Fusion {
       for (const member of members) if (member !== root) inside.set(member, root);
     }
   }
+  const reducing = withReductions(nodes, buffers, anchors);
   const cut = options.enabled ? oversized(nodes, buffers, anchors, inside) : new Set<Node>();
   const staged = new Map<Node, Node>();
   const ways = new Map<Node, Map<Node, Way>>();
   for (const node of [...nodes].reverse()) {
     if (buffers.has(node) || inside.has(node)) continue;
-    const needs = collectNeeds(node, users.get(node)!, { buffers, inside, anchors, ways, target });
+    // What the loader computes needs nothing of the kernels.
+    const readers = users.get(node)!.filter((user) => !options.weights.has(user));
+    const needs = collectNeeds(node, readers, { buffers, inside, anchors, ways, reducing, target });
     ways.set(node, needs);
     const own =
       outs.has(node) || cut.has(node) || !options.enabled || isAnchor(node, anchors) || !canInline(node, needs);
@@ -126,16 +130,15 @@ function isAnchor(node: Node, anchors: ReadonlyMap<Node, Node>): boolean {
   );
 }
 
-/** Rounding to a storage format happens in a store. */
-function isStorageCast(node: Node): boolean {
-  if (!isOp(node, "cast")) return false;
-  return !["f32", "i32", "u32", "bool"].includes(node.attrs.dtype);
-}
-
-/** Free to inline anywhere: index arithmetic over something with a buffer, or a constant. */
+/** Free to inline anywhere: index arithmetic over something with a buffer, a constant, or what a load does anyway. */
 export function isView(node: Node): boolean {
   const { view, evaluate } = opDef(node.op);
-  return view === true || (opKind(node.op) === "source" && evaluate !== undefined);
+  return view === true || (opKind(node.op) === "source" && evaluate !== undefined) || isWidening(node);
+}
+
+/** A cast to the type that elements of the operand have once they are loaded. */
+function isWidening(node: Node): boolean {
+  return isOp(node, "cast") && loadedDType(node.ins[0]!.type.dtype) === node.attrs.dtype;
 }
 
 function canInline(node: Node, needs: ReadonlyMap<Node, Way>): boolean {
@@ -148,6 +151,8 @@ interface NeedContext {
   readonly inside: ReadonlyMap<Node, Node>;
   readonly anchors: ReadonlyMap<Node, Node>;
   readonly ways: ReadonlyMap<Node, ReadonlyMap<Node, Way>>;
+  /** Nodes that would bring a reduction along. */
+  readonly reducing: ReadonlySet<Node>;
   readonly target: Target;
 }
 
@@ -162,15 +167,14 @@ function collectNeeds(node: Node, users: readonly Node[], context: NeedContext):
   for (const user of users) {
     const root = context.buffers.has(user) ? user : context.inside.get(user);
     if (root !== undefined) need(root, wayInto(user, node, root, context));
-    else
-      for (const [far, way] of context.ways.get(user)!)
-        need(far, isIndexOperand(user, node) && way === "inner" ? "free" : way);
+    else for (const [far, way] of context.ways.get(user)!) need(far, wayThrough(user, node, way, context));
   }
   return needs;
 }
 
 /** How `user`, a node computed by the group of `root` itself, reads its operand. */
-function wayInto(user: Node, operand: Node, root: Node, { target, anchors }: NeedContext): Way {
+function wayInto(user: Node, operand: Node, root: Node, { target, anchors, reducing }: NeedContext): Way {
+  if (reducing.has(operand) && repeatsRows(user)) return "inner";
   const kind = opKind(user.op);
   const streams = kind === "contract" || kind === "composite";
   if (!streams || (anchors.get(root) ?? root) !== user) return "free";
@@ -180,9 +184,39 @@ function wayInto(user: Node, operand: Node, root: Node, { target, anchors }: Nee
   return uses.length === 1 && user.ins[uses[0]!] === a && stageBytes(user) <= target.scratchBytes ? "stage" : "inner";
 }
 
-/** Indices of a gather depend on the row alone, so that loops over the row's elements do not repeat them. */
-function isIndexOperand(user: Node, operand: Node): boolean {
-  return opDef(user.op).view === true && user.ins[1] === operand && user.ins[0] !== operand;
+/** How a group that reads `user`, which it computes itself, in the way `way` reads an operand of it. */
+function wayThrough(user: Node, operand: Node, way: Way, { reducing }: NeedContext): Way {
+  if (reducing.has(operand)) return repeatsRows(user) ? "inner" : way;
+  return way === "inner" && isRowIndex(user, operand) ? "free" : way;
+}
+
+/** Indices of rows do not depend on the place in the row, so that loops over the row's elements do not repeat them. */
+function isRowIndex(user: Node, operand: Node): boolean {
+  const index = opDef(user.op).view === true && user.ins[1] === operand && user.ins[0] !== operand;
+  return index && sizeOf(operand.type.shape) < sizeOf(user.type.shape);
+}
+
+/** Whether a broadcast repeats its operand along an axis before one that the operand has: in an outer loop. */
+function repeatsRows(node: Node): boolean {
+  if (!isOp(node, "broadcast")) return false;
+  const { shape } = node.ins[0]!.type;
+  const own = node.type.shape.map((_, axis) => shape[axis - node.type.shape.length + shape.length] ?? 1);
+  const last = own.findLastIndex((dim) => dim > 1);
+  return node.type.shape.some((dim, axis) => axis < last && own[axis] !== dim);
+}
+
+/** Nodes whose expression, inlined, has a reduction in it. */
+function withReductions(
+  nodes: readonly Node[],
+  buffers: ReadonlySet<Node>,
+  anchors: ReadonlyMap<Node, Node>,
+): Set<Node> {
+  const reducing = new Set<Node>();
+  for (const node of nodes) {
+    if (buffers.has(node) || isAnchor(node, anchors)) continue;
+    if (opKind(node.op) === "reduce" || node.ins.some((x) => reducing.has(x))) reducing.add(node);
+  }
+  return reducing;
 }
 
 /** The operand that a group's kernel computes into scratch: the first of attention, the activations of a contraction. */
@@ -221,47 +255,7 @@ function stageBytes(contract: Node): number {
   return (4 * 4 * row * dtypeInfo(a.type.dtype).bits) / 32;
 }
 
-/** The largest set of elementwise users with a single value needed outside. */
-function growEpilogue(
-  contract: Node,
-  order: readonly Node[],
-  users: ReadonlyMap<Node, readonly Node[]>,
-  outs: ReadonlySet<Node>,
-  taken: (node: Node) => boolean,
-): { root: Node; members: readonly Node[] } {
-  let best: { root: Node; members: readonly Node[] } = { root: contract, members: [contract] };
-  const members = new Set<Node>([contract]);
-  for (const node of order.slice(order.indexOf(contract) + 1)) {
-    if (members.size > maxEpilogue) break;
-    const fits =
-      opKind(node.op) === "elementwise" && sameShape(node.type.shape, contract.type.shape) && !isStorageCast(node);
-    if (!fits || taken(node) || !node.ins.some((x) => members.has(x)) || dependsAround(node, contract, members))
-      continue;
-    members.add(node);
-    const exits = [...members].filter((x) => outs.has(x) || users.get(x)!.some((user) => !members.has(user)));
-    if (exits.length === 1) best = { root: exits[0]!, members: [...members] };
-  }
-  return best;
-}
-
-/** Whether an operand of a member reaches the contraction around the group, which would make a cycle of kernels. */
-function dependsAround(node: Node, contract: Node, members: ReadonlySet<Node>): boolean {
-  const stack = node.ins.filter((x) => !members.has(x));
-  const seen = new Set<Node>(stack);
-  while (stack.length > 0) {
-    const next = stack.pop()!;
-    if (members.has(next)) return true;
-    for (const x of next.ins) {
-      if (x.id >= contract.id && !seen.has(x)) {
-        seen.add(x);
-        stack.push(x);
-      }
-    }
-  }
-  return false;
-}
-
-/** Nodes at which an inlined expression would pass the size limit. */
+/** Nodes at which an inlined expression would pass the size limit; never views, which are inlined whatever their size. */
 function oversized(
   nodes: readonly Node[],
   buffers: ReadonlySet<Node>,
@@ -274,7 +268,7 @@ function oversized(
     const own = buffers.has(node) || isAnchor(node, anchors);
     let total = 1;
     if (!own) for (const x of node.ins) total += size.get(x) ?? 0;
-    if (total > maxInlined && !inside.has(node)) {
+    if (total > maxInlined && !inside.has(node) && !isView(node)) {
       cut.add(node);
       total = 1;
     }

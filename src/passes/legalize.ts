@@ -12,6 +12,7 @@ import { UnsupportedError } from "../ir/errors.ts";
 import { type Builder, type Func, type Module, type Node, rebuild, topoOrder } from "../ir/graph.ts";
 import { type Invariant, Violation } from "../ir/invariants.ts";
 import { opKind } from "../ir/ops/all.ts";
+import { keepName } from "../ir/rewrite.ts";
 import type { Target } from "../ir/target.ts";
 import { dtypeInfo, isFloat, showType } from "../ir/types.ts";
 import { isFoldable } from "./constant.ts";
@@ -37,7 +38,7 @@ function legalizeFunc(func: Func, target: Target, builder: Builder): readonly No
   };
   /** Chosen rows of a weight are chosen from the widened weight, so that no step has to widen them again. */
   const widenWeights = (node: Node): Node => {
-    if (isFoldable(node) || !movesElements(node) || node.type.dtype === "f32") return widen(node);
+    if (isFoldable(node) || node.type.dtype === "f32" || !movesWeights(node)) return widen(node);
     const ins = node.ins.map((x) => (x.type.dtype === node.type.dtype ? widenWeights(x) : x));
     return builder.make(node.op, ins, node.attrs);
   };
@@ -47,10 +48,12 @@ function legalizeFunc(func: Func, target: Target, builder: Builder): readonly No
       if (stores(target, node) || dtypeInfo(node.type.dtype).bits > 16) return node;
       // Index operands keep their dtype; those of the result's dtype are what is moved.
       const ins = node.ins.map((x) => (x.type.dtype === node.type.dtype ? widen(x) : x));
-      moved.set(node, builder.make(node.op, ins, node.attrs));
+      moved.set(node, keepName(node, builder.make(node.op, ins, node.attrs)));
       return node;
     }
-    if (node.op === "cast") return node.type.dtype === "f32" ? widen(node.ins[0]!) : node;
+    if (node.op === "cast") return node.type.dtype === "f32" ? keepName(node, widen(node.ins[0]!)) : node;
+    // Codes and scales made in a step; there is no wider form of them.
+    if (!stores(target, node)) throw unsupported(node, target);
     const takesF32 = opKind(node.op) === "contract" || opKind(node.op) === "composite";
     const wide = (x: Node) => isFloat(x.type.dtype) && (takesF32 || !stores(target, x));
     return builder.withIns(
@@ -67,6 +70,12 @@ function legalizeFunc(func: Func, target: Target, builder: Builder): readonly No
 function movesElements(node: Node): boolean {
   const kind = opKind(node.op);
   return (kind === "injective" || kind === "update") && node.ins[0]!.type.dtype === node.type.dtype;
+}
+
+/** Whether every element of the result is an element of a weight. */
+function movesWeights(node: Node): boolean {
+  const moved = (x: Node) => x.type.dtype !== node.type.dtype || isFoldable(x) || movesWeights(x);
+  return movesElements(node) && node.ins.every(moved);
 }
 
 function stores(target: Target, node: Node): boolean {

@@ -2,9 +2,10 @@
  * Memory planning: gives every value with a buffer a location, and orders kernels and calls into steps.
  *
  * 1. Steps are the groups and calls in topological order.
- * 2. A result is computed where the caller wants it. A row update lands in the memory of the rows it replaces if nothing
- *    reads the old value later; otherwise the old value is copied first. A call whose result is left in a parameter's
- *    memory (a cache) is treated like an update of that argument.
+ * 2. A result is computed where the caller wants it. A row update lands in the memory of the rows it replaces if neither
+ *    it nor anything later reads the old value; otherwise the old value is copied first. A call whose result is left in
+ *    a parameter's memory (a cache) is treated like an update of that argument. A parameter's memory is written only if
+ *    a result is left in it: the caller may need the value again.
  * 3. Everything else gets a place in the arena from its first to its last step (`packArena`). The arena of a called
  *    function is one more such place, needed during the call alone.
  */
@@ -13,7 +14,7 @@ import { type Func, isOp, type Module, type Node, nameOf, topoOrder } from "../i
 import type { Kernel } from "../ir/kernel/kernel.ts";
 import { printKernel } from "../ir/kernel/print.ts";
 import { opKind } from "../ir/ops/all.ts";
-import type { FuncPlan, Location, Plan, Step } from "../ir/plan.ts";
+import { type FuncPlan, type Location, type Plan, type Step, writtenParams } from "../ir/plan.ts";
 import { byteSize, type TensorType } from "../ir/types.ts";
 import { packArena } from "./arena.ts";
 import type { LoweredKernel } from "./lower/lower.ts";
@@ -35,8 +36,23 @@ export function planMemory(module: Module, lowered: readonly LoweredFunc[]): Pla
     return index;
   };
   const funcs = new Map<string, FuncPlan>();
-  for (const each of lowered) funcs.set(each.func.name, new FuncPlanner(each, funcs, kernelIndex).plan());
+  for (const each of lowered) funcs.set(each.func.name, planFunc(each, funcs, kernelIndex));
   return { name: module.name, entry: module.entry, funcs, kernels };
+}
+
+/** Plans until no parameter is overwritten in vain: whether a result stays in its memory shows only in the whole plan. */
+function planFunc(
+  lowered: LoweredFunc,
+  callees: ReadonlyMap<string, FuncPlan>,
+  kernelIndex: (kernel: Kernel) => number,
+): FuncPlan {
+  const kept = new Set<number>();
+  for (;;) {
+    const plan = new FuncPlanner(lowered, callees, kernelIndex, kept).plan();
+    const spoiled = writtenParams(plan).filter((param) => !plan.donated.includes(param));
+    if (spoiled.length === 0) return plan;
+    for (const param of spoiled) kept.add(param);
+  }
 }
 
 /** One step to be: a kernel, or the result nodes of one call. */
@@ -57,6 +73,8 @@ class FuncPlanner {
   readonly #items: readonly Item[];
   readonly #callees: ReadonlyMap<string, FuncPlan>;
   readonly #kernelIndex: (kernel: Kernel) => number;
+  /** Parameters whose memory must not be written. */
+  readonly #kept: ReadonlySet<number>;
   readonly #drafts: Draft[] = [];
   readonly #at = new Map<Node, number>();
   readonly #steps: Step[] = [];
@@ -64,7 +82,13 @@ class FuncPlanner {
   readonly #lastRead = new Map<Node, number>();
   readonly #arenas: { readonly step: number; readonly bytes: number }[] = [];
 
-  constructor(lowered: LoweredFunc, callees: ReadonlyMap<string, FuncPlan>, kernelIndex: (kernel: Kernel) => number) {
+  constructor(
+    lowered: LoweredFunc,
+    callees: ReadonlyMap<string, FuncPlan>,
+    kernelIndex: (kernel: Kernel) => number,
+    kept: ReadonlySet<number>,
+  ) {
+    this.#kept = kept;
     this.#func = lowered.func;
     this.#weights = lowered.weights;
     this.#callees = callees;
@@ -126,11 +150,9 @@ class FuncPlanner {
   /** The location for a value that replaces `old` in place during item `i`: that of `old`, or of a copy. */
   #inherit(old: Node, i: number): number {
     const at = this.#location(old);
-    const free = this.#drafts[at]!.place !== "weight" && this.#readAfter(at, i) === false;
-    if (free) return at;
-    const copy = this.#draft(old.type, "arena");
-    this.#push({ step: "copy", from: at, to: copy }, [at, copy]);
-    return copy;
+    const { place, index } = this.#drafts[at]!;
+    const writable = place !== "weight" && !(place === "param" && this.#kept.has(index));
+    return writable && !this.#readAfter(at, i) ? at : this.#copyOf(at);
   }
 
   /** Whether a value in this location is read after item `i`. */
@@ -144,7 +166,8 @@ class FuncPlanner {
     const inputs = ins.map((node) => this.#location(node));
     let out: number;
     if (opKind(group.anchor.op) === "update") {
-      out = this.#inherit(group.anchor.ins[0]!, i);
+      const old = group.anchor.ins[0]!;
+      out = inputs.includes(this.#location(old)) ? this.#copyOf(this.#location(old)) : this.#inherit(old, i);
       this.#at.set(root, out);
     } else out = this.#place(root);
     this.#push({ step: "launch", kernel: this.#kernelIndex(kernel), args: [out, ...inputs] }, [out, ...inputs]);

@@ -77,8 +77,8 @@ function merge(group: readonly Sibling[], node: Node<"contract">, build: Maths):
   const { dtype } = ofWeights[0]!.type;
   // The cast is left outermost, so that what is stored is one narrow tensor.
   const table = build.cast(build.concat(axis, ...ofWeights.map(withoutCast)), dtype);
-  const narrow = node.ins[side]!;
-  const weight = isOp(narrow, "gather") && stageOf(narrow) === "runtime" ? build.gather(table, narrow.ins[1]!) : table;
+  const index = indexOf(node.ins[side]!);
+  const weight = index === undefined ? table : build.cast(build.gather(table, index), "f32");
   const names = group.map((sibling) => nameOf(sibling.node));
   const result = build.builder.make("contract", node.ins.with(side, weight), node.attrs);
   return names.includes(undefined) ? result : named(names.join("_"), result);
@@ -93,33 +93,31 @@ function siblingOf(
   const side = node.ins.findIndex((operand) => tableOf(operand) !== undefined);
   if (side < 0 || stageOf(node) !== "runtime" || node.ins.every((operand) => tableOf(operand))) return undefined;
   const [operand, input] = [node.ins[side]!, node.ins[1 - side]!];
-  const weight = tableOf(operand)!;
+  const [weight, index] = [tableOf(operand)!, indexOf(operand)];
   // A weight that something else reads too would be stored twice.
-  const shared = [operand, weight, withoutCast(weight)].some((each) => users.get(each)!.length > 1);
+  const read = [operand, withoutCast(operand), weight, withoutCast(weight)];
+  const shared = read.some((each) => users.get(each)!.length > 1);
   const { ins, out } = parseAxes(node.attrs.axes);
-  const lead = operand === weight ? 0 : operand.ins[1]!.type.shape.length;
+  const lead = index?.type.shape.length ?? 0;
   // Axis `lead - 1` of a gathered weight comes from axis 0 of the table, which the indices choose from.
   const own = ins[side]!.findIndex((name, at) => at >= lead && !ins[1 - side]!.includes(name) && out.includes(name));
   if (shared || own < 0) return undefined;
-  const axis = operand === weight ? own : own - lead + 1;
-  const index = operand === weight ? "" : operand.ins[1]!.id;
-  const key = [
-    input.id,
-    index,
-    side,
-    canonical(node.attrs.axes),
-    weight.type.shape.with(axis, 0),
-    storedDTypes(weight),
-    classOf(weight),
-  ];
+  const axis = index === undefined ? own : own - lead + 1;
+  const shape = weight.type.shape.with(axis, 0);
+  const key = [input.id, index?.id, side, canonical(node.attrs.axes), shape, storedDTypes(weight), classOf(weight)];
   return { node, side, weight, axis, axisOut: out.indexOf(ins[side]![own]!), key: key.join("|") };
 }
 
-/** The weight expression an operand is, or whose rows it gathers. */
+/** The weight expression an operand is, or whose rows it gathers (and casts). */
 function tableOf(operand: Node): Node | undefined {
   if (stageOf(operand) === "weight") return operand;
-  const table = isOp(operand, "gather") ? operand.ins[0]! : operand;
-  return stageOf(table) === "weight" ? table : undefined;
+  const rows = withoutCast(operand);
+  return isOp(rows, "gather") && stageOf(rows.ins[0]!) === "weight" ? rows.ins[0] : undefined;
+}
+
+/** The indices by which a step gathers rows of a weight; undefined for a weight read whole. */
+function indexOf(operand: Node): Node | undefined {
+  return stageOf(operand) === "weight" ? undefined : withoutCast(operand).ins[1];
 }
 
 function withoutCast(node: Node): Node {

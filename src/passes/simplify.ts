@@ -11,7 +11,8 @@ import { sizeOf } from "../ir/types.ts";
 import { mapOuts, type Pass } from "./pass.ts";
 import { algebra } from "./rules/algebra.ts";
 import { casts } from "./rules/cast.ts";
-import { constants } from "./rules/constant.ts";
+import { concats } from "./rules/concat.ts";
+import { fulls } from "./rules/full.ts";
 import { gathers } from "./rules/gather.ts";
 import { shapes } from "./rules/shape.ts";
 
@@ -62,7 +63,15 @@ function evaluateConstant(node: Node): Tensor | undefined {
   return opDef(node.op).evaluate?.(operands, node.attrs, node.type);
 }
 
-export const simplifyRules: readonly Rule[] = [...folding, ...constants, ...algebra, ...shapes, ...gathers, ...casts];
+export const simplifyRules: readonly Rule[] = [
+  ...folding,
+  ...fulls,
+  ...algebra,
+  ...shapes,
+  ...concats,
+  ...gathers,
+  ...casts,
+];
 
 export interface SimplifyOptions {
   /** Classes of rules beyond `exact`. */

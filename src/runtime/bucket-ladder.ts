@@ -1,4 +1,5 @@
 /** The sizes that steps are compiled for: few enough to compile seldom, close enough to waste little on padding. */
+import { invariant } from "../ir/errors.ts";
 import type { Bucket } from "../models/deepseek/bucket.ts";
 
 /** What one step needs. */
@@ -19,16 +20,21 @@ export interface BucketLimits extends StepSize {
 
 /**
  * The smallest bucket for a step. Tokens and outputs go up by halves of powers of two (1, 2, 4, 8, 12, 16, 24, ...), since
- * padding costs time; context goes up fourfold, since kernels stop at each token's position.
+ * padding costs time; context goes up fourfold, since kernels stop at each token's position. Throws InternalError for a
+ * step beyond the limits: the scheduler makes none.
  */
 export function bucketFor(size: StepSize, limits: BucketLimits): Bucket {
+  for (const name of ["tokens", "sequences", "blocks", "outputs"] as const) {
+    const [wanted, most] = [size[name], limits[name]];
+    invariant(wanted <= most, () => `${name}: expected at most ${most}, got ${wanted}`, "step");
+  }
   const { blockSize, slots, ropeRows } = limits;
   const tokens = Math.min(roundUp(size.tokens), limits.tokens);
   return {
     tokens,
     sequences: Math.min(powerOf(2, size.sequences), limits.sequences, tokens),
     blocks: Math.min(8 * powerOf(4, Math.ceil(size.blocks / 8)), limits.blocks),
-    outputs: Math.min(roundUp(size.outputs), tokens),
+    outputs: Math.min(roundUp(size.outputs), limits.outputs, tokens),
     blockSize,
     slots,
     ropeRows,

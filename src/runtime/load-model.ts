@@ -1,5 +1,6 @@
 /** `loadModel`: a Hugging Face folder becomes a model that chats. */
-import type { CompileOptions, QuantizeOptions } from "../compile.ts";
+import { backendNames, type CompileOptions, type QuantizeOptions } from "../compile.ts";
+import { compileOptionsFromEnv } from "../compile-options.ts";
 import { didYouMean, InputError, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import { tensorType } from "../ir/types.ts";
@@ -8,12 +9,16 @@ import { checkWeights } from "../models/deepseek/check-weights.ts";
 import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
 import { checkpointDTypes } from "../models/deepseek/layers.ts";
 import { deriveWeights, isDerivedWeight } from "../models/deepseek/rope-tables.ts";
+import { namesOf, scaleSuffix, weightSpecs } from "../models/deepseek/weights.ts";
 import type { BucketLimits } from "./bucket-ladder.ts";
 import type { ModelFolder } from "./byte-source.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.ts";
+import { debugFileWriter } from "./debug-files.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation-defaults.ts";
+import { type InterpreterOptions, InterpreterRunner } from "./interpreter-runner.ts";
+import type { KernelProfile } from "./kernel-profile.ts";
 import { Model } from "./model.ts";
-import { ModelRunner } from "./model-runner.ts";
+import { ModelRunner, type RunnerOptions } from "./model-runner.ts";
 import { loadTokenizer } from "./tokenizer.ts";
 import { WeightStore } from "./weight-store.ts";
 
@@ -25,21 +30,24 @@ export interface LoadProgress {
 }
 
 export interface LoadOptions {
-  /** Default "js". */
-  readonly backend?: string;
+  /** What computes. Default "js"; "interpreter" is the slow definition of every op, for comparison. */
+  readonly backend?: string | undefined;
   /** Longest sequence in tokens, prompt and answer. Default: what the model allows, at most 4096. */
-  readonly contextLength?: number;
+  readonly contextLength?: number | undefined;
   /** Most sequences computed at once. Default 8. */
-  readonly maxSequences?: number;
+  readonly maxSequences?: number | undefined;
   /** Most tokens computed at once; longer prompts are computed in chunks. Default 128. */
-  readonly maxBatchTokens?: number;
+  readonly maxBatchTokens?: number | undefined;
   /** Memory for the caches in bytes; at least one sequence always fits. Default 512 MiB. */
-  readonly cacheBytes?: number;
-  readonly onProgress?: (progress: LoadProgress) => void;
+  readonly cacheBytes?: number | undefined;
+  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Weights, and with `activations` layer inputs, in fewer bits. Default: as stored. */
-  readonly quantize?: QuantizeOptions;
-  readonly compile?: CompileOptions;
-  readonly signal?: AbortSignal;
+  readonly quantize?: QuantizeOptions | undefined;
+  /** Go before the debug variables of docs/env.md. */
+  readonly compile?: CompileOptions | undefined;
+  /** Collects the time of every kernel, at the price of a slower run. */
+  readonly profile?: KernelProfile | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 const optionNames = [
@@ -51,8 +59,11 @@ const optionNames = [
   "onProgress",
   "quantize",
   "compile",
+  "profile",
   "signal",
 ];
+const interpreterName = "interpreter";
+const oneToken = { tokens: 1, sequences: 1, blocks: 1, outputs: 1 };
 const blockSize = 16;
 const maxConfigBytes = 1_000_000;
 
@@ -73,15 +84,13 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
     );
     checkWeights(config, headers, folder.name);
     const limits = limitsOf(config, options);
-    const weights = new WeightStore(weightReader(config, checkpoint, limits.ropeRows));
-    const runner = new ModelRunner(config, weights, {
-      backend: options.backend ?? "js",
-      limits,
-      build: { weightDType: checkpointDTypes(config, headers) },
-      compile: { ...options.compile, ...(options.quantize && { quantize: options.quantize }) },
-    });
-    await prepare(runner, options);
-    return new Model({ name: folder.name, config, tokenizer, runner, weights, checkpoint, defaults });
+    const build = { weightDType: checkpointDTypes(config, headers) };
+    const { backend = "js", compile = {}, profile } = options;
+    const runner =
+      backend === interpreterName
+        ? await loadInterpreter(config, checkpoint, { limits, build }, options)
+        : await loadCompiled(config, checkpoint, { backend, limits, build, compile, profile }, options);
+    return new Model({ name: folder.name, config, tokenizer, runner, checkpoint, defaults });
   } catch (error) {
     await checkpoint.close();
     throw error;
@@ -89,12 +98,54 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
 }
 
 /** Compiles and loads what every request needs: a step of one token. Other steps share its weights. */
-async function prepare(runner: ModelRunner, { onProgress, signal }: LoadOptions): Promise<void> {
-  const decode = { tokens: 1, sequences: 1, blocks: 1, outputs: 1 };
+async function loadCompiled(
+  config: ModelConfig,
+  checkpoint: Checkpoint,
+  options: RunnerOptions,
+  { onProgress, signal, quantize }: LoadOptions,
+): Promise<ModelRunner> {
+  if (!backendNames.some((name) => name === options.backend)) {
+    const names = [...backendNames, interpreterName];
+    const hint = didYouMean(options.backend, names) ?? `Backends: ${names.join(", ")}.`;
+    throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(options.backend)}`, { hint });
+  }
+  const weights = new WeightStore(weightReader(config, checkpoint, options.limits.ropeRows));
+  const compile = {
+    ...compileOptionsFromEnv(await debugFileWriter()),
+    ...options.compile,
+    ...(quantize && { quantize }),
+  };
+  const runner = new ModelRunner(config, weights, { ...options, compile });
   onProgress?.({ phase: "compile", done: 0, total: 1 });
-  runner.compile(decode);
+  runner.compile(oneToken);
   onProgress?.({ phase: "compile", done: 1, total: 1 });
-  await runner.prepare(decode, (done, total) => onProgress?.({ phase: "weights", done, total }), signal);
+  await runner.prepare(oneToken, (done, total) => onProgress?.({ phase: "weights", done, total }), signal);
+  return runner;
+}
+
+async function loadInterpreter(
+  config: ModelConfig,
+  checkpoint: Checkpoint,
+  options: InterpreterOptions,
+  { onProgress, signal, quantize }: LoadOptions,
+): Promise<InterpreterRunner> {
+  if (quantize !== undefined) {
+    throw new UnsupportedError("backend interpreter", "runs models as they are stored, not quantised", {
+      hint: 'The same arithmetic, compiled: { backend: "js", compile: { optimize: false }, quantize }.',
+    });
+  }
+  const names = weightSpecs(config).flatMap((spec) => [...namesOf(spec)]);
+  const scales = names.map((name) => name + scaleSuffix).filter((name) => checkpoint.tensors.has(name));
+  const total = [...names, ...scales].reduce((sum, name) => sum + (checkpoint.tensors.get(name)?.bytes ?? 0), 0);
+  const tensors = new Map<string, Tensor>();
+  let done = 0;
+  for (const name of [...names, ...scales]) {
+    signal?.throwIfAborted();
+    tensors.set(name, await checkpoint.read(name));
+    done += checkpoint.tensors.get(name)?.bytes ?? 0;
+    onProgress?.({ phase: "weights", done, total });
+  }
+  return new InterpreterRunner(config, tensors, options);
 }
 
 function limitsOf(config: ModelConfig, options: LoadOptions): BucketLimits {

@@ -6,6 +6,7 @@ import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { type BuildOptions, buildModel } from "../models/deepseek/model.ts";
 import { type BucketLimits, bucketFor, type StepSize } from "./bucket-ladder.ts";
+import type { KernelProfile } from "./kernel-profile.ts";
 import type { RaggedBatch, StepRunner } from "./step.ts";
 import type { WeightProgress, WeightStore } from "./weight-store.ts";
 
@@ -14,6 +15,8 @@ export interface RunnerOptions {
   readonly limits: BucketLimits;
   readonly build: BuildOptions;
   readonly compile: CompileOptions;
+  /** Collects the time of every kernel. */
+  readonly profile?: KernelProfile | undefined;
 }
 
 /** One compiled bucket. */
@@ -55,6 +58,11 @@ export class ModelRunner implements StepRunner {
     this.#caches = new Map(
       cacheSpecs(config, limits).map(({ name, dtype, shape }) => [name, zeros(dtype, shape).data]),
     );
+  }
+
+  /** Bytes of the compiled weights loaded so far. */
+  get weightBytes(): number {
+    return this.#weights.bytes;
   }
 
   /** Bytes of the caches of all layers. */
@@ -125,7 +133,12 @@ export class ModelRunner implements StepRunner {
     const compiled = this.compile(size);
     const { plan } = compiled.executable;
     await this.#weights.load(plan, progress, signal);
-    const instance = compiled.executable.instantiate({ weight: this.#weights.lookup(plan), params: this.#caches });
+    const { profile } = this.#options;
+    const instance = compiled.executable.instantiate({
+      weight: this.#weights.lookup(plan),
+      params: this.#caches,
+      ...(profile === undefined ? {} : { onLaunch: profile.listen(plan, key) }),
+    });
     const loaded = { ...compiled, instance };
     this.#loaded.set(key, loaded);
     return loaded;

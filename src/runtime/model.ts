@@ -1,35 +1,30 @@
 /** A loaded model: text in, text out, with the compiled program behind it open to inspection. */
 import type { Executable } from "../compile.ts";
-import { InputError } from "../ir/errors.ts";
+import { InputError, UnsupportedError } from "../ir/errors.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
-import { type ChatMessage, renderChat, type TemplateValue } from "./chat-template.ts";
+import { type ChatPromptOptions, renderChatPrompt } from "./chat-prompt.ts";
+import type { ChatMessage } from "./chat-template.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { Engine } from "./engine.ts";
 import type { GenerateOptions } from "./generate.ts";
 import type { Generation } from "./generation.ts";
 import type { GenerationDefaults } from "./generation-defaults.ts";
-import type { ModelRunner } from "./model-runner.ts";
+import type { InterpreterRunner } from "./interpreter-runner.ts";
+import { ModelRunner } from "./model-runner.ts";
 import { thinkTags } from "./reasoning.ts";
 import { scoreTokens } from "./score.ts";
 import type { ReasoningOptions } from "./text-pipeline.ts";
 import type { TokenText } from "./text-stream.ts";
 import type { Tokenizer } from "./tokenizer.ts";
-import type { WeightStore } from "./weight-store.ts";
 
-export interface ChatOptions extends GenerateOptions {
-  /** Ask for reasoning before the answer, where the model's template can. Default false. */
-  readonly thinking?: boolean | undefined;
-  /** Further variables for the chat template, such as `tools`. */
-  readonly variables?: { readonly [name: string]: TemplateValue } | undefined;
-}
+export interface ChatOptions extends GenerateOptions, ChatPromptOptions {}
 
 export interface ModelParts {
   readonly name: string;
   readonly config: ModelConfig;
   /** Null for a folder without tokenizer.json: such a model takes token ids only. */
   readonly tokenizer: Tokenizer | null;
-  readonly runner: ModelRunner;
-  readonly weights: WeightStore;
+  readonly runner: ModelRunner | InterpreterRunner;
   readonly checkpoint: Checkpoint;
   readonly defaults: GenerationDefaults;
 }
@@ -52,17 +47,19 @@ export class Model {
     this.engine = new Engine(runner, { text: tokenText(tokenizer), eosTokenIds });
   }
 
-  /** The compiled step for one token: its IR, kernels and plan. */
+  /** The compiled step for one token: its IR, kernels and plan. @throws UnsupportedError under the interpreter. */
   get program(): Executable {
-    return this.#parts.runner.compile({ tokens: 1, sequences: 1, blocks: 1, outputs: 1 }).executable;
+    const { runner } = this.#parts;
+    if (!(runner instanceof ModelRunner)) throw new UnsupportedError("program", "the interpreter compiles nothing");
+    return runner.compile({ tokens: 1, sequences: 1, blocks: 1, outputs: 1 }).executable;
   }
 
   /** Bytes held: compiled weights and caches. */
   get memory(): { readonly weights: number; readonly caches: number } {
-    return { weights: this.#parts.weights.bytes, caches: this.#parts.runner.cacheBytes };
+    return { weights: this.#parts.runner.weightBytes, caches: this.#parts.runner.cacheBytes };
   }
 
-  get runner(): ModelRunner {
+  get runner(): ModelRunner | InterpreterRunner {
     return this.#parts.runner;
   }
 
@@ -76,21 +73,8 @@ export class Model {
   }
 
   /** The prompt that `chat` makes of a conversation. */
-  renderChat(messages: readonly ChatMessage[], options: Pick<ChatOptions, "thinking" | "variables"> = {}): string {
-    const tokenizer = this.#needTokenizer("chat");
-    if (tokenizer.chatTemplate === undefined) {
-      throw new InputError(`${this.name} tokenizer_config.json chat_template`, "the model has no chat template", {
-        hint: "Use generate(text), or a model made for chat.",
-      });
-    }
-    const textOf = (id: number | undefined) => (id === undefined ? "" : tokenizer.decode([id]));
-    return renderChat(tokenizer.chatTemplate, messages, {
-      addGenerationPrompt: true,
-      thinking: options.thinking ?? false,
-      bosToken: textOf(tokenizer.bosId),
-      eosToken: textOf(tokenizer.eosIds[0]),
-      ...(options.variables === undefined ? {} : { variables: options.variables }),
-    });
+  renderChat(messages: readonly ChatMessage[], options: ChatPromptOptions = {}): string {
+    return renderChatPrompt(this.#needTokenizer("chat"), messages, options, this.name);
   }
 
   /** Continues a text, or token ids as they are. A text gets the tokens around it that the tokenizer asks for. */

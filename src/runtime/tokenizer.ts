@@ -1,6 +1,6 @@
 /**
  * Text to token ids and back, for the byte-level BPE tokenizers of Hugging Face folders, giving the ids that Hugging Face's
- * tokenizers give (docs/decisions/own-tokenizer.md says why it is our own).
+ * tokenizers give (docs/decisions/0005-own-tokenizer.md says why it is our own).
  */
 import { InputError, showValue } from "../ir/errors.ts";
 import { addedTokenTrie, splitAdded } from "./added-tokens.ts";

@@ -2,13 +2,13 @@
  * The values of weight expressions, shared by the programs of all buckets. They are evaluated tensor by tensor as they
  * are read, so loading needs the compiled weights plus one expression's inputs; stacked experts are read one at a time.
  */
-import { compileFold, type Fold, stackedTensor } from "../fold.ts";
+import { compileFold, type Fold, foldKey } from "../fold.ts";
 import { InputError, invariant } from "../ir/errors.ts";
 import type { Plan } from "../ir/plan.ts";
 import type { Tensor, TensorData } from "../ir/tensor.ts";
-import { storageLength, zeros } from "../ir/tensor.ts";
+import { zeros } from "../ir/tensor.ts";
 import { byteSize, sameType, showType, type TensorType, tensorType } from "../ir/types.ts";
-import { weightParts } from "../ir/weight.ts";
+import { putPart, weightParts } from "../ir/weight.ts";
 
 /** Reads one tensor of the checkpoint by name. */
 export type ReadTensor = (name: string) => Promise<Tensor>;
@@ -74,11 +74,11 @@ export class WeightStore {
       for (const { name, type } of fold.inputs) inputs.push(await this.#readWhole(name, type, layer));
       return fold.run(inputs);
     }
-    const { tensor, put } = stackedTensor(fold.type);
+    const tensor = zeros(fold.type.dtype, fold.type.shape);
     for (let i = 0; i < fold.type.shape[0]!; i++) {
       const inputs: TensorData[] = [];
       for (const { name, type } of fold.inputs) inputs.push(await this.#readPart(name, type, layer, i));
-      put(i, fold.perIndex.run(inputs));
+      putPart(tensor, i, fold.perIndex.run(inputs));
     }
     return tensor.data;
   }
@@ -87,8 +87,7 @@ export class WeightStore {
     const { names, stacked } = weightParts(name, type.shape, layer ?? undefined);
     if (!stacked) return this.#readPart(name, type, layer, 0);
     const out = zeros(type.dtype, type.shape);
-    const length = storageLength(type) / names.length;
-    for (const i of names.keys()) out.data.set(await this.#readPart(name, type, layer, i), i * length);
+    for (const i of names.keys()) putPart(out, i, await this.#readPart(name, type, layer, i));
     return out.data;
   }
 
@@ -116,6 +115,22 @@ function wantedBy(plan: Plan): Wanted[] {
   };
   visit(plan.entry, null);
   return wanted;
+}
+
+/** Bytes of all values that the plan needs, those of every layer. Compiles nothing. */
+export function compiledWeightBytes(plan: Plan): number {
+  const bytes = new Map<string, number>();
+  const keys = new Map([...plan.funcs.values()].map(({ name, weights }) => [name, weights.map(foldKey)]));
+  const visit = (name: string, layer: number | null): void => {
+    const { weights, steps } = plan.funcs.get(name)!;
+    for (const [i, { type }] of weights.entries()) {
+      const key = keys.get(name)![i]!;
+      bytes.set(key.includes("{layer}") ? `${layer} ${key}` : key, byteSize(type));
+    }
+    for (const step of steps) if (step.step === "call") visit(step.func, step.layer);
+  };
+  visit(plan.entry, null);
+  return [...bytes.values()].reduce((sum, each) => sum + each, 0);
 }
 
 /** Weights without `{layer}` in their names are the same in every layer. */

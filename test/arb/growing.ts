@@ -1,10 +1,13 @@
 /** A function while random steps are added to it. */
 import { type Builder, type Func, isOp, type Node, named, topoOrder } from "../../src/ir/graph.ts";
+import type { OpName } from "../../src/ir/ops/all.ts";
 import { type DType, dtypes, sameType, type TensorType, tensorType } from "../../src/ir/types.ts";
 
 export interface GrowthOptions {
   readonly finite?: boolean;
   readonly dtypes?: readonly DType[];
+  /** Ops left out. */
+  readonly without?: readonly OpName[];
 }
 
 /** What a step is made of; `picks` choose operands and attributes. */
@@ -24,6 +27,8 @@ export class Program {
   readonly funcs: readonly Func[];
   readonly finite: boolean;
   readonly dtypes: readonly DType[];
+  /** Whether the program may read weights. */
+  readonly weighted: boolean;
   readonly #params: Node<"param">[] = [];
   readonly #pool: Node[] = [];
 
@@ -33,6 +38,7 @@ export class Program {
     this.name = name;
     this.funcs = funcs;
     this.finite = options.finite ?? false;
+    this.weighted = !(options.without ?? []).includes("weight");
     // The keys of a literal object.
     this.dtypes = options.dtypes ?? (Object.keys(dtypes) as DType[]);
   }

@@ -8,6 +8,7 @@ import type { OpName } from "../../src/ir/ops/all.ts";
 import { printModule } from "../../src/ir/print.ts";
 import type { DType } from "../../src/ir/types.ts";
 import { Program, type Step } from "./growing.ts";
+import { pieces } from "./pieces.ts";
 import { makers } from "./steps.ts";
 
 export interface ProgramOptions {
@@ -51,7 +52,7 @@ function arbStep(finite: boolean): fc.Arbitrary<Step> {
 export function arbModule(options: ProgramOptions = {}): fc.Arbitrary<Module> {
   const { finite = false, maxSteps = 8, maxFuncs = 3 } = options;
   const without = new Set<OpName>(options.without);
-  const allowed = makers.filter((maker) => !without.has(maker.op));
+  const allowed = [...makers, ...pieces].filter((maker) => !without.has(maker.op));
   const body = fc.record({
     steps: fc.array(arbStep(finite), { maxLength: maxSteps }),
     outs: fc.array(fc.nat(63), { minLength: 1, maxLength: 3 }),

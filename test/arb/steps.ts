@@ -13,8 +13,7 @@ export interface Maker {
   readonly make: (program: Program, step: Step) => readonly Node[];
 }
 
-const isF32 = (type: TensorType) => type.dtype === "f32";
-const ranked = (type: TensorType) => isF32(type) && type.shape.length > 0;
+const ranked = ({ dtype, shape }: TensorType) => dtype === "f32" && shape.length > 0;
 const any = () => true;
 const operandDtypes: Record<string, readonly DType[]> = {
   float: ["f32"],

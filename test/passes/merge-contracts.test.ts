@@ -4,7 +4,7 @@ import type { Module } from "../../src/ir/graph.ts";
 import { interpret } from "../../src/ir/interpret.ts";
 import { parseModule } from "../../src/ir/parse.ts";
 import { printModule } from "../../src/ir/print.ts";
-import { jsTarget } from "../../src/ir/target.ts";
+import { jsTarget, type Target } from "../../src/ir/target.ts";
 import { legalize } from "../../src/passes/legalize.ts";
 import { mergeContracts } from "../../src/passes/merge-contracts.ts";
 import { runPasses } from "../../src/passes/pass.ts";
@@ -79,6 +79,41 @@ func @main(%x: f32[2,3], %experts: i32[2,2]) {
       %up: f32[2,2,5] = slice %gate_up {axis=2, start=5, stop=10}
       %out: f32[2,2,5] = mul %gate, %up
       return %out
+    }
+    }
+    "
+  `);
+});
+
+test("narrow experts that the target stores are gathered narrow", () => {
+  const module = parseModule(`
+module @m entry @main {
+func @main(%x: f32[2,3], %experts: i32[2]) {
+  %wg: f16[4,5,3] = weight {name="experts.{0}.gate"}
+  %wu: f16[4,2,3] = weight {name="experts.{0}.up"}
+  %eg: f16[2,5,3] = gather %wg, %experts
+  %eu: f16[2,2,3] = gather %wu, %experts
+  %cg: f32[2,5,3] = cast %eg
+  %cu: f32[2,2,3] = cast %eu
+  %gate: f32[2,5] = contract %x, %cg {axes="n i, n f i -> n f"}
+  %up: f32[2,2] = contract %x, %cu {axes="n i, n f i -> n f"}
+  return %gate, %up
+}
+}`);
+  const target: Target = { ...jsTarget, storage: [...jsTarget.storage, "f16"] };
+  const after = runPasses(module, [mergeContracts], target, { verify: 3 });
+  expect(printModule(after)).toMatchInlineSnapshot(`
+    "module @m entry @main {
+    func @main(%x: f32[2,3], %experts: i32[2]) {
+      %wg: f16[4,5,3] = weight {name="experts.{0}.gate"}
+      %wu: f16[4,2,3] = weight {name="experts.{0}.up"}
+      %0: f16[4,7,3] = concat %wg, %wu {axis=1}
+      %1: f16[2,7,3] = gather %0, %experts
+      %2: f32[2,7,3] = cast %1
+      %gate_up: f32[2,7] = contract %x, %2 {axes="n i, n f i -> n f"}
+      %gate: f32[2,5] = slice %gate_up {axis=1, start=0, stop=5}
+      %up: f32[2,2] = slice %gate_up {axis=1, start=5, stop=7}
+      return %gate, %up
     }
     }
     "

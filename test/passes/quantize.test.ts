@@ -31,7 +31,8 @@ module @m entry @main {
 func @main(%tokens: i32[3], %experts: i32[3,2]) {
   %w_embed: bf16[10,12] = weight {name="model.embed_tokens.weight"}
   %rows: bf16[3,12] = gather %w_embed, %tokens
-  %x: f32[3,12] = cast %rows
+  %embedded: f32[3,12] = cast %rows
+  %x: f32[3,12] = neg %embedded
   %w_router: f32[4,12] = weight {name="a.mlp.gate.weight"}
   %router: f32[3,4] = contract %x, %w_router {axes="n i, o i -> n o"}
   %w_gate: bf16[9,12] = weight {name="a.mlp.shared.gate_proj.weight"}

@@ -10,7 +10,8 @@ import type { Tensor } from "../../src/ir/tensor.ts";
 import { valuesOf } from "../../src/ir/tensor.ts";
 import { algebra } from "../../src/passes/rules/algebra.ts";
 import { casts } from "../../src/passes/rules/cast.ts";
-import { constants } from "../../src/passes/rules/constant.ts";
+import { concats } from "../../src/passes/rules/concat.ts";
+import { fulls } from "../../src/passes/rules/full.ts";
 import { gathers } from "../../src/passes/rules/gather.ts";
 import { shapes } from "../../src/passes/rules/shape.ts";
 import { simplifyRules } from "../../src/passes/simplify.ts";
@@ -20,7 +21,7 @@ import { arbInputs, runInterpret } from "../arb/inputs.ts";
 import { arbModule } from "../arb/program.ts";
 import { Chance, sampleRule } from "./sample.ts";
 
-const tables = { algebra, casts, constants, gathers, shapes };
+const tables = { algebra, casts, concats, fulls, gathers, shapes };
 const rules = Object.values(tables).flat();
 
 test("names are unique", () => {

@@ -121,8 +121,17 @@ export class Grower {
       ];
       return [a, b].map((attrs) => this.builder.make("slice", [whole], attrs));
     };
+    const castSlices = () => {
+      const dtype = this.#chance.pick(["f16", "i8", "f32"] as const);
+      const whole = this.#leaf({ dtype, shape: wanted.shape });
+      const [at, stop] = [this.#chance.below((wanted.shape[axis] ?? 0) + 1), wanted.shape[axis] ?? 0];
+      const parts = [this.builder.make("slice", [whole], { axis, start: 0, stop: at })];
+      parts.push(this.builder.make("slice", [whole], { axis, start: at, stop }));
+      return parts.map((part) => this.builder.make("cast", [part], { dtype: wanted.dtype }));
+    };
     const nested = () => [this.builder.make("concat", [this.#leaf(wanted), this.#leaf(wanted)], { axis })];
     const value = this.#chance.pick(constants);
+    if (this.#chance.below(4) === 0) return castSlices();
     if (this.#chance.below(3) === 0) return [this.#full(wanted, value), this.#full(wanted, value)];
     const parts = [() => [this.#leaf(wanted)], slices, nested, () => [this.#full(wanted)]];
     return Array.from({ length: this.#chance.below(3) + 1 }, () => this.#chance.pick(parts)()).flat();

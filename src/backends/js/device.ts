@@ -1,15 +1,17 @@
 /** Plans on plain JavaScript: kernels as functions, memory as typed arrays, a step as a flat list of bound launches. */
 import { invariant } from "../../ir/errors.ts";
+import { checkRunnable } from "../../ir/kernel/verify.ts";
 import type { FuncPlan, Location, Plan, Step } from "../../ir/plan.ts";
 import { jsTarget } from "../../ir/target.ts";
 import { storageLength, type TensorData, zeros } from "../../ir/tensor.ts";
 import type { TensorType } from "../../ir/types.ts";
 import type { Backend, Instance, Program, ProgramMemory } from "../backend.ts";
-import { compileKernel, type JsKernel } from "./emit.ts";
+import { compileKernel, emitKernel, type JsKernel } from "./emit.ts";
 
-export const jsBackend: Backend = { target: jsTarget, load };
+export const jsBackend: Backend = { target: jsTarget, emit: ({ kernels }) => kernels.map(emitKernel), load };
 
 function load(plan: Plan): Program {
+  plan.kernels.forEach(checkRunnable);
   const kernels = plan.kernels.map(compileKernel);
   return {
     sources: kernels.map((kernel) => kernel.source),
@@ -73,7 +75,8 @@ function bindStep(binding: Binding, frame: Frame, step: Step, at: (location: num
     case "launch": {
       const { run } = binding.kernels[step.kernel]!;
       const args = step.args.map(at);
-      binding.launches.push(() => run(args));
+      const { onLaunch } = binding.memory;
+      binding.launches.push(onLaunch === undefined ? () => run(args) : timed(() => run(args), step.kernel, onLaunch));
       return;
     }
     case "copy": {
@@ -87,6 +90,14 @@ function bindStep(binding: Binding, frame: Frame, step: Step, at: (location: num
       bindFunc(binding, callee, { params, results, base: frame.base + step.arena, layer: step.layer });
     }
   }
+}
+
+function timed(launch: Launch, kernel: number, report: (kernel: number, ms: number) => void): Launch {
+  return () => {
+    const start = performance.now();
+    launch();
+    report(kernel, performance.now() - start);
+  };
 }
 
 function memoryOf(binding: Binding, func: FuncPlan, frame: Frame, location: Location): TensorData {

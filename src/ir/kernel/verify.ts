@@ -15,7 +15,7 @@
  *  K7  A barrier stands in a workgroup loop and not under an if.
  *  K8  Grid iterations are independent of vars: none set in a grid loop is bound outside it.
  */
-import { IrError } from "../errors.ts";
+import { IrError, UnsupportedError } from "../errors.ts";
 import type { Buf, Expr, For, Kernel, Stmt } from "./kernel.ts";
 import { tightRange } from "./linear.ts";
 import { printExpr, printKernel, reservedWords } from "./print.ts";
@@ -32,6 +32,25 @@ import {
   valueType,
 } from "./value.ts";
 import { isLazyOperand, operandsOf } from "./walk.ts";
+
+/**
+ * Indices are i32. A kernel with a larger buffer can be read and measured (plans of models that only run sharded), but
+ * not run: `checkRunnable` refuses it, and K5 has nothing to say about it.
+ */
+export const maxElements = 2 ** 31 - 1;
+
+/** Throws UnsupportedError for a kernel that no device can run. */
+export function checkRunnable(kernel: Kernel): void {
+  const large = kernel.bufs.find((buf) => buf.size > maxElements);
+  if (large === undefined) return;
+  throw new UnsupportedError(
+    `kernel ${kernel.name}`,
+    `buffer ${large.name} has ${large.size} elements: at most ${maxElements} can be addressed`,
+    {
+      hint: "The model is too large for one device without sharding.",
+    },
+  );
+}
 
 export interface VerifyOptions {
   /** Largest total scratch in bytes (`Target.scratchBytes`). */
@@ -226,6 +245,7 @@ function checkAccess(place: Place, name: string, index: Expr, lanes: number, fac
   const buf = place.bufs.get(name);
   demand(place, buf !== undefined, "K1", () => `there is no buffer ${name}`, stmt);
   demand(place, isIndex(index.type), "K3", () => `an index is ${showValueType(index.type)}`, stmt);
+  if (buf.size > maxElements) return buf;
   const { lo, hi } = tightRange(index, facts);
   const what = () =>
     `${name}[${printExpr(index)}] reaches from ${lo} to ${hi + lanes - 1}, ${name} has ${buf.size} elements`;

@@ -93,7 +93,7 @@ export const groupOps = {
     kind: "injective",
     attrs: { group: "int" },
     unpacks: true,
-    doc: "`q * scale`, or `q * scale + minimum` where minimums are given: codes i8, i4 or u4 q[.., i] with f16 scales (and minimums) [.., ceil(i/group)] -> f32. Of weights it stays in the program: what is stored is codes and scales.",
+    doc: "`q * scale`, or `q * scale + minimum` where minimums are given: codes i8, i4 or u4 q[.., i] with scales (and minimums) [.., ceil(i/group)] of any float dtype -> f32. Of weights it stays in the program: what is stored is codes and scales.",
     infer: ([q, ...params], { group }) => {
       if (q === undefined || codeRange(q.dtype) === undefined || !groupParamsFit(q.shape, params, group, q.dtype)) {
         const what = `codes q[.., i] (i8, i4, u4) and ${paramsOf(q?.dtype ?? "i8", group)}`;
@@ -130,11 +130,11 @@ function inferScales(op: string, ins: readonly TensorType[], attrs: ScaleAttrs, 
 function groupParamsFit(shape: Shape, params: readonly TensorType[], group: number, dtype: DType): boolean {
   if (shape.length === 0 || group < 1 || params.length !== (dtype === "u4" ? 2 : 1)) return false;
   const expected = groupsShape(shape, group);
-  return params.every((param) => param.dtype === "f16" && sameShape(param.shape, expected));
+  return params.every((param) => isFloat(param.dtype) && sameShape(param.shape, expected));
 }
 
 function paramsOf(dtype: DType, group: number): string {
-  return `f16 scales${dtype === "u4" ? " and minimums" : ""}[.., ceil(i/${group})]`;
+  return `float scales${dtype === "u4" ? " and minimums" : ""}[.., ceil(i/${group})]`;
 }
 
 /** Scale and minimum of element i. */

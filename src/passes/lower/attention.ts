@@ -28,13 +28,18 @@ import type { KernelWriter } from "./writer.ts";
 /** Everything the parts of the kernel share. */
 interface Tile {
   readonly w: KernelWriter;
+  /** Query heads that share a key head and are computed together. */
   readonly heads: number;
+  /** Keys scored together, and columns of the values summed together. */
+  readonly keys: number;
+  readonly columns: number;
   readonly s: number;
   readonly d: number;
   readonly e: number;
   readonly q: Buf;
+  /** [heads, pitch]: the last keys may be scored twice, so that tiles need not be cut. */
   readonly scores: Buf;
-  readonly sums: Buf;
+  readonly pitch: number;
   readonly visible: Expr;
 }
 
@@ -45,40 +50,40 @@ export function lowerAttention(w: KernelWriter, anchor: Node): void {
   const e = v.type.shape[3]!;
   const heads = [4, 2, 1].find((size) => (h / g) % size === 0)!;
   const scale = Number(attrsOf(anchor).scale);
-  const { accumulator } = w.target;
-  const scratch = {
-    q: w.scratch("query", "f32", heads * d),
-    scores: w.scratch("scores", "f32", heads * s),
-    sums: w.scratch("sums", accumulator, heads * e),
-  };
+  // Eight sums in registers: more spill, fewer load too much.
+  const [keys, columns] = [8 / heads, [4, 2, 1].find((size) => e % size === 0 && size * heads <= 8)!];
+  const pitch = s + keys - 1;
+  const queries = w.scratch("query", "f32", heads * d);
+  const scores = w.scratch("scores", "f32", heads * pitch);
   w.loop(
     "n",
     n,
     (token) => {
       const position = w.bind("position", w.value(positions, [token]));
-      const visible = w.bind("visible", op("min", iadd(position, int(1)), int(s)));
+      // Not position + 1 against s: the largest position would wrap.
+      const visible = w.bind("visible", iadd(op("min", position, int(s - 1)), int(1)));
       const row = w.bind("row", clampTo(w.value(sequence, [token]), b));
       w.loop(
         "h",
         h,
         (head) => {
           const group = w.bind("group", idiv(imul(head, int(g)), int(h)));
-          const tile: Tile = { w, heads, s, d, e, ...scratch, visible };
+          const tile: Tile = { w, heads, keys, columns, s, d, e, q: queries, scores, pitch, visible };
           for (let i = 0; i < heads; i++) {
             forEachElement(w, q, [token, iadd(head, int(i)), null], (idx, value) => {
-              w.emit(store(scratch.q, iadd(idx[2]!, int(i * d)), value));
+              w.emit(store(queries, iadd(idx[2]!, int(i * d)), value));
             });
           }
           const most = writeScores(tile, scale, (t, j) => w.value(k, [row, t, group, j]));
           const totals = writeWeights(tile, most);
-          writeSums(tile, (t, j) => w.value(v, [row, t, group, j]));
-          for (let i = 0; i < heads; i++) {
-            w.loop("e", e, (j) => {
-              const sum = load(scratch.sums, iadd(j, int(i * e)));
+          writeSums(
+            tile,
+            (t, j) => w.value(v, [row, t, group, j]),
+            (i, j, sum) => {
               const at = flatten([token, iadd(head, int(i)), j], [n, h, e]);
               w.emit(store(w.out, at, cast("f32", op("div", sum, totals[i]!))));
-            });
-          }
+            },
+          );
         },
         "serial",
         heads,
@@ -90,40 +95,48 @@ export function lowerAttention(w: KernelWriter, anchor: Node): void {
 
 /** scores[i, t] = scale * query[i] . key[t]; gives the largest score of each head. */
 function writeScores(
-  { w, heads, s, d, q, scores, visible }: Tile,
+  { w, heads, keys, d, q, scores, pitch, visible }: Tile,
   scale: number,
   key: (t: Expr, j: Expr) => Expr,
 ): Expr[] {
   const { accumulator } = w.target;
   const most = range(heads).map(() => ref(w.unique("most"), "f32"));
   for (const name of most) w.emit(variable(name.name, num("f32", Number.NEGATIVE_INFINITY)));
-  w.loop("t", visible, (t) => {
-    const sums = most.map(() => ref(w.unique("dot"), accumulator));
-    for (const sum of sums) w.emit(variable(sum.name, num(accumulator, 0)));
+  const tileOfKeys = (t: Expr) => {
+    // Past the last visible key the last one is scored again, which changes no maximum.
+    const last = iadd(visible, int(-1));
+    const at = range(keys).map((u) =>
+      u === 0 ? t : w.bind("key", op("max", op("min", iadd(t, int(u)), last), int(0))),
+    );
+    const dots = most.map(() => at.map(() => ref(w.unique("dot"), accumulator)));
+    for (const dot of dots.flat()) w.emit(variable(dot.name, num(accumulator, 0)));
     w.loop("j", d, (j) => {
-      const value = w.bind("key", cast(accumulator, key(t, j)));
-      for (const [i, sum] of sums.entries()) {
-        const factor = cast(accumulator, load(q, iadd(j, int(i * d))));
-        w.emit(assign(sum.name, op("add", sum, op("mul", factor, value))));
+      const values = at.map((each) => w.bind("x", cast(accumulator, key(each, j))));
+      for (const [i, row] of dots.entries()) {
+        const factor = w.bind("q", cast(accumulator, load(q, iadd(j, int(i * d)))));
+        for (const [u, dot] of row.entries()) w.emit(assign(dot.name, op("add", dot, op("mul", factor, values[u]!))));
       }
     });
-    for (const [i, sum] of sums.entries()) {
-      const score = w.bind("score", cast("f32", op("mul", sum, num(accumulator, scale))));
-      w.emit(store(scores, iadd(t, int(i * s)), score));
-      w.emit(assign(most[i]!.name, op("max", most[i]!, score)));
+    for (const [i, row] of dots.entries()) {
+      for (const [u, dot] of row.entries()) {
+        const score = w.bind("score", cast("f32", op("mul", dot, num(accumulator, scale))));
+        w.emit(store(scores, iadd(t, int(i * pitch + u)), score));
+        w.emit(assign(most[i]!.name, op("max", most[i]!, score)));
+      }
     }
-  });
+  };
+  w.loop("t", visible, tileOfKeys, "serial", keys);
   return most;
 }
 
 /** scores[i, t] = exp(scores[i, t] - most[i]); gives each head's total, 1 where nothing is visible. */
-function writeWeights({ w, heads, s, scores, visible }: Tile, most: readonly Expr[]): Expr[] {
+function writeWeights({ w, heads, scores, pitch, visible }: Tile, most: readonly Expr[]): Expr[] {
   const { accumulator } = w.target;
   const totals = range(heads).map(() => ref(w.unique("total"), accumulator));
   for (const [i, total] of totals.entries()) {
     w.emit(variable(total.name, num(accumulator, 0)));
     w.loop("t", visible, (t) => {
-      const at = iadd(t, int(i * s));
+      const at = iadd(t, int(i * pitch));
       const weight = w.bind("weight", op("exp", op("sub", load(scores, at), most[i]!)));
       w.emit(store(scores, at, weight));
       w.emit(assign(total.name, op("add", total, cast(accumulator, weight))));
@@ -140,20 +153,28 @@ function writeWeights({ w, heads, s, scores, visible }: Tile, most: readonly Exp
   return totals;
 }
 
-/** sums[i, j] = sum over t of scores[i, t] * value[t, j], value rows read in memory order. */
-function writeSums({ w, heads, s, e, scores, sums, visible }: Tile, value: (t: Expr, j: Expr) => Expr): void {
+/** `done(i, j, sum over t of scores[i, t] * value[t, j])` for every head and column. */
+function writeSums(
+  { w, heads, columns, e, scores, pitch, visible }: Tile,
+  value: (t: Expr, j: Expr) => Expr,
+  done: (i: number, j: Expr, sum: Expr) => void,
+): void {
   const { accumulator } = w.target;
-  w.loop("j", heads * e, (j) => w.emit(store(sums, j, num(accumulator, 0))));
-  w.loop("t", visible, (t) => {
-    const weights = range(heads).map((i) => w.bind("weight", cast(accumulator, load(scores, iadd(t, int(i * s))))));
-    w.loop("j", e, (j) => {
-      const x = w.bind("value", cast(accumulator, value(t, j)));
-      for (const [i, weight] of weights.entries()) {
-        const at = iadd(j, int(i * e));
-        w.emit(store(sums, at, op("add", load(sums, at), op("mul", weight, x))));
+  const tileOfColumns = (first: Expr) => {
+    const sums = range(heads).map(() => range(columns).map(() => ref(w.unique("sum"), accumulator)));
+    for (const sum of sums.flat()) w.emit(variable(sum.name, num(accumulator, 0)));
+    w.loop("t", visible, (t) => {
+      const values = range(columns).map((u) => w.bind("x", cast(accumulator, value(t, iadd(first, int(u))))));
+      for (const [i, row] of sums.entries()) {
+        const weight = w.bind("weight", cast(accumulator, load(scores, iadd(t, int(i * pitch)))));
+        for (const [u, sum] of row.entries()) w.emit(assign(sum.name, op("add", sum, op("mul", weight, values[u]!))));
       }
     });
-  });
+    for (const [i, row] of sums.entries()) {
+      for (const [u, sum] of row.entries()) done(i, iadd(first, int(u)), sum);
+    }
+  };
+  w.loop("j", e, tileOfColumns, "serial", columns);
 }
 
 const range = (length: number) => Array.from({ length }, (_, i) => i);

@@ -1,7 +1,6 @@
 /** Ops that only move elements: chains become one op, and what moves nothing disappears. All exact. */
 import { parseAxes, showAxes } from "../../ir/axes.ts";
-import type { Maths } from "../../ir/build.ts";
-import { isOp, type Node } from "../../ir/graph.ts";
+import type { Node } from "../../ir/graph.ts";
 import { named, p, type Rule, rule, v } from "../../ir/pattern.ts";
 import { type Shape, sameShape, sizeOf } from "../../ir/types.ts";
 
@@ -102,41 +101,6 @@ function partsOf({ ins, attrs: { axis } }: Node<"concat">, start: number, stop: 
   return { first, last, offset: starts[first]! };
 }
 
-const concats: readonly Rule[] = [
-  rule("concat_one", p("concat", x), ({ x }) => x),
-  rule(
-    "concat_concat",
-    named("root", p("concat")),
-    ({ root }, { concat }) =>
-      concat(root.attrs.axis, ...root.ins.flatMap((part) => (sameConcat(root, part) ? part.ins : [part]))),
-    { when: ({ root }) => root.ins.some((part) => sameConcat(root, part)) },
-  ),
-  // Slices that follow each other in x are one slice of x.
-  rule("concat_slices", named("root", p("concat")), ({ root }, build) => joinSlices(root, build), {
-    when: ({ root }) => root.ins.some((part, at) => at > 0 && follows(root, root.ins[at - 1]!, part)),
-  }),
-];
-
-function sameConcat(root: Node<"concat">, part: Node): boolean {
-  return isOp(part, "concat") && part.attrs.axis === root.attrs.axis;
-}
-
-function follows({ attrs: { axis } }: Node<"concat">, left: Node, right: Node): boolean {
-  if (!isOp(left, "slice") || !isOp(right, "slice") || left.ins[0] !== right.ins[0]) return false;
-  return left.attrs.axis === axis && right.attrs.axis === axis && left.attrs.stop === right.attrs.start;
-}
-
-function joinSlices(root: Node<"concat">, { slice, concat }: Maths): Node {
-  const parts: Node[] = [];
-  for (const part of root.ins) {
-    const left = parts.at(-1);
-    if (left !== undefined && follows(root, left, part) && isOp(left, "slice") && isOp(part, "slice")) {
-      parts[parts.length - 1] = slice(left.ins[0]!, root.attrs.axis, left.attrs.start, part.attrs.stop);
-    } else parts.push(part);
-  }
-  return concat(root.attrs.axis, ...parts);
-}
-
 const broadcasts: readonly Rule[] = [
   rule("broadcast_reshape", p("broadcast", x), ({ x }, { reshape }, root) => reshape(x, root.type.shape), {
     when: ({ x }, root) => sizeOf(x.type.shape) === sizeOf(root.type.shape), // adds axes of size 1 at most
@@ -154,4 +118,4 @@ const broadcasts: readonly Rule[] = [
   ),
 ];
 
-export const shapes: readonly Rule[] = [...reshapes, ...transposes, ...slices, ...concats, ...broadcasts];
+export const shapes: readonly Rule[] = [...reshapes, ...transposes, ...slices, ...broadcasts];

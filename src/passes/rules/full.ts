@@ -5,7 +5,7 @@ import { named, p, type Rule, rule, v } from "../../ir/pattern.ts";
 const k = named("k", p("full"));
 const i = v("i");
 
-export const constants: readonly Rule[] = [
+export const fulls: readonly Rule[] = [
   rule("reshape_full", p("reshape", k), ({ k }, { full }, { type }) => full(type.dtype, type.shape, k.attrs.value)),
   rule("transpose_full", p("transpose", k), ({ k }, { full }, { type }) => full(type.dtype, type.shape, k.attrs.value)),
   rule("slice_full", p("slice", k), ({ k }, { full }, { type }) => full(type.dtype, type.shape, k.attrs.value)),

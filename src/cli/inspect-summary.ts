@@ -1,0 +1,145 @@
+/** The summary at the end of `ciuic inspect`: what each pass did, and what a step costs. */
+import type { Compiled } from "../compile.ts";
+import { type Module, topoOrder } from "../ir/graph.ts";
+import { maxElements } from "../ir/kernel/verify.ts";
+import { byteSize, type TensorType, tensorType } from "../ir/types.ts";
+import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
+import type { ModelConfig } from "../models/deepseek/config.ts";
+import { modelBuilder } from "../models/deepseek/layers.ts";
+import { namesOf, scaleShape, weightSpecs } from "../models/deepseek/weights.ts";
+import type { Instrument } from "../passes/pass.ts";
+import { compiledWeightBytes } from "../runtime/weight-store.ts";
+
+export interface PassRecord {
+  /** Unique: the second simplify is `simplify#2`. */
+  readonly name: string;
+  readonly after: Module;
+  readonly opsBefore: number;
+  readonly opsAfter: number;
+  readonly ms: number;
+}
+
+/** An instrument that appends a record per pass. */
+export function recordPasses(records: PassRecord[]): Instrument {
+  const times = new Map<string, number>();
+  return {
+    after: (pass, before, after, ms) => {
+      const time = (times.get(pass.name) ?? 0) + 1;
+      times.set(pass.name, time);
+      const name = time === 1 ? pass.name : `${pass.name}#${time}`;
+      records.push({ name, after, opsBefore: countOps(before), opsAfter: countOps(after), ms });
+    },
+  };
+}
+
+/** Nodes of all functions, parameters not counted; a function counts once however often it is called. */
+export function countOps(module: Module): number {
+  let count = 0;
+  for (const func of module.funcs.values()) {
+    count += topoOrder(func.outs).filter(({ op }) => op !== "param").length;
+  }
+  return count;
+}
+
+export interface Inspected {
+  readonly config: ModelConfig;
+  readonly headers: ReadonlyMap<string, TensorType> | null;
+  readonly bucket: Bucket;
+  readonly built: Module;
+  readonly passes: readonly PassRecord[];
+  readonly compiled: Compiled;
+  readonly buildMs: number;
+}
+
+/** Lines of `//` comments, so that the output as a whole remains readable as IR. */
+export function inspectSummary({ config, headers, bucket, built, passes, compiled, buildMs }: Inspected): string {
+  const { report, plan, target } = compiled;
+  const parameters = weightSpecs(config).reduce(
+    (sum, spec) => sum + [...namesOf(spec)].length * spec.shape.reduce((a, b) => a * b, 1),
+    0,
+  );
+  const caches = cacheSpecs(config, bucket).reduce(
+    (sum, { dtype, shape }) => sum + byteSize(tensorType(dtype, shape)),
+    0,
+  );
+  const total = buildMs + report.ms.passes + report.ms.lower + report.ms.plan;
+  const widest = Math.max(...passes.map(({ name }) => name.length), 5);
+  const rows = [
+    `${config.model_type}: ${config.num_hidden_layers} layers, ${count(parameters)} parameters, for ${target.name}`,
+    `step of ${bucket.tokens} tokens of ${bucket.sequences} sequences of at most ${bucket.blocks * bucket.blockSize} tokens`,
+    "",
+    `${"built".padEnd(widest)}  ${String(countOps(built)).padStart(5)} ops  ${ms(buildMs)}`,
+    ...passes.map(
+      (pass) => `${pass.name.padEnd(widest)}  ${String(pass.opsAfter).padStart(5)} ops  ${ms(pass.ms)}${change(pass)}`,
+    ),
+    "",
+    `kernels   ${report.kernels}, emitted once each`,
+    `launches  ${report.launches} a step`,
+    `touched   ${bytes(report.bytes)} a step: all buffers of all launches`,
+    `arena     ${bytes(report.arenaBytes)}`,
+    `caches    ${bytes(caches)}`,
+    `weights   ${bytes(storedBytes(config, headers))} as stored${headers === null ? " (by the config)" : ""}, ${bytes(compiledWeightBytes(plan))} compiled`,
+    `compiled  in ${ms(total)}: build ${ms(buildMs)}, passes ${ms(report.ms.passes)}, lower ${ms(report.ms.lower)}, plan ${ms(report.ms.plan)}`,
+  ];
+  const huge = plan.kernels.flatMap(({ bufs }) =>
+    bufs.filter(({ size }) => size > maxElements).map(({ name }) => name),
+  );
+  if (huge.length > 0) {
+    rows.push(
+      `limits    too large to run here: ${[...new Set(huge)].join(", ")} have more elements than kernels can index`,
+    );
+  }
+  return rows
+    .map((row) => `// ${row}`.trimEnd())
+    .join("\n")
+    .concat("\n");
+}
+
+function change({ opsBefore, opsAfter }: PassRecord): string {
+  return opsBefore === opsAfter ? "" : `  from ${opsBefore}`;
+}
+
+/** Bytes of the tensors that the model needs: as the checkpoint has them, or as the config says it would. */
+function storedBytes(config: ModelConfig, headers: ReadonlyMap<string, TensorType> | null): number {
+  const { weight } = modelBuilder(config);
+  let sum = 0;
+  for (const spec of weightSpecs(config)) {
+    for (const name of namesOf(spec)) {
+      const stored = headers?.get(name);
+      if (stored !== undefined) sum += byteSize(stored);
+      const scales = headers?.get(`${name}_scale_inv`);
+      if (scales !== undefined) sum += byteSize(scales);
+    }
+    if (headers !== null) continue;
+    const { dtype } = weight(spec.name).type;
+    const each = byteSize(tensorType(dtype, spec.shape));
+    const { quantization } = config;
+    const blocks =
+      spec.quantized && quantization !== null ? scaleShape(spec.shape, quantization.weight_block_size) : null;
+    sum += [...namesOf(spec)].length * (each + (blocks === null ? 0 : byteSize(tensorType("f32", blocks))));
+  }
+  return sum;
+}
+
+function ms(time: number): string {
+  return `${time.toFixed(time < 10 ? 1 : 0)} ms`;
+}
+
+const units = ["bytes", "kB", "MB", "GB", "TB"] as const;
+
+/** `1.23 GB`: powers of a thousand, three digits. */
+export function bytes(value: number): string {
+  let unit = 0;
+  let rest = value;
+  while (rest >= 1000 && unit < units.length - 1) {
+    rest /= 1000;
+    unit++;
+  }
+  return `${unit === 0 ? rest : rest.toPrecision(3)} ${units[unit]}`;
+}
+
+/** `671 billion`, `11.6 million`. */
+function count(value: number): string {
+  if (value >= 1e9) return `${(value / 1e9).toPrecision(3)} billion`;
+  return value >= 1e6 ? `${(value / 1e6).toPrecision(3)} million` : String(value);
+}

@@ -1,0 +1,129 @@
+/** `ciuic inspect`: a model's step as the compiler sees it, from its config alone. */
+import { stat } from "node:fs/promises";
+import { basename, dirname } from "node:path";
+import { compileToPlan, findBackend } from "../compile.ts";
+import { compileOptionsFromEnv } from "../compile-options.ts";
+import { didYouMean, InputError } from "../ir/errors.ts";
+import type { Module } from "../ir/graph.ts";
+import { printKernel } from "../ir/kernel/print.ts";
+import { printPlan } from "../ir/plan.ts";
+import { printModule } from "../ir/print.ts";
+import { type TensorType, tensorType } from "../ir/types.ts";
+import type { Bucket } from "../models/deepseek/bucket.ts";
+import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
+import { checkpointDTypes } from "../models/deepseek/layers.ts";
+import { buildModel } from "../models/deepseek/model.ts";
+import { openCheckpoint } from "../runtime/checkpoint.ts";
+import { debugFileWriter } from "../runtime/debug-files.ts";
+import { openNodeFolder } from "../runtime/node-folder.ts";
+import { write } from "./answer.ts";
+import { defineCommand, exitCodes } from "./command.ts";
+import { inspectSummary, type PassRecord, recordPasses } from "./inspect-summary.ts";
+import { modelPath } from "./model-source.ts";
+import type { OptionTable } from "./options.ts";
+
+const options = {
+  after: {
+    kind: "text",
+    value: "PASS",
+    doc: "The IR after that pass; none is the model as it was built. Default: after all.",
+  },
+  bucket: {
+    kind: "text",
+    value: "N,B[,LENGTH]",
+    doc: "Sizes of the step: N tokens of B sequences of at most LENGTH tokens each. Default: 1,1, one token of one sequence.",
+  },
+  kernels: { kind: "flag", doc: "Also print the kernels, and what is emitted for each." },
+  plan: { kind: "flag", doc: "Also print the plan: what runs in which order, and where every value lives." },
+  backend: { kind: "text", value: "NAME", doc: "What to compile for. Default: js." },
+} as const satisfies OptionTable;
+
+export const inspect = defineCommand({
+  name: "inspect",
+  usage: ["[MODEL] [--after PASS] [--bucket N,B[,LENGTH]] [--kernels] [--plan]"],
+  summary: "Show what a model is compiled to.",
+  details: [
+    "Prints the step of the model as IR, and a summary. MODEL may be a folder without weights, or the path of a config.json: nothing is computed.",
+    "Layers of a kind are one function, called once per layer, so that a model of any depth fits on a few screens.",
+  ],
+  options,
+  examples: [
+    "ciuic inspect",
+    "ciuic inspect --after none",
+    "ciuic inspect --bucket 64,4 --after absorb",
+    "ciuic inspect --kernels | less",
+  ],
+  positionals: 1,
+  run: async ({ values, positionals }) => {
+    const { config, headers } = await readModel(modelPath(positionals[0]));
+    const bucket = parseBucket(values.bucket ?? "1,1", config);
+    const build = headers === null ? {} : { weightDType: checkpointDTypes(config, headers) };
+    const passes: PassRecord[] = [];
+    const fromEnv = compileOptionsFromEnv(await debugFileWriter());
+    const instruments = [...(fromEnv.instruments ?? []), recordPasses(passes)];
+    const started = performance.now();
+    const built = buildModel(config, bucket, build);
+    const buildMs = performance.now() - started;
+    const backend = findBackend(values.backend ?? "js");
+    const compiled = compileToPlan(built, backend.target, { ...fromEnv, instruments });
+    const { plan } = compiled;
+    await write(process.stdout, printModule(chooseModule(values.after, built, passes, compiled.module)));
+    if (values.kernels) {
+      const sources = backend.emit(plan);
+      for (const [i, kernel] of plan.kernels.entries()) {
+        await write(process.stdout, `\n// kernel ${i}\n${printKernel(kernel)}\n${sources[i]}\n`);
+      }
+    }
+    if (values.plan) await write(process.stdout, `\n${printPlan(plan)}`);
+    await write(process.stdout, `\n${inspectSummary({ config, headers, bucket, built, passes, compiled, buildMs })}`);
+    return exitCodes.done;
+  },
+});
+
+export interface InspectedModel {
+  readonly config: ModelConfig;
+  /** Null without weights. */
+  readonly headers: ReadonlyMap<string, TensorType> | null;
+}
+
+async function readModel(path: string): Promise<InspectedModel> {
+  const info = await stat(path).catch(() => undefined);
+  const isFile = info?.isFile() ?? false;
+  const folder = await openNodeFolder(isFile ? dirname(path) : path);
+  const file = isFile ? basename(path) : "config.json";
+  const config = parseModelConfigText(await folder.readText(file, 2 ** 20), `${folder.name} ${file}`);
+  const weights = ["model.safetensors", "model.safetensors.index.json"];
+  const found = await Promise.all(weights.map((each) => folder.has(each)));
+  if (isFile || !found.includes(true)) return { config, headers: null };
+  const checkpoint = await openCheckpoint(folder);
+  await checkpoint.close();
+  const headers = new Map([...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]));
+  return { config, headers };
+}
+
+const blockSize = 16;
+
+/** `N,B` or `N,B,LENGTH`. Logits are wanted for one token of each sequence. */
+export function parseBucket(text: string, config: Pick<ModelConfig, "max_position_embeddings">): Bucket {
+  const most = config.max_position_embeddings;
+  const numbers = text.split(",").map((part) => (/^\d+$/.test(part.trim()) ? Number(part) : Number.NaN));
+  const [tokens = Number.NaN, sequences = 1, length = Math.min(most, 4096)] = numbers;
+  const fits = (x: number, limit: number) => Number.isInteger(x) && x >= 1 && x <= limit;
+  if (numbers.length > 3 || !fits(tokens, 2 ** 20) || !fits(sequences, tokens) || !fits(length, most)) {
+    const hint = `N from 1, B from 1 to N, LENGTH from 1 to ${most}. For example: --bucket 64,4`;
+    throw new InputError("inspect --bucket", `expected N,B or N,B,LENGTH, got ${JSON.stringify(text)}`, { hint });
+  }
+  const blocks = Math.ceil(length / blockSize);
+  const slots = sequences * blocks * blockSize;
+  return { tokens, sequences, blocks, outputs: sequences, blockSize, slots, ropeRows: length };
+}
+
+function chooseModule(after: string | undefined, built: Module, passes: readonly PassRecord[], last: Module): Module {
+  if (after === undefined) return last;
+  if (after === "none") return built;
+  const found = passes.find(({ name }) => name === after);
+  if (found !== undefined) return found.after;
+  const names = ["none", ...passes.map(({ name }) => name)];
+  const hint = didYouMean(after, names) ?? `Passes: ${names.join(", ")}.`;
+  throw new InputError("inspect --after", `there is no pass ${JSON.stringify(after)}`, { hint });
+}

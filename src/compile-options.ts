@@ -1,0 +1,78 @@
+/** The debug variables of the environment as options of `compile`: the only place where they become behaviour. */
+import type { CompileOptions, Executable } from "./compile.ts";
+import { type Env, readEnv } from "./env.ts";
+import { printKernel } from "./ir/kernel/print.ts";
+import { printPlan } from "./ir/plan.ts";
+import { printModule } from "./ir/print.ts";
+import { jsTarget } from "./ir/target.ts";
+import { checkDisabled } from "./passes/disabled.ts";
+import { disable, dump, tracing } from "./passes/instruments.ts";
+import type { Instrument } from "./passes/pass.ts";
+import { tensorPasses } from "./passes/pipeline.ts";
+
+/** Writes a file that a variable asks for. @throws InputError naming the variable. */
+export type WriteFile = (variable: string, path: string, text: string) => void;
+
+/**
+ * Options as the variables of docs/env.md ask for; use as defaults under those of a call.
+ * @throws InputError for a value that makes no sense, and for a pass or rule to be disabled that does not exist
+ */
+export function compileOptionsFromEnv(write: WriteFile, env: Env = readEnv()): CompileOptions {
+  checkDisabled(tensorPasses(jsTarget), { passes: env.DISABLE_PASS, rules: env.DISABLE_RULE });
+  const instruments: Instrument[] = [];
+  if (env.DISABLE_PASS.length > 0) instruments.push(disable(env.DISABLE_PASS));
+  if (env.DUMP !== "") instruments.push(dumpTo(env.DUMP, env.DUMP_PASS, write));
+  if (env.TRACE !== "") instruments.push(traceTo(env.TRACE, write));
+  if (env.DEBUG >= 5)
+    instruments.push({ after: (pass, _, after) => log(`after ${pass.name}:\n${printModule(after)}`) });
+  return {
+    // Between 0 and 3, as the variable's parser says.
+    verify: env.VERIFY as 0 | 1 | 2 | 3,
+    optimize: !env.NOOPT,
+    instruments,
+    disabledRules: env.DISABLE_RULE,
+    seed: env.SEED,
+    ...(env.DEBUG === 0 ? {} : { onCompiled: (executable: Executable) => logCompiled(executable, env.DEBUG) }),
+  };
+}
+
+/** The first module compiled is dumped to the folder itself, others (further buckets) to folders 2, 3, ... in it. */
+function dumpTo(folder: string, pattern: RegExp, write: WriteFile): Instrument {
+  let count = 0;
+  let current = dump({ write: () => {} });
+  return {
+    start: (module) => {
+      count++;
+      const into = count === 1 ? folder : `${folder}/${count}`;
+      current = dump({ pattern, write: (name, text) => write("DUMP", `${into}/${name}`, text) });
+      current.start?.(module);
+    },
+    after: (...args) => current.after?.(...args),
+  };
+}
+
+/** Written anew after every pass, so that a pass that throws leaves a trace of those before it. */
+function traceTo(file: string, write: WriteFile): Instrument {
+  const { instrument, trace } = tracing();
+  return {
+    ...instrument,
+    after: (...args) => {
+      instrument.after?.(...args);
+      write("TRACE", file, JSON.stringify(trace));
+    },
+  };
+}
+
+function logCompiled({ module, plan, program, report, target }: Executable, level: number): void {
+  const ms = Object.entries(report.ms).map(([phase, time]) => `${phase} ${time.toFixed(0)} ms`);
+  const { kernels, launches, bytes, arenaBytes } = report;
+  log(
+    `compiled @${module.name} for ${target.name}: ${kernels} kernels, ${launches} launches, ${bytes} bytes touched, arena ${arenaBytes} bytes; ${ms.join(", ")}`,
+  );
+  if (level >= 5) log(`${plan.kernels.map(printKernel).join("\n")}\n${printPlan(plan)}`);
+  if (level >= 4) log(program.sources.join("\n\n"));
+}
+
+function log(text: string): void {
+  console.error(text);
+}

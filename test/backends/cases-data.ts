@@ -1,0 +1,176 @@
+/** Cases of ops that move, convert, look up and reduce data. */
+import { type Tensor, tensorOf, valuesOf } from "../../src/ir/tensor.ts";
+import { type DType, dtypes } from "../../src/ir/types.ts";
+import { floats, ints } from "../arb/module-of.ts";
+import type { CaseSpec, Tolerance } from "./case-spec.ts";
+
+const inf = Number.POSITIVE_INFINITY;
+const summed: Tolerance = { ulp: 16, absolute: 1e-6, reason: "sums of fewer than 16 terms in f32 in any order" };
+const allDTypes = Object.keys(dtypes) as DType[]; // the keys of the table
+
+/** Ties to even, values beyond the range, subnormals, zeros and NaN. */
+const converted = [
+  0,
+  -0,
+  1,
+  -1,
+  2.5,
+  -2.5,
+  0.3,
+  448,
+  500,
+  65_504,
+  65_520,
+  1e-7,
+  2 ** -9,
+  -3e38,
+  127.6,
+  -129,
+  300,
+  inf,
+  -inf,
+  NaN,
+];
+
+const casts: CaseSpec[] = allDTypes
+  .filter((dtype) => dtype !== "f32")
+  .flatMap((dtype) => [
+    {
+      name: `cast f32 to ${dtype}`,
+      op: "cast" as const,
+      build: (m, p) => m.cast(p("x", "f32", converted.length), dtype),
+      // Only powers of two can be stored in f8e8m0.
+      inputs: [
+        tensorOf("f32", [converted.length], dtype === "f8e8m0" ? converted.map((_, i) => 2 ** (i - 8)) : converted),
+      ],
+    },
+    {
+      name: `cast ${dtype} to f32`,
+      op: "cast" as const,
+      build: (m, p) => m.cast(p("x", dtype, 15), "f32"),
+      inputs: [
+        tensorOf(
+          dtype,
+          [15],
+          Array.from({ length: 15 }, (_, i) => (dtype === "f8e8m0" ? 2 ** (i - 7) : i - 7)),
+        ),
+      ],
+    },
+  ]);
+
+const rowsOf = (x: Tensor, name: string): CaseSpec[] => {
+  const [n, d] = x.type.shape as [number, number]; // two axes
+  const of = (op: CaseSpec["op"], build: CaseSpec["build"], tolerance?: Tolerance): CaseSpec => ({
+    name: `${op} of ${name}`,
+    op,
+    build,
+    inputs: [x],
+    ...(tolerance === undefined ? {} : { tolerance }),
+  });
+  return [
+    of("reduceMax", (m, p) => m.reduceMax(p("x", "f32", n, d))),
+    of("argMax", (m, p) => m.argMax(p("x", "f32", n, d))),
+    // From one to all.
+    of("topKIndices", (m, p) => Array.from({ length: d }, (_, i) => m.topKIndices(p("x", "f32", n, d), i + 1))),
+    of("topKValues", (m, p) => Array.from({ length: d }, (_, i) => m.topKValues(p("x", "f32", n, d), i + 1))),
+    ...(valuesOf(x).every(Number.isFinite)
+      ? [of("reduceSum", (m, p) => m.reduceSum(p("x", "f32", n, d)), summed)]
+      : []),
+  ];
+};
+
+export const dataCases: readonly CaseSpec[] = [
+  ...casts,
+  ...rowsOf(floats([3, 4], 1, 3, 3, -2, 5, 5, 5, 5, -1, -2, 0, -0), "ties"),
+  ...rowsOf(floats([3, 4], -inf, NaN, -inf, 2, NaN, NaN, NaN, NaN, inf, -inf, inf, 0), "NaN and infinities"),
+  ...rowsOf(floats([2, 1], -3, 7), "rows of one"),
+  { name: "reduceSum of a vector", op: "reduceSum", build: (m, p) => m.reduceSum(p("x", "f32", 7)), tolerance: summed },
+  {
+    name: "full",
+    op: "full",
+    build: (m) => [m.full("f32", [2, 3], -0), m.full("i32", [], -7), m.full("bool", [3], 1)],
+  },
+  { name: "iota", op: "iota", build: (m) => [m.iota("i32", [2, 3, 4], 1), m.iota("f32", [3], 0)] },
+  { name: "weight", op: "weight", build: (m) => m.builder.weight("w", "bf16", [3, 5]) },
+  {
+    name: "weight, stacked and converted",
+    op: "weight",
+    build: (m, p) => m.add(p("x", "f32", 2, 3), m.cast(m.builder.weight("w", "f16", [2, 3]), "f32")),
+  },
+  { name: "reshape", op: "reshape", build: (m, p) => m.reshape(m.exp(p("x", "f32", 4, 6)), [3, 2, 4]) },
+  { name: "reshape to a scalar", op: "reshape", build: (m, p) => m.reshape(p("x", "i8", 1, 1), []) },
+  { name: "transpose", op: "transpose", build: (m, p) => m.transpose(p("x", "bf16", 2, 3, 4), [2, 0, 1]) },
+  { name: "slice", op: "slice", build: (m, p) => m.slice(m.slice(p("x", "u8", 5, 6), 0, 4, 5), 1, 2, 5) },
+  {
+    name: "slice of packed elements",
+    op: "slice",
+    build: (m, p) => m.cast(m.slice(p("x", "i4", 3, 5), 1, 1, 4), "f32"),
+  },
+  { name: "broadcast", op: "broadcast", build: (m, p) => m.broadcast(p("x", "f32", 3, 1), [2, 3, 4]) },
+  {
+    name: "concat",
+    op: "concat",
+    build: (m, p) => m.concat(1, p("a", "f32", 2, 1), p("b", "f32", 2, 4), p("c", "f32", 2, 2)),
+  },
+  {
+    name: "concat inside arithmetic",
+    op: "concat",
+    build: (m, p) => m.mul(m.concat(0, p("a", "f32", 1, 3), m.exp(p("b", "f32", 2, 3))), p("c", "f32", 3, 3)),
+    tolerance: { ulp: 64, reason: "the accuracy of exp" },
+  },
+  {
+    name: "concat of concats",
+    op: "concat",
+    build: (m, p) => m.concat(0, m.concat(1, p("a", "i32", 1, 2), p("b", "i32", 1, 1)), p("c", "i32", 2, 3)),
+  },
+  {
+    name: "gather of indices outside",
+    op: "gather",
+    build: (m, p) => m.gather(p("x", "f16", 4, 3), p("i", "i32", 2, 3)),
+    inputs: [
+      tensorOf(
+        "f16",
+        [4, 3],
+        Array.from({ length: 12 }, (_, i) => i),
+      ),
+      ints([2, 3], 0, 3, -1, 4, 2_147_483_647, 1),
+    ],
+  },
+  { name: "gather by a scalar", op: "gather", build: (m, p) => m.gather(p("x", "f32", 4, 3), p("i", "i32")) },
+  {
+    name: "takeAlong",
+    op: "takeAlong",
+    build: (m, p) => m.takeAlong(p("x", "f32", 2, 3), p("i", "i32", 2, 4)),
+    inputs: [floats([2, 3], 1, 2, 3, 4, 5, 6), ints([2, 4], 2, 0, -5, 9, 1, 1, 2, 0)],
+  },
+  {
+    name: "updateRows, dropped and repeated slots",
+    op: "updateRows",
+    build: (m, p) => m.updateRows(p("x", "f32", 4, 2), p("rows", "f32", 5, 2), p("slots", "i32", 5)),
+    inputs: [
+      floats([4, 2], 1, 2, 3, 4, 5, 6, 7, 8),
+      floats([5, 2], 10, 11, 20, 21, 30, 31, 40, 41, 50, 51),
+      ints([5], 2, -1, 2, 4, 0),
+    ],
+  },
+  {
+    name: "updateRows of packed elements",
+    op: "updateRows",
+    build: (m, p) => m.updateRows(p("x", "u4", 3, 3), p("rows", "u4", 2, 3), p("slots", "i32", 2)),
+    inputs: [
+      tensorOf("u4", [3, 3], [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+      tensorOf("u4", [2, 3], [15, 14, 13, 12, 11, 10]),
+      ints([2], 1, 0),
+    ],
+  },
+  {
+    name: "dequantizeBlocks, blocks that are cut",
+    op: "dequantizeBlocks",
+    build: (m, p) => m.dequantizeBlocks(p("x", "f8e4m3", 5, 7), p("scale", "f32", 3, 3), [2, 3]),
+  },
+  {
+    name: "dequantizeBlocks of a stack",
+    op: "dequantizeBlocks",
+    build: (m, p) => m.dequantizeBlocks(p("x", "bf16", 2, 3, 4), p("scale", "f32", 2, 2, 1), [2, 4]),
+  },
+];

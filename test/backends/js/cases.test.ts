@@ -1,0 +1,5 @@
+/** The JavaScript backend on every op. */
+import { runBackendTests, testCases } from "../run-backend-tests.ts";
+
+testCases();
+runBackendTests({ backend: "js" });

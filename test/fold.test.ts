@@ -1,0 +1,239 @@
+/** Weights evaluated at load time: every expression against the interpreter, and how loading behaves. */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { compileToPlan } from "../src/compile.ts";
+import { compileFold } from "../src/fold.ts";
+import type { Maths } from "../src/ir/build.ts";
+import { isOp, type Module, makeModule, type Node, topoOrder } from "../src/ir/graph.ts";
+import { interpret } from "../src/ir/interpret.ts";
+import type { Plan } from "../src/ir/plan.ts";
+import { jsTarget } from "../src/ir/target.ts";
+import { type Tensor, tensorFrom, zeros } from "../src/ir/tensor.ts";
+import { byteSize, type DType, sizeOf } from "../src/ir/types.ts";
+import { readWeight, type WeightSource } from "../src/ir/weight.ts";
+import { WeightStore } from "../src/runtime/weight-store.ts";
+import { same } from "./arb/compare.ts";
+import { weightTypes } from "./arb/inputs.ts";
+import { contentsOf, funcOf, moduleOf } from "./arb/module-of.ts";
+
+type Expression = (m: Maths, w: (name: string, dtype: DType, ...shape: number[]) => Node) => Node;
+
+/** A module that returns the expression and reads it once more. */
+function moduleWith(expression: Expression): Module {
+  return moduleOf((m) => expression(m, (name, dtype, ...shape) => m.builder.weight(name, dtype, shape)));
+}
+
+function sourceOf(module: Module): WeightSource {
+  const tensors = new Map([...weightTypes(module)].map(([name, type], i) => [name, contentsOf(type, i)]));
+  return (name) => tensors.get(name)!;
+}
+
+const expressions: Record<string, Expression> = {
+  "a weight alone": (_, w) => w("w", "f32", 3, 5),
+  "f16 to f32": (m, w) => m.cast(w("w", "f16", 3, 5), "f32"),
+  "bf16 to f32": (m, w) => m.cast(w("w", "bf16", 7), "f32"),
+  "fp8 to f32": (m, w) => m.cast(w("w", "f8e4m3", 4, 4), "f32"),
+  "f32 to bf16": (m, w) => m.cast(w("w", "f32", 4, 4), "bf16"),
+  "4 bits to f32": (m, w) => m.cast(w("w", "i4", 3, 3), "f32"),
+  "a cast there and back": (m, w) => m.cast(m.cast(w("w", "f32", 9), "f16"), "f32"),
+  "FP8 blocks that do not divide": (m, w) => m.dequantizeBlocks(w("w", "f8e4m3", 5, 7), w("s", "f32", 2, 3), [3, 3]),
+  concat: (m, w) => m.concat(0, m.cast(w("q", "bf16", 2, 4), "f32"), m.cast(w("k", "f16", 3, 4), "f32")),
+  "transposed and cut": (m, w) => m.slice(m.transpose(w("w", "f32", 3, 5), [1, 0]), 0, 1, 4),
+  "the sum of two": (m, w) => m.mul(m.add(w("a", "f32", 6), w("b", "f32", 6)), 0.5),
+  "one weight twice": (m, w) => m.mul(w("a", "f32", 6), m.exp(w("a", "f32", 6))),
+  "a product": (m, w) => m.contract("a b, b c -> a c", w("a", "f32", 3, 4), w("b", "f32", 4, 2)),
+  "rows replaced": (m, w) => m.updateRows(w("a", "f32", 4, 2), w("b", "f32", 2, 2), w("i", "i32", 2)),
+  "stacked experts": (m, w) => m.cast(w("e.{0}.w", "bf16", 3, 2, 4), "f32"),
+  "stacked experts of odd 4-bit parts": (m, w) => m.cast(w("e.{0}.w", "u4", 3, 5), "f32"),
+  "stacked experts of odd 4-bit parts, all at once": (m, w) =>
+    m.reduceSum(m.transpose(m.cast(w("e.{0}.w", "i4", 3, 5), "f32"), [1, 0])),
+  "stacked 4-bit experts alone": (_, w) => w("e.{0}.w", "i4", 2, 3, 3),
+  "stacked FP8 experts": (m, w) =>
+    m.dequantizeBlocks(w("e.{0}.w", "f8e4m3", 3, 5, 7), w("e.{0}.s", "f32", 3, 2, 3), [3, 3]),
+  "gate and up of stacked experts": (m, w) =>
+    m.concat(1, m.cast(w("e.{0}.gate", "bf16", 2, 3, 4), "f32"), m.cast(w("e.{0}.up", "bf16", 2, 3, 4), "f32")),
+  "a sum over stacked experts, which needs all": (m, w) => m.reduceSum(m.transpose(w("e.{0}.w", "f32", 3, 4), [1, 0])),
+};
+
+describe.each(Object.entries(expressions))("%s", (_, expression) => {
+  const module = moduleWith(expression);
+  const source = sourceOf(module);
+  const [expected] = interpret(module, [], { weights: source }) as [Tensor]; // one result
+
+  test("folded whole", () => {
+    const fold = compileFold(module.funcs.get("main")!.outs[0]!);
+    const inputs = fold.inputs.map(({ name, type }) => readWeight(name, type, source).data);
+    const before = inputs.map((data) => data.slice());
+    same([tensorFrom(fold.type, fold.run(inputs))], [expected]);
+    expect(inputs).toEqual(before);
+    same([tensorFrom(fold.type, fold.run(inputs))], [expected]);
+  });
+
+  test("loaded", async () => {
+    const { plan } = compileToPlan(module, jsTarget);
+    const store = new WeightStore(async (name) => source(name));
+    await store.load(plan);
+    const weights = plan.funcs.get("main")!.weights;
+    const values = weights.map(({ type }, i) => tensorFrom(type, store.lookup(plan)("main", i, null)));
+    // An expression that is not kept whole (a product that grows) is computed by the step.
+    if (weights.length === 1 && weights[0]!.type.shape.join() === expected.type.shape.join()) same(values, [expected]);
+    expect(store.bytes).toBe(weights.reduce((sum, { type }) => sum + byteSize(type), 0));
+  });
+});
+
+test("stacked expressions are folded index by index where the index allows", () => {
+  const perIndex = (name: string) => compileFold(moduleWith(expressions[name]!).funcs.get("main")!.outs[0]!).perIndex;
+  expect(perIndex("stacked FP8 experts")).not.toBeNull();
+  expect(perIndex("gate and up of stacked experts")).not.toBeNull();
+  expect(perIndex("a sum over stacked experts, which needs all")).toBeNull();
+  expect(perIndex("FP8 blocks that do not divide")).toBeNull();
+});
+
+test("equal expressions are compiled once, others are not", () => {
+  const fold = (expression: Expression) => compileFold(moduleWith(expression).funcs.get("main")!.outs[0]!);
+  const cast =
+    (name: string, size: number): Expression =>
+    (m, w) =>
+      m.cast(w(name, "f16", size), "f32");
+  expect(fold(cast("a", 3))).toBe(fold(cast("a", 3)));
+  expect(fold(cast("a", 3))).not.toBe(fold(cast("b", 3)));
+  expect(fold(cast("a", 3))).not.toBe(fold(cast("a", 4)));
+});
+
+/** Two layers, a stacked weight, and an entry that shares `shared` with the layers. */
+function layered(n: number): Module {
+  const layer = funcOf("layer", (m, p) => {
+    const w = m.cast(m.builder.weight("layers.{layer}.w", "bf16", [4, 4]), "f32");
+    const experts = m.cast(m.builder.weight("layers.{layer}.e.{0}.w", "f16", [4, 4]), "f32");
+    const shared = m.cast(m.builder.weight("shared", "f16", [4, 4]), "f32");
+    return [w, experts, shared].reduce((x: Node, y) => m.contract("n i, o i -> n o", x, y), p("x", "f32", n, 4));
+  });
+  const main = funcOf("main", (m, p) => {
+    const shared = m.cast(m.builder.weight("shared", "f16", [4, 4]), "f32");
+    const [first] = m.builder.call(layer, [m.contract("n i, o i -> n o", p("x", "f32", n, 4), shared)], 0);
+    return m.builder.call(layer, [first!], 1);
+  });
+  return makeModule("layered", [layer, main], "main");
+}
+
+describe("weight store", () => {
+  const planOf = (n: number): Plan => compileToPlan(layered(n), jsTarget).plan;
+  const source = sourceOf(layered(1));
+
+  test("buckets share values, and a weight without a layer is read once", async () => {
+    const reads: string[] = [];
+    const store = new WeightStore(async (name) => {
+      reads.push(name);
+      return source(name);
+    });
+    const [one, four] = [planOf(1), planOf(4)];
+    await store.load(one);
+    expect(reads.filter((name) => name === "shared").length).toBe(1);
+    expect(new Set(reads).size).toBe(reads.length);
+    const { length } = reads;
+    const { bytes } = store;
+    await store.load(four);
+    expect([reads.length, store.bytes]).toEqual([length, bytes]);
+    for (const layer of [0, 1]) {
+      for (const i of one.funcs.get("layer")!.weights.keys())
+        expect(store.lookup(four)("layer", i, layer)).toBe(store.lookup(one)("layer", i, layer));
+    }
+    expect(store.lookup(one)("layer", 0, 0)).not.toBe(store.lookup(one)("layer", 0, 1));
+  });
+
+  test("progress grows to the total", async () => {
+    const seen: [number, number][] = [];
+    const store = new WeightStore(async (name) => source(name));
+    await store.load(planOf(1), (done, total) => seen.push([done, total]));
+    const total = 5 * 64; // one shared matrix, two of each layer
+    expect(seen.map(([, each]) => each)).toEqual(seen.map(() => total));
+    expect(seen.map(([done]) => done)).toEqual([1, 2, 3, 4, 5].map((i) => i * 64));
+    expect(store.bytes).toBe(total);
+  });
+
+  test("a tensor of another type is named", async () => {
+    const load = (tensor: Tensor) =>
+      new WeightStore(async (name) => (name === "layers.1.e.2.w" ? tensor : source(name))).load(planOf(1));
+    await expect(load(zeros("f16", [5]))).rejects.toThrow("weight layers.1.e.2.w: expected f16[4], got f16[5]");
+    await expect(load(zeros("f32", [4]))).rejects.toThrow("weight layers.1.e.2.w: expected f16[4], got f32[4]");
+  });
+
+  test("a signal stops it between expressions; what was loaded stays", async () => {
+    const controller = new AbortController();
+    const store = new WeightStore(async (name) => source(name));
+    const progress = () => controller.abort(new Error("enough"));
+    await expect(store.load(planOf(1), progress, controller.signal)).rejects.toThrow("enough");
+    expect(store.bytes).toBe(64);
+    await store.load(planOf(1));
+    expect(store.bytes).toBe(5 * 64);
+  });
+
+  test("an error of the reader leaves the store usable", async () => {
+    let broken = true;
+    const store = new WeightStore(async (name) => {
+      if (broken && name.includes("layers.1")) throw new Error("disk");
+      return source(name);
+    });
+    await expect(store.load(planOf(1))).rejects.toThrow("disk");
+    broken = false;
+    await store.load(planOf(1));
+    expect(store.bytes).toBe(5 * 64);
+  });
+
+  test("reads are one after another, and no more is asked for before an expression is done", async () => {
+    // Live checkpoint bytes: a tensor is live from its read until the next expression's first read.
+    const [experts, rows, columns] = [16, 8, 8];
+    const module = moduleOf((m, p) => {
+      const w = m.cast(m.builder.weight("e.{0}.w", "bf16", [experts, rows, columns]), "f32");
+      return m.contract("n i, e o i -> n e o", p("x", "f32", 1, columns), w);
+    });
+    const { plan } = compileToPlan(module, jsTarget);
+    let [open, most] = [0, 0];
+    const store = new WeightStore(async (name) => {
+      most = Math.max(most, ++open);
+      await Promise.resolve();
+      open--;
+      expect(name).toMatch(/^e\.\d+\.w$/);
+      return zeros("bf16", [rows, columns]);
+    });
+    await store.load(plan);
+    expect(most).toBe(1);
+    const [expr] = plan.funcs.get("main")!.weights;
+    const fold = compileFold(expr!);
+    // One expert at a time, unless the kernel reads the checkpoint's own type, when parts are copied into place.
+    expect(fold.perIndex !== null || isOp(expr!, "weight")).toBe(true);
+    expect(store.bytes).toBe(sizeOf(expr!.type.shape) * (expr!.type.dtype === "bf16" ? 2 : 4));
+  });
+});
+
+test("random expressions of weights", () => {
+  const arb = fc.record({
+    dtype: fc.constantFrom<DType>("f32", "bf16", "f16", "f8e4m3", "i8"),
+    seed: fc.nat(1000),
+    ops: fc.array(fc.nat(5), { maxLength: 6 }),
+  });
+  fc.assert(
+    fc.property(arb, ({ dtype, ops }) => {
+      const module = moduleWith((m, w) => {
+        let x = m.cast(w("a", dtype, 2, 6), "f32");
+        for (const [i, op] of ops.entries()) {
+          if (op === 0) x = m.cast(m.cast(x, "bf16"), "f32");
+          else if (op === 1) x = m.transpose(x, [1, 0]);
+          else if (op === 2) x = m.concat(0, x, m.cast(w(`b${i}`, "f16", ...x.type.shape), "f32"));
+          else if (op === 3) x = m.slice(x, 0, 0, Math.ceil(x.type.shape[0]! / 2));
+          else if (op === 4) x = m.mul(x, m.expandLast(m.reduceMax(x)));
+          else x = m.reshape(x, [x.type.shape[1]!, x.type.shape[0]!]);
+        }
+        return x;
+      });
+      const source = sourceOf(module);
+      const fold = compileFold(module.funcs.get("main")!.outs[0]!);
+      expect(fold.inputs.length).toBe(
+        topoOrder(module.funcs.get("main")!.outs).filter((x) => isOp(x, "weight")).length,
+      );
+      const data = fold.run(fold.inputs.map(({ name, type }) => readWeight(name, type, source).data));
+      same([tensorFrom(fold.type, data)], interpret(module, [], { weights: source }));
+    }),
+    { numRuns: 60 },
+  );
+});
