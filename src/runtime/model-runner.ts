@@ -1,6 +1,7 @@
 /** A compiled model as a StepRunner: compiles a bucket when it is first needed, pads steps to it, keeps the caches. */
 import { type CompileOptions, compile, type Executable, type Instance } from "../compile.ts";
 import { InternalError } from "../ir/errors.ts";
+import type { Node } from "../ir/graph.ts";
 import { type TensorData, zeros } from "../ir/tensor.ts";
 import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
@@ -68,6 +69,11 @@ export class ModelRunner implements StepRunner {
   /** Bytes of the caches of all layers. */
   get cacheBytes(): number {
     return [...this.#caches.values()].reduce((sum, data) => sum + data.byteLength, 0);
+  }
+
+  /** The value of a weight expression of a compiled module. */
+  evaluateWeight(expr: Node, layer: number | null): Promise<TensorData> {
+    return this.#weights.evaluate(expr, layer);
   }
 
   /** The buckets compiled so far. */

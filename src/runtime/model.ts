@@ -16,6 +16,7 @@ import { scoreTokens } from "./score.ts";
 import type { ReasoningOptions } from "./text-pipeline.ts";
 import type { TokenText } from "./text-stream.ts";
 import type { Tokenizer } from "./tokenizer.ts";
+import { type WeightError, weightErrors } from "./weight-errors.ts";
 
 export interface ChatOptions extends GenerateOptions, ChatPromptOptions {}
 
@@ -86,6 +87,13 @@ export class Model {
   /** Logits [ids.length, vocab_size] of every position, in a cache apart from the requests'. */
   async logits(ids: ArrayLike<number>): Promise<Float32Array> {
     return scoreTokens(this.#parts.runner.single(), ids);
+  }
+
+  /** What quantisation did to each weight; empty where none was asked for. */
+  async weightErrors(): Promise<WeightError[]> {
+    const { runner } = this.#parts;
+    if (!(runner instanceof ModelRunner)) return [];
+    return weightErrors(this.program, (expr, layer) => runner.evaluateWeight(expr, layer));
   }
 
   /** Ends all requests and closes the files. */

@@ -4,6 +4,7 @@
  */
 import { compileFold, type Fold, foldKey } from "../fold.ts";
 import { InputError, invariant } from "../ir/errors.ts";
+import type { Node } from "../ir/graph.ts";
 import type { Plan } from "../ir/plan.ts";
 import type { Tensor, TensorData } from "../ir/tensor.ts";
 import { zeros } from "../ir/tensor.ts";
@@ -50,6 +51,12 @@ export class WeightStore {
       this.#bytes += byteSize(fold.type);
       progress(done, total);
     }
+  }
+
+  /** The value of a weight expression, which is kept only if a plan that was loaded needs it. */
+  async evaluate(expr: Node, layer: number | null): Promise<TensorData> {
+    const fold = compileFold(expr);
+    return this.#values.get(keyOf(fold, layer)) ?? this.#evaluate(fold, layer);
   }
 
   /** Looks values up for a loaded plan. */
