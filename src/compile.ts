@@ -22,7 +22,10 @@ import { kernelPasses, tensorPasses } from "./passes/pipeline.ts";
 import type { QuantizeOptions } from "./passes/quantize/policy.ts";
 
 export type { Instance, Program, ProgramMemory } from "./backends/backend.ts";
+export { type PackedWeight, packedWeights } from "./passes/quantize/packed.ts";
 export type { QuantizeOptions } from "./passes/quantize/policy.ts";
+export { checkQuantizeOptions } from "./passes/quantize/policy.ts";
+export { isInputScale } from "./passes/quantize/quantize.ts";
 
 const backends = { js: jsBackend } as const satisfies Record<string, Backend>;
 export type BackendName = keyof typeof backends;
@@ -35,6 +38,8 @@ export interface CompileOptions extends PassOptions {
   readonly fuse?: boolean;
   /** Quantisation of weights and activations. Default: none. */
   readonly quantize?: QuantizeOptions;
+  /** For calibration: instead of quantising, return how large inputs are; see `observe`. */
+  readonly observe?: boolean;
   /** Called with what was compiled, for reports. */
   readonly onCompiled?: (executable: Executable) => void;
 }
@@ -95,9 +100,14 @@ export function compile(module: Module, backendName: string, options: CompileOpt
 
 /** Everything up to the plan, for a target whose backend may not exist here. */
 export function compileToPlan(module: Module, target: Target, options: CompileOptions = {}): Compiled {
-  const { optimize = true, fuse = optimize, verify = 1, quantize } = options;
+  const { optimize = true, fuse = optimize, verify = 1, quantize, observe = false } = options;
   const start = performance.now();
-  const tensors = runPasses(module, tensorPasses(target, { optimize, ...(quantize && { quantize }) }), target, options);
+  const tensors = runPasses(
+    module,
+    tensorPasses(target, { optimize, ...(quantize && { quantize }), observe }),
+    target,
+    options,
+  );
   const passed = performance.now();
   const lowered = [...tensors.funcs.values()].map((func) =>
     lower(func, target, { optimize, fuse, verify: verify >= 1 }),

@@ -26,6 +26,7 @@ export type { ChatMessage } from "./runtime/chat-template.ts";
 export { type ComparedScores, compareWindows, type Scores, scoreWindows } from "./runtime/evaluate.ts";
 export type { GeneratedPart, GenerateOptions, GenerationResult } from "./runtime/generate.ts";
 export type { Generation } from "./runtime/generation.ts";
+export type { InputScales } from "./runtime/input-scales.ts";
 export { type LoadOptions, type LoadProgress, loadModel } from "./runtime/load-model.ts";
 export type { ChatOptions, Model } from "./runtime/model.ts";
 export type { Tokenizer } from "./runtime/tokenizer.ts";

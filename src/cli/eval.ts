@@ -25,6 +25,10 @@ const options = {
   window: { kind: "whole", value: "N", doc: "Tokens that are predicted together, of a text. Default 256." },
   windows: { kind: "whole", value: "N", doc: "Use the first N windows alone." },
   ...quantizeOptions,
+  calibrate: {
+    kind: "flag",
+    doc: "Measure the input scales that int8-static needs on texts that the model makes up; else input_scales.json.",
+  },
   arithmetic: { kind: "flag", doc: "Also ask 200 sums and differences below 50." },
   tensors: { kind: "flag", doc: "Also measure the error of every quantised weight." },
   json: { kind: "flag", doc: "Write the results as JSON." },
@@ -65,7 +69,9 @@ export const evaluate = defineCommand({
     const evaluation = await withModel(positionals[0], { backend, maxSequences: 8 }, async (model) => {
       const texts = await textsOf(model, positionals[0], values);
       if (quantize === undefined) return measure(model, null, texts, values);
-      return withModel(positionals[0], { backend, maxSequences: 8, quantize }, (quantized) =>
+      const inputScales =
+        quantize.activations === "int8-static" && values.calibrate ? await model.calibrate(quantize) : undefined;
+      return withModel(positionals[0], { backend, maxSequences: 8, quantize, inputScales }, (quantized) =>
         measure(model, { model: quantized, quantize }, texts, values),
       );
     });

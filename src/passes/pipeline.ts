@@ -8,6 +8,7 @@ import { simplifyIndices } from "./kernel/indices.ts";
 import { legalize } from "./legalize.ts";
 import { mergeContracts, mergeContractsBy } from "./merge-contracts.ts";
 import type { Pass } from "./pass.ts";
+import { observe } from "./quantize/observe.ts";
 import { planExpression, type QuantizeOptions } from "./quantize/policy.ts";
 import { quantize } from "./quantize/quantize.ts";
 import { simplify } from "./simplify.ts";
@@ -18,6 +19,8 @@ export interface PipelineOptions {
   readonly absorb?: AbsorbOptions;
   /** Left out, weights stay as they are stored. */
   readonly quantize?: QuantizeOptions;
+  /** Quantises nothing, but makes the program tell how large the inputs are that `quantize` asks calibrated scales for. */
+  readonly observe?: boolean;
 }
 
 /** From the model's functions to functions of primitive ops and `attention` that the target can take. */
@@ -25,7 +28,7 @@ export function tensorPasses(target: Target, options: PipelineOptions = {}): Pas
   const policy = options.quantize;
   // After merge-contracts, so that what is merged is quantised once. Each row of a weight is quantised on its own, so
   // merging changes no code.
-  const quantized = policy === undefined ? [] : [quantize(policy)];
+  const quantized = policy === undefined ? [] : [options.observe ? observe(policy) : quantize(policy)];
   if (options.optimize === false) return [expand(), legalize(target), ...quantized];
   const merged =
     policy === undefined

@@ -1,5 +1,5 @@
 /** `loadModel`: a Hugging Face folder becomes a model that chats. */
-import { backendNames, type CompileOptions, type QuantizeOptions } from "../compile.ts";
+import { backendNames, type CompileOptions, isInputScale, type QuantizeOptions } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
 import { didYouMean, InputError, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor } from "../ir/tensor.ts";
@@ -15,6 +15,7 @@ import type { ModelFolder } from "./byte-source.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.ts";
 import { debugFileWriter } from "./debug-files.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation-defaults.ts";
+import { checkInputScales, type InputScales, inputScaleWeight, readInputScales } from "./input-scales.ts";
 import { type InterpreterOptions, InterpreterRunner } from "./interpreter-runner.ts";
 import type { KernelProfile } from "./kernel-profile.ts";
 import { Model } from "./model.ts";
@@ -43,6 +44,8 @@ export interface LoadOptions {
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Weights, and with `activations` layer inputs, in fewer bits. Default: as stored. */
   readonly quantize?: QuantizeOptions | undefined;
+  /** What `calibrate` measured, for activations `int8-static`. Default: input_scales.json of the folder, if it has one. */
+  readonly inputScales?: InputScales | undefined;
   /** Go before the debug variables of docs/env.md. */
   readonly compile?: CompileOptions | undefined;
   /** Collects the time of every kernel, at the price of a slower run. */
@@ -58,6 +61,7 @@ const optionNames = [
   "cacheBytes",
   "onProgress",
   "quantize",
+  "inputScales",
   "compile",
   "profile",
   "signal",
@@ -89,7 +93,12 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
     const runner =
       backend === interpreterName
         ? await loadInterpreter(config, checkpoint, { limits, build }, options)
-        : await loadCompiled(config, checkpoint, { backend, limits, build, compile, profile }, options);
+        : await loadCompiled(
+            config,
+            checkpoint,
+            { backend, limits, build, compile, profile },
+            { ...options, inputScales: options.inputScales ?? (await readInputScales(folder)) ?? undefined },
+          );
     return new Model({ name: folder.name, config, tokenizer, runner, checkpoint, defaults });
   } catch (error) {
     await checkpoint.close();
@@ -102,14 +111,14 @@ async function loadCompiled(
   config: ModelConfig,
   checkpoint: Checkpoint,
   options: RunnerOptions,
-  { onProgress, signal, quantize }: LoadOptions,
+  { onProgress, signal, quantize, inputScales }: LoadOptions,
 ): Promise<ModelRunner> {
   if (!backendNames.some((name) => name === options.backend)) {
     const names = [...backendNames, interpreterName];
     const hint = didYouMean(options.backend, names) ?? `Backends: ${names.join(", ")}.`;
     throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(options.backend)}`, { hint });
   }
-  const weights = new WeightStore(weightReader(config, checkpoint, options.limits.ropeRows));
+  const weights = new WeightStore(weightReader(config, checkpoint, options.limits.ropeRows, inputScales));
   const compile = {
     ...compileOptionsFromEnv(await debugFileWriter()),
     ...options.compile,
@@ -176,9 +185,14 @@ function weightReader(
   config: ModelConfig,
   checkpoint: Checkpoint,
   ropeRows: number,
+  inputScales: InputScales | undefined,
 ): (name: string) => Promise<Tensor> {
   const derived = deriveWeights(config, ropeRows);
-  return async (name) => (isDerivedWeight(name) ? derived(name) : checkpoint.read(name));
+  const scales = inputScales === undefined ? null : checkInputScales(inputScales);
+  return async (name) => {
+    if (isInputScale(name)) return inputScaleWeight(scales, name);
+    return isDerivedWeight(name) ? derived(name) : checkpoint.read(name);
+  };
 }
 
 async function openFolder(path: string): Promise<ModelFolder> {

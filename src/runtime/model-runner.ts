@@ -1,5 +1,5 @@
 /** A compiled model as a StepRunner: compiles a bucket when it is first needed, pads steps to it, keeps the caches. */
-import { type CompileOptions, compile, type Executable, type Instance } from "../compile.ts";
+import { type CompileOptions, compile, type Executable, type Instance, type QuantizeOptions } from "../compile.ts";
 import { InternalError } from "../ir/errors.ts";
 import type { Node } from "../ir/graph.ts";
 import { type TensorData, zeros } from "../ir/tensor.ts";
@@ -7,6 +7,8 @@ import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { type BuildOptions, buildModel } from "../models/deepseek/model.ts";
 import { type BucketLimits, bucketFor, type StepSize } from "./bucket-ladder.ts";
+import { calibrateInputs } from "./calibrate.ts";
+import type { InputScales } from "./input-scales.ts";
 import type { KernelProfile } from "./kernel-profile.ts";
 import type { RaggedBatch, StepRunner } from "./step.ts";
 import type { WeightProgress, WeightStore } from "./weight-store.ts";
@@ -74,6 +76,13 @@ export class ModelRunner implements StepRunner {
   /** The value of a weight expression of a compiled module. */
   evaluateWeight(expr: Node, layer: number | null): Promise<TensorData> {
     return this.#weights.evaluate(expr, layer);
+  }
+
+  /** The scales that `quantize` needs for activations `int8-static`, from sample sequences of token ids. */
+  calibrate(quantize: QuantizeOptions, sequences: readonly ArrayLike<number>[]): Promise<InputScales> {
+    const { backend, build, compile, limits } = this.#options;
+    const options = { backend, build, compile, quantize, ropeRows: limits.ropeRows };
+    return calibrateInputs(this.#config, this.#weights, sequences, options);
   }
 
   /** The buckets compiled so far. */

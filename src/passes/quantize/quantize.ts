@@ -113,19 +113,38 @@ function quantizeContract(node: Node<"contract">, build: Maths, options: Quantiz
     const packed = isTable(operand) ? pack(operand, build, options, target) : undefined;
     return packed === undefined ? operand : build.dequantizeGroups(packed.codes, packed.params, packed.group);
   });
-  const side = ins.findIndex(isPackedWeight);
-  if (side < 0) return node;
-  const { activations } = planExpression(ins[side]!, options);
-  const axes = parseAxes(node.attrs.axes);
-  const last = axes.ins[side]!.at(-1)!;
-  const meets = axes.reduced.includes(last) && axes.ins[1 - side]!.at(-1) === last;
-  const other = ins[1 - side]!;
-  if (activations !== "none" && meets && stageOf(other) === "runtime") {
+  if (!ins.some(isPackedWeight)) return node;
+  const input = inputToQuantize(node, options);
+  if (input !== undefined) {
     needStorage(target, "i8", "f16");
-    const names = weightNames(ins[side]!);
-    ins[1 - side] = quantizeInput(other, names, activations, build, options.group ?? 32);
+    ins[input.side] = quantizeInput(input, build, options.group ?? 32);
   }
   return keepName(node, build.builder.make("contract", ins, node.attrs));
+}
+
+/** The operand of a contraction that meets a weight and is to be quantised. */
+export interface QuantizedInput {
+  readonly x: Node;
+  readonly side: number;
+  /** Names of the weights that it meets. */
+  readonly weights: readonly string[];
+  readonly format: Exclude<ActivationFormat, "none">;
+}
+
+/** Undefined where the input of a contraction stays as it is. */
+export function inputToQuantize(node: Node<"contract">, options: QuantizeOptions): QuantizedInput | undefined {
+  // The rows of an embedding may be the input of a layer: a weight read whole comes first.
+  const whole = node.ins.findIndex((x) => isTable(x) || (isPackedWeight(x) && stageOf(x.ins[0]!) === "weight"));
+  const weightSide = whole >= 0 ? whole : node.ins.findIndex((x) => isPackedWeight(x) || chosenRows(x) !== undefined);
+  if (weightSide < 0 || stageOf(node) !== "runtime") return undefined;
+  const [weight, side] = [node.ins[weightSide]!, 1 - weightSide];
+  const plan = planExpression(chosenRows(weight)?.table ?? weight, options);
+  const axes = parseAxes(node.attrs.axes);
+  const last = axes.ins[weightSide]!.at(-1)!;
+  const meets = axes.reduced.includes(last) && axes.ins[side]!.at(-1) === last;
+  const x = node.ins[side]!;
+  if (plan.activations === "none" || !meets || stageOf(x) !== "runtime") return undefined;
+  return { x, side, weights: weightNames(weight), format: plan.activations };
 }
 
 /** Codes of a weight times scales, or chosen rows of them. */
@@ -136,13 +155,7 @@ function isPackedWeight(node: Node): boolean {
 }
 
 /** The value that meets a packed weight, rounded to i8 by a scale per group or by a calibrated one. */
-function quantizeInput(
-  x: Node,
-  weights: readonly string[],
-  format: Exclude<ActivationFormat, "none">,
-  build: Maths,
-  group: number,
-): Node {
+function quantizeInput({ x, weights, format }: QuantizedInput, build: Maths, group: number): Node {
   const name = nameOf(x) ?? "x";
   const length = x.type.shape.at(-1)!;
   if (format === "int8-static") {
