@@ -20,8 +20,13 @@ import { lowerFunc } from "./passes/lower/lower.ts";
 import { type LoweredFunc, planMemory } from "./passes/memory.ts";
 import { type PassOptions, runPasses } from "./passes/pass.ts";
 import { fusePass, type KernelPass, kernelPasses, tensorPasses } from "./passes/pipeline.ts";
+import type { QuantizeOptions } from "./passes/quantize/policy.ts";
 
 export type { Device, DeviceOptions, Instance, Program, ProgramMemory } from "./backends/backend.ts";
+export { type PackedWeight, packedWeights } from "./passes/quantize/packed.ts";
+export type { QuantizeOptions } from "./passes/quantize/policy.ts";
+export { checkQuantizeOptions } from "./passes/quantize/policy.ts";
+export { isInputScale } from "./passes/quantize/quantize.ts";
 
 const backends = { js: jsBackend, wasm: wasmBackend } as const satisfies Record<string, Backend>;
 export type BackendName = keyof typeof backends;
@@ -34,6 +39,10 @@ export interface CompileOptions extends PassOptions {
   readonly fuse?: boolean;
   /** Names of tensor passes, kernel passes, or `fuse`, to leave out (see `passNames`). */
   readonly disabledPasses?: readonly string[];
+  /** Quantisation of weights and activations. Default: none. */
+  readonly quantize?: QuantizeOptions;
+  /** For calibration: instead of quantising, return how large inputs are; see `observe`. */
+  readonly observe?: boolean;
   /** Called with what was compiled, for reports. */
   readonly onCompiled?: (executable: Executable) => void;
 }
@@ -102,10 +111,11 @@ export function compile(module: Module, on: string | Device, options: CompileOpt
 
 /** Everything up to the plan, for a target whose backend may not exist here. */
 export function compileToPlan(module: Module, target: Target, options: CompileOptions = {}): Compiled {
-  const { optimize = true, fuse = optimize, verify = 1 } = options;
+  const { optimize = true, fuse = optimize, verify = 1, quantize, observe = false } = options;
   const enabled = ({ name }: { readonly name: string }) => !options.disabledPasses?.includes(name);
   const start = performance.now();
-  const tensors = runPasses(module, tensorPasses(target, { optimize }).filter(enabled), target, options);
+  const pipeline = tensorPasses(target, { optimize, ...(quantize && { quantize }), observe });
+  const tensors = runPasses(module, pipeline.filter(enabled), target, options);
   const passed = performance.now();
   const lowered = [...tensors.funcs.values()].map((func) =>
     lower(func, target, {

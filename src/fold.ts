@@ -5,12 +5,12 @@
 import { jsBackend } from "./backends/js/device.ts";
 import { invariant } from "./ir/errors.ts";
 import { attrsOf, Builder, isOp, makeModule, type Node, topoOrder } from "./ir/graph.ts";
-import { opKind } from "./ir/ops/all.ts";
+import { type OpName, opKind } from "./ir/ops/all.ts";
 import type { Plan } from "./ir/plan.ts";
 import { printFunc } from "./ir/print.ts";
 import { jsTarget } from "./ir/target.ts";
 import type { TensorData } from "./ir/tensor.ts";
-import type { TensorType } from "./ir/types.ts";
+import { dtypeInfo, sizeOf, type TensorType } from "./ir/types.ts";
 import { readWeight, type WeightSource } from "./ir/weight.ts";
 import { lowerFunc } from "./passes/lower/lower.ts";
 import { planMemory } from "./passes/memory.ts";
@@ -109,6 +109,14 @@ function planFold(expr: Node, weights: readonly Node<"weight">[]): Plan {
   return planMemory(makeModule("fold", [func], "fold"), [{ func, kernels, weights: [] }]);
 }
 
+/** Ops on groups along the last axis. */
+const ofGroups: ReadonlySet<OpName> = new Set(["groupScales", "groupMinimums", "quantizeGroups"]);
+
+/** Whether each index of axis 0 begins at a byte. */
+function wholeBytes({ dtype, shape }: TensorType): boolean {
+  return (sizeOf(shape.slice(1)) * dtypeInfo(dtype).bits) % 8 === 0;
+}
+
 /** Whether the value at index i of axis 0 depends on index i of stacked weights alone. */
 function isPerIndex(expr: Node): boolean {
   const count = expr.type.shape[0];
@@ -117,6 +125,7 @@ function isPerIndex(expr: Node): boolean {
     if (isOp(node, "weight")) return node.attrs.name.includes("{0}") && node.type.shape[0] === count;
     if (isOp(node, "concat")) return node.attrs.axis > 0;
     if (isOp(node, "dequantizeBlocks")) return node.type.shape.length > 2;
+    if (ofGroups.has(node.op)) return node.type.shape.length > 1 && wholeBytes(node.type);
     return opKind(node.op) === "elementwise" && node.type.shape[0] === count;
   });
 }

@@ -6,6 +6,7 @@ export {
   compile,
   compileToPlan,
   type Executable,
+  type QuantizeOptions,
 } from "./compile.ts";
 export { type Maths, maths } from "./ir/build.ts";
 export { CompilerError, InputError, InternalError, IrError, UnsupportedError } from "./ir/errors.ts";
@@ -22,8 +23,10 @@ export { type ModelConfig, parseModelConfigText } from "./models/deepseek/config
 export { buildModel } from "./models/deepseek/model.ts";
 export type { ByteSource, ModelFolder } from "./runtime/byte-source.ts";
 export type { ChatMessage } from "./runtime/chat-template.ts";
+export { type ComparedScores, compareWindows, type Scores, scoreWindows } from "./runtime/evaluate.ts";
 export type { GeneratedPart, GenerateOptions, GenerationResult } from "./runtime/generate.ts";
 export type { Generation } from "./runtime/generation.ts";
+export type { InputScales } from "./runtime/input-scales.ts";
 export { type LoadOptions, type LoadProgress, loadModel } from "./runtime/load-model.ts";
 export type { ChatOptions, Model } from "./runtime/model.ts";
 export type { Tokenizer } from "./runtime/tokenizer.ts";

@@ -23,6 +23,9 @@ const owners = {
   "src/passes/simplify.ts": ["iota"],
   // Sibling contractions become one, of concatenated weights.
   "src/passes/merge-contracts.ts": ["contract", "gather", "cast"],
+  "src/passes/quantize/packed.ts": ["dequantizeGroups", "gather"],
+  "src/passes/quantize/observe.ts": ["contract"],
+  "src/passes/quantize/quantize.ts": ["contract", "gather", "cast", "dequantizeGroups"],
   // Latent attention: the contraction with kv_b moves to the query's side.
   "src/passes/absorb.ts": ["attention", "concat", "contract", "broadcast"],
   // Lowerings own the ops they lower.

@@ -2,6 +2,7 @@
 import { didYouMean, InputError } from "../ir/errors.ts";
 import { chat } from "./chat.ts";
 import { type Command, exitCodes } from "./command.ts";
+import { evaluate } from "./eval.ts";
 import { commandHelp, overallHelp } from "./help.ts";
 import { inspect } from "./inspect.ts";
 import { logits } from "./logits.ts";
@@ -11,7 +12,7 @@ import { run } from "./run.ts";
 import { tokenize } from "./tokenize.ts";
 
 /** In the order of `--help`. */
-export const commands: readonly Command[] = [run, chat, inspect, opt, logits, tokenize];
+export const commands: readonly Command[] = [run, chat, evaluate, inspect, opt, logits, tokenize];
 
 /** Gives the exit code; `complain` gets what belongs on stderr. */
 export async function dispatch(argv: readonly string[], complain: (text: string) => void): Promise<number> {

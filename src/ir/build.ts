@@ -117,6 +117,13 @@ export function maths(builder: Builder) {
       make("attention", [q, k, v, positions, sequence], { scale }),
     dequantizeBlocks: (x: Node, scale: Node, block: readonly number[]) =>
       make("dequantizeBlocks", [x, scale], { block }),
+    groupScales: (x: Node, attrs: { group: number; to: DType; method: string }) => make("groupScales", [x], attrs),
+    groupMinimums: (x: Node, attrs: { group: number; to: DType; method: string }) => make("groupMinimums", [x], attrs),
+    /** `params` are scales, or scales and minimums. */
+    quantizeGroups: (x: Node, params: readonly Node[], dtype: DType, group: number) =>
+      make("quantizeGroups", [x, ...params], { dtype, group }),
+    dequantizeGroups: (q: Node, params: readonly Node[], group: number) =>
+      make("dequantizeGroups", [q, ...params], { group }),
     /** Adds axes of size 1 at the end, so that a per-row value meets the elements of its row. */
     expandLast: (x: Node, count = 1) => reshape(x, [...x.type.shape, ...new Array<number>(count).fill(1)]),
     named,

@@ -18,13 +18,16 @@ export function bitsFromF32(value: number): number {
   return word[0]!;
 }
 
+const twoTo112 = 2 ** 112;
+
+/** Exponent and fraction moved to where f32 has them read as the value times 2^-112; multiplying by 2^112 is exact. */
 export function f16ToF32(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 0x1f) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+  if ((bits & 0x7c00) === 0x7c00) {
+    if ((bits & 0x3ff) !== 0) return Number.NaN;
+    return bits & 0x8000 ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
+  }
+  word[0] = ((bits & 0x8000) << 16) | ((bits & 0x7fff) << 13);
+  return real[0]! * twoTo112;
 }
 
 /** Rounds to nearest, ties to even; overflow gives infinity. */

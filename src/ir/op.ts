@@ -34,6 +34,11 @@ export interface OpDef<S extends AttrSpec = AttrSpec> {
   readonly commutative?: boolean;
   /** Injective and only moves elements: as an operand it is mere index arithmetic, free to repeat. */
   readonly view?: boolean;
+  /**
+   * Injective and makes wide elements of packed ones at the cost of an instruction or two: never computed ahead, as that
+   * would undo the packing, and computed again wherever an element is read.
+   */
+  readonly unpacks?: boolean;
   /** The result's type. Throws IrError where the operands do not fit. */
   readonly infer: (ins: readonly TensorType[], attrs: AttrsFor<S>) => TensorType;
   /** The meaning, in plain loops. Sources other than constants and calls are the interpreter's business. */

@@ -3,7 +3,7 @@
  * `weight`: depends on weights and constants alone, evaluated once by the loader. `runtime`: everything else.
  */
 import { type Func, isOp, type Node, topoOrder } from "../ir/graph.ts";
-import { opKind } from "../ir/ops/all.ts";
+import { opDef, opKind } from "../ir/ops/all.ts";
 import { sizeOf } from "../ir/types.ts";
 
 export type Stage = "constant" | "weight" | "runtime";
@@ -35,8 +35,12 @@ function decide(node: Node): Stage {
   return operands.includes("runtime") || grows(node) ? "runtime" : "weight";
 }
 
-/** Evaluated at load time it would take more elements than what it is made of: a broadcast, an outer product. */
+/**
+ * Evaluated at load time it would take more memory than what it is made of: a broadcast, an outer product, codes times
+ * scales. So a quantised weight is held as codes and scales, which are weight expressions each.
+ */
 function grows(node: Node): boolean {
+  if (opDef(node.op).unpacks === true) return true;
   const operands = node.ins.reduce((sum, operand) => sum + sizeOf(operand.type.shape), 0);
   return node.op === "broadcast" || sizeOf(node.type.shape) > operands;
 }

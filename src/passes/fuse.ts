@@ -11,7 +11,8 @@
  *    - `stage`: through the activation operand of a contraction or the query of attention, which the kernel can compute
  *      once per row into scratch memory (a prologue);
  *    - `inner`: inside the innermost loop, many times; so is a reduction that a broadcast repeats for outer loops.
- *    A view (an injective op other than concat, a constant, a widening cast) costs nothing and is always inlined. Anything else is
+ *    A view (an injective op other than concat, a constant, a widening cast) costs nothing and is always inlined; so is
+ *    what unpacks codes (`dequantizeGroups`), which is cheaper than to store and load what it gives. Anything else is
  *    inlined when one group needs it and never in the way `inner`; otherwise it becomes the root of its own group.
  * Reductions are inlined like elementwise ops: the lowering computes them at the loop where their row is fixed.
  */
@@ -141,7 +142,7 @@ function isWidening(node: Node): boolean {
 }
 
 function canInline(node: Node, needs: ReadonlyMap<Node, Way>): boolean {
-  if (isView(node)) return true;
+  if (isView(node) || opDef(node.op).unpacks === true) return true;
   return needs.size === 1 && ![...needs.values()].includes("inner");
 }
 

@@ -15,12 +15,19 @@ import { keepName } from "../ir/rewrite.ts";
 import { stageOf } from "./constant.ts";
 import { mapOuts, type Pass } from "./pass.ts";
 
-export const mergeContracts: Pass = {
-  name: "merge-contracts",
-  level: "tensor",
-  exact: true,
-  run: (module, { builder }) => mapOuts(module, (func) => mergeInFunc(func, builder)),
-};
+/** Weights of equal class may be merged: what a later pass treats differently must stay apart. */
+export type ClassOfWeight = (weight: Node) => string;
+
+export const mergeContracts: Pass = mergeContractsBy(() => "");
+
+export function mergeContractsBy(classOf: ClassOfWeight): Pass {
+  return {
+    name: "merge-contracts",
+    level: "tensor",
+    exact: true,
+    run: (module, { builder }) => mapOuts(module, (func) => mergeInFunc(func, builder, classOf)),
+  };
+}
 
 interface Sibling {
   readonly node: Node<"contract">;
@@ -35,13 +42,13 @@ interface Sibling {
   readonly key: string;
 }
 
-function mergeInFunc(func: Func, builder: Builder): readonly Node[] {
+function mergeInFunc(func: Func, builder: Builder, classOf: ClassOfWeight): readonly Node[] {
   const build = maths(builder);
   const order = topoOrder(func.outs);
   const users = usersOf(order);
   const groups = new Map<string, Sibling[]>();
   for (const node of order) {
-    const sibling = isOp(node, "contract") ? siblingOf(node, users) : undefined;
+    const sibling = isOp(node, "contract") ? siblingOf(node, users, classOf) : undefined;
     if (sibling !== undefined) groups.set(sibling.key, [...(groups.get(sibling.key) ?? []), sibling]);
   }
   const groupOf = new Map<Node, Sibling[]>();
@@ -78,7 +85,11 @@ function merge(group: readonly Sibling[], node: Node<"contract">, build: Maths):
 }
 
 /** How a contraction can be merged with others; undefined where it has no weight of its own. */
-function siblingOf(node: Node<"contract">, users: ReadonlyMap<Node, readonly Node[]>): Sibling | undefined {
+function siblingOf(
+  node: Node<"contract">,
+  users: ReadonlyMap<Node, readonly Node[]>,
+  classOf: ClassOfWeight,
+): Sibling | undefined {
   const side = node.ins.findIndex((operand) => tableOf(operand) !== undefined);
   if (side < 0 || stageOf(node) !== "runtime" || node.ins.every((operand) => tableOf(operand))) return undefined;
   const [operand, input] = [node.ins[side]!, node.ins[1 - side]!];
@@ -93,7 +104,7 @@ function siblingOf(node: Node<"contract">, users: ReadonlyMap<Node, readonly Nod
   if (shared || own < 0) return undefined;
   const axis = index === undefined ? own : own - lead + 1;
   const shape = weight.type.shape.with(axis, 0);
-  const key = [input.id, index?.id, side, canonical(node.attrs.axes), shape, storedDTypes(weight)];
+  const key = [input.id, index?.id, side, canonical(node.attrs.axes), shape, storedDTypes(weight), classOf(weight)];
   return { node, side, weight, axis, axisOut: out.indexOf(ins[side]![own]!), key: key.join("|") };
 }
 

@@ -6,26 +6,42 @@ import { expand } from "./expand.ts";
 import { hoistInvariants } from "./kernel/hoist.ts";
 import { simplifyIndices } from "./kernel/indices.ts";
 import { legalize } from "./legalize.ts";
-import { mergeContracts } from "./merge-contracts.ts";
+import { mergeContracts, mergeContractsBy } from "./merge-contracts.ts";
 import type { Pass } from "./pass.ts";
+import { observe } from "./quantize/observe.ts";
+import { planExpression, type QuantizeOptions } from "./quantize/policy.ts";
+import { quantize } from "./quantize/quantize.ts";
 import { simplify } from "./simplify.ts";
 
 export interface PipelineOptions {
   /** False leaves only what is needed to run at all. Default true. */
   readonly optimize?: boolean;
   readonly absorb?: AbsorbOptions;
+  /** Left out, weights stay as they are stored. */
+  readonly quantize?: QuantizeOptions;
+  /** Quantises nothing, but makes the program tell how large the inputs are that `quantize` asks calibrated scales for. */
+  readonly observe?: boolean;
 }
 
 /** From the model's functions to functions of primitive ops and `attention` that the target can take. */
 export function tensorPasses(target: Target, options: PipelineOptions = {}): Pass[] {
-  if (options.optimize === false) return [expand(), legalize(target)];
+  const policy = options.quantize;
+  // After merge-contracts, so that what is merged is quantised once. Each row of a weight is quantised on its own, so
+  // merging changes no code.
+  const quantized = policy === undefined ? [] : [options.observe ? observe(policy) : quantize(policy)];
+  if (options.optimize === false) return [expand(), legalize(target), ...quantized];
+  const merged =
+    policy === undefined
+      ? mergeContracts
+      : mergeContractsBy((weight) => JSON.stringify(planExpression(weight, policy)));
   return [
     simplify(), // absorb matches values as simplify spells them
     absorb(options.absorb), // before expand, which takes rope and rmsNorm apart; needs `attention` whole
     expand({ keep: ["attention"] }), // attention has a kernel of its own
     legalize(target),
-    mergeContracts, // after legalize, so that all weights of contractions are f32
-    simplify(), // what absorb, expand and merge-contracts left
+    merged, // after legalize, so that all weights of contractions are f32
+    ...quantized,
+    simplify(), // what absorb, expand, merge-contracts and quantize left
   ];
 }
 

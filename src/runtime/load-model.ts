@@ -1,5 +1,12 @@
 /** `loadModel`: a Hugging Face folder becomes a model that chats. */
-import { backendNames, type CompileOptions, type Device, openDevice } from "../compile.ts";
+import {
+  backendNames,
+  type CompileOptions,
+  type Device,
+  isInputScale,
+  openDevice,
+  type QuantizeOptions,
+} from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
 import { didYouMean, InputError, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor } from "../ir/tensor.ts";
@@ -15,6 +22,7 @@ import type { ModelFolder } from "./byte-source.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.ts";
 import { debugFileWriter } from "./debug-files.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation-defaults.ts";
+import { checkInputScales, type InputScales, inputScaleWeight, readInputScales } from "./input-scales.ts";
 import { type InterpreterOptions, InterpreterRunner } from "./interpreter-runner.ts";
 import type { KernelProfile } from "./kernel-profile.ts";
 import { Model } from "./model.ts";
@@ -43,6 +51,10 @@ export interface LoadOptions {
   /** Memory for the caches in bytes; at least one sequence always fits. Default 512 MiB. */
   readonly cacheBytes?: number | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+  /** Weights, and with `activations` layer inputs, in fewer bits. Default: as stored. */
+  readonly quantize?: QuantizeOptions | undefined;
+  /** What `calibrate` measured, for activations `int8-static`. Default: input_scales.json of the folder, if it has one. */
+  readonly inputScales?: InputScales | undefined;
   /** Go before the debug variables of docs/env.md. */
   readonly compile?: CompileOptions | undefined;
   /** Collects the time of every kernel, at the price of a slower run. */
@@ -58,6 +70,8 @@ const optionNames = [
   "maxBatchTokens",
   "cacheBytes",
   "onProgress",
+  "quantize",
+  "inputScales",
   "compile",
   "profile",
   "signal",
@@ -90,7 +104,12 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
     const runner =
       device === null
         ? await loadInterpreter(config, checkpoint, { limits, build }, options)
-        : await loadCompiled(config, checkpoint, { device, limits, build, compile, profile }, options);
+        : await loadCompiled(
+            config,
+            checkpoint,
+            { device, limits, build, compile, profile },
+            { ...options, inputScales: options.inputScales ?? (await readInputScales(folder)) ?? undefined },
+          );
     return new Model({ name: folder.name, config, tokenizer, device, runner, checkpoint, defaults });
   } catch (error) {
     await device?.close();
@@ -113,10 +132,15 @@ async function loadCompiled(
   config: ModelConfig,
   checkpoint: Checkpoint,
   options: RunnerOptions,
-  { onProgress, signal }: LoadOptions,
+  { onProgress, signal, quantize, inputScales }: LoadOptions,
 ): Promise<ModelRunner> {
-  const weights = new WeightStore(weightReader(config, checkpoint, options.limits.ropeRows), options.device);
-  const compile = { ...compileOptionsFromEnv(await debugFileWriter()), ...options.compile };
+  const read = weightReader(config, checkpoint, options.limits.ropeRows, inputScales);
+  const weights = new WeightStore(read, options.device);
+  const compile = {
+    ...compileOptionsFromEnv(await debugFileWriter()),
+    ...options.compile,
+    ...(quantize && { quantize }),
+  };
   const runner = new ModelRunner(config, weights, { ...options, compile });
   onProgress?.({ phase: "compile", done: 0, total: 1 });
   runner.compile(oneToken);
@@ -129,8 +153,13 @@ async function loadInterpreter(
   config: ModelConfig,
   checkpoint: Checkpoint,
   options: InterpreterOptions,
-  { onProgress, signal }: LoadOptions,
+  { onProgress, signal, quantize }: LoadOptions,
 ): Promise<InterpreterRunner> {
+  if (quantize !== undefined) {
+    throw new UnsupportedError("backend interpreter", "runs models as they are stored, not quantised", {
+      hint: 'The same arithmetic, compiled: { backend: "js", compile: { optimize: false }, quantize }.',
+    });
+  }
   const names = weightSpecs(config).flatMap((spec) => [...namesOf(spec)]);
   const scales = names.map((name) => name + scaleSuffix).filter((name) => checkpoint.tensors.has(name));
   const total = [...names, ...scales].reduce((sum, name) => sum + (checkpoint.tensors.get(name)?.bytes ?? 0), 0);
@@ -173,9 +202,14 @@ function weightReader(
   config: ModelConfig,
   checkpoint: Checkpoint,
   ropeRows: number,
+  inputScales: InputScales | undefined,
 ): (name: string) => Promise<Tensor> {
   const derived = deriveWeights(config, ropeRows);
-  return async (name) => (isDerivedWeight(name) ? derived(name) : checkpoint.read(name));
+  const scales = inputScales === undefined ? null : checkInputScales(inputScales);
+  return async (name) => {
+    if (isInputScale(name)) return inputScaleWeight(scales, name);
+    return isDerivedWeight(name) ? derived(name) : checkpoint.read(name);
+  };
 }
 
 async function openFolder(path: string): Promise<ModelFolder> {

@@ -1,12 +1,22 @@
 /** A compiled model as a StepRunner: compiles a bucket when it is first needed, pads steps to it, keeps the caches. */
-import { type CompileOptions, compile, type Device, type Executable, type Instance } from "../compile.ts";
+import {
+  type CompileOptions,
+  compile,
+  type Device,
+  type Executable,
+  type Instance,
+  type QuantizeOptions,
+} from "../compile.ts";
 import { InternalError } from "../ir/errors.ts";
+import type { Node } from "../ir/graph.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import { tensorType } from "../ir/types.ts";
 import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { type BuildOptions, buildModel } from "../models/deepseek/model.ts";
 import { type BucketLimits, bucketFor, type StepSize } from "./bucket-ladder.ts";
+import { calibrateInputs } from "./calibrate.ts";
+import type { InputScales } from "./input-scales.ts";
 import type { KernelProfile } from "./kernel-profile.ts";
 import type { RaggedBatch, StepRunner } from "./step.ts";
 import type { WeightProgress, WeightStore } from "./weight-store.ts";
@@ -73,6 +83,18 @@ export class ModelRunner implements StepRunner {
   /** Bytes of the caches of all layers. */
   get cacheBytes(): number {
     return [...this.#caches.values()].reduce((sum, data) => sum + data.byteLength, 0);
+  }
+
+  /** The value of a weight expression of a compiled module. */
+  evaluateWeight(expr: Node, layer: number | null): Promise<TensorData> {
+    return this.#weights.evaluate(expr, layer);
+  }
+
+  /** The scales that `quantize` needs for activations `int8-static`, from sample sequences of token ids. */
+  calibrate(quantize: QuantizeOptions, sequences: readonly ArrayLike<number>[]): Promise<InputScales> {
+    const { device, build, compile, limits } = this.#options;
+    const options = { device, build, compile, quantize, ropeRows: limits.ropeRows };
+    return calibrateInputs(this.#config, this.#weights, sequences, options);
   }
 
   /** The buckets compiled so far. */

@@ -1,5 +1,5 @@
 /** A loaded model: text in, text out, with the compiled program behind it open to inspection. */
-import type { Device, Executable } from "../compile.ts";
+import type { Device, Executable, QuantizeOptions } from "../compile.ts";
 import { InputError, UnsupportedError } from "../ir/errors.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { type ChatPromptOptions, renderChatPrompt } from "./chat-prompt.ts";
@@ -9,6 +9,7 @@ import { Engine } from "./engine.ts";
 import type { GenerateOptions } from "./generate.ts";
 import type { Generation } from "./generation.ts";
 import type { GenerationDefaults } from "./generation-defaults.ts";
+import type { InputScales } from "./input-scales.ts";
 import type { InterpreterRunner } from "./interpreter-runner.ts";
 import { ModelRunner } from "./model-runner.ts";
 import { thinkTags } from "./reasoning.ts";
@@ -16,6 +17,7 @@ import { scoreTokens } from "./score.ts";
 import type { ReasoningOptions } from "./text-pipeline.ts";
 import type { TokenText } from "./text-stream.ts";
 import type { Tokenizer } from "./tokenizer.ts";
+import { type WeightError, weightErrors } from "./weight-errors.ts";
 
 export interface ChatOptions extends GenerateOptions, ChatPromptOptions {}
 
@@ -93,6 +95,35 @@ export class Model {
   /** What computes: the backend, its instruction set and threads. Null under the interpreter. */
   get device(): Device | null {
     return this.#parts.device;
+  }
+
+  /** What quantisation did to each weight; empty where none was asked for. */
+  async weightErrors(): Promise<WeightError[]> {
+    const { runner } = this.#parts;
+    if (!(runner instanceof ModelRunner)) return [];
+    return weightErrors(this.program, (expr, layer) => runner.evaluateWeight(expr, layer));
+  }
+
+  /**
+   * The input scales that `loadModel` needs for activations `int8-static`, measured with this model as it is (load it
+   * unquantised). Without `sequences` of token ids, it writes its own sample texts: no text has to come with a model.
+   */
+  async calibrate(quantize: QuantizeOptions, sequences?: readonly ArrayLike<number>[]): Promise<InputScales> {
+    const { runner } = this.#parts;
+    if (!(runner instanceof ModelRunner)) throw new UnsupportedError("calibrate", "the interpreter compiles nothing");
+    return runner.calibrate(quantize, sequences ?? (await this.#sampleTexts()));
+  }
+
+  /** Eight texts of at most 256 tokens that the model makes up. */
+  async #sampleTexts(): Promise<number[][]> {
+    const begin = this.tokenizer?.bosId ?? 0;
+    const maxTokens = Math.min(255, this.#parts.runner.maxContext - 1);
+    const texts = Array.from({ length: 8 }, async (_, i) => {
+      const options = { maxTokens, temperature: 1, topP: 1, seed: i + 1, ignoreEos: true };
+      const { result } = await this.generate([begin], options).collect();
+      return [begin, ...result.tokens];
+    });
+    return Promise.all(texts);
   }
 
   /** Ends all requests, then the device's threads, and closes the files. */

@@ -5,6 +5,7 @@
 import type { Device } from "../compile.ts";
 import { compileFold, type Fold, foldKey } from "../fold.ts";
 import { InputError, invariant } from "../ir/errors.ts";
+import type { Node } from "../ir/graph.ts";
 import type { Plan } from "../ir/plan.ts";
 import type { Tensor, TensorData } from "../ir/tensor.ts";
 import { zeros } from "../ir/tensor.ts";
@@ -54,6 +55,12 @@ export class WeightStore {
       this.#bytes += byteSize(fold.type);
       progress(done, total);
     }
+  }
+
+  /** The value of a weight expression, which is kept only if a plan that was loaded needs it. */
+  async evaluate(expr: Node, layer: number | null): Promise<TensorData> {
+    const fold = compileFold(expr);
+    return this.#values.get(keyOf(fold, layer)) ?? this.#evaluate(fold, layer);
   }
 
   /** Looks values up for a loaded plan. */

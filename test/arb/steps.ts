@@ -70,6 +70,32 @@ function reshaped(shape: readonly number[], pick: number): readonly number[] {
   return choices[pick % choices.length]!;
 }
 
+/** A float value with a last axis. */
+function groupable(program: Program, pick: number, shape: readonly number[]): Node {
+  const m = maths(program.builder);
+  const x = program.value(
+    pick,
+    (type) => isFloat(type.dtype) && type.shape.length > 0,
+    tensorType("f32", atLeast1(shape)),
+  );
+  return tame(program, m, x);
+}
+
+function groupAttrs(to: "i8" | "i4" | "u4", picks: readonly number[]) {
+  return { to, group: 1 + (picks[2]! % 4), method: to !== "i8" && picks[3]! % 2 === 1 ? "mse" : "range" };
+}
+
+/** Codes of a value by its own scales, or by scales of another. */
+function quantized(program: Program, picks: readonly number[], shape: readonly number[]) {
+  const m = maths(program.builder);
+  const to = (["i8", "i4", "u4"] as const)[picks[1]! % 3]!;
+  const x = groupable(program, picks[0]!, shape);
+  const attrs = groupAttrs(to, picks);
+  const other = picks[4]! % 3 === 0 ? tame(program, m, program.exactly(picks[5]!, "f32", x.type.shape)) : x;
+  const params = [m.groupScales(other, attrs), ...(to === "u4" ? [m.groupMinimums(other, attrs)] : [])];
+  return { codes: m.quantizeGroups(x, params, to, attrs.group), params, group: attrs.group };
+}
+
 const others: readonly Maker[] = [
   {
     op: "full",
@@ -259,6 +285,30 @@ const others: readonly Maker[] = [
       const block = [1 + (picks[1]! % 3), 1 + (picks[2]! % 3)];
       const scales = x.type.shape.map((dim, i, { length }) => Math.ceil(dim / (block[i - length + 2] ?? 1)));
       return [m.dequantizeBlocks(x, tame(program, m, program.exactly(picks[3]!, "f32", scales)), block)];
+    },
+  },
+  ...(["groupScales", "groupMinimums"] as const).map(
+    (op): Maker => ({
+      op,
+      make: (program, { picks, shape }) => {
+        const attrs = groupAttrs(op === "groupMinimums" ? "u4" : (["i8", "i4", "u4"] as const)[picks[1]! % 3]!, picks);
+        return [program.builder.make(op, [groupable(program, picks[0]!, shape)], attrs)];
+      },
+    }),
+  ),
+  {
+    op: "quantizeGroups",
+    make: (program, { picks, shape }) => {
+      const { codes } = quantized(program, picks, shape);
+      return [codes];
+    },
+  },
+  {
+    op: "dequantizeGroups",
+    make: (program, { picks, shape }) => {
+      const m = maths(program.builder);
+      const { codes, params, group } = quantized(program, picks, shape);
+      return [m.dequantizeGroups(codes, params, group)];
     },
   },
 ];

@@ -4,6 +4,7 @@ import type { AnyOpDef, OpKind } from "../op.ts";
 import { contractOps } from "./contract.ts";
 import { coreOps } from "./core.ts";
 import { elementwiseOps } from "./elementwise.ts";
+import { groupOps } from "./groups.ts";
 import { indexOps } from "./index.ts";
 import { nnOps } from "./nn.ts";
 import { quantOps } from "./quant.ts";
@@ -18,6 +19,7 @@ export const ops = {
   ...reduceOps,
   ...contractOps,
   ...quantOps,
+  ...groupOps,
   ...nnOps,
 } as const;
 

@@ -9,5 +9,7 @@ export type InlinableOp =
   | "gather"
   | "takeAlong"
   | "dequantizeBlocks"
+  | "quantizeGroups"
+  | "dequantizeGroups"
   | "reduceSum"
   | "reduceMax";

@@ -7,6 +7,7 @@ import { showType } from "../../ir/types.ts";
 import { type FuseOptions, fuse, type Group } from "../fuse.ts";
 import { lowerAttention } from "./attention.ts";
 import { lowerContract } from "./contract.ts";
+import { lowerGroupMinimums, lowerGroupScales } from "./groups.ts";
 import { lowerMap } from "./map.ts";
 import { lowerArgMax, lowerTopKIndices, lowerTopKValues } from "./select.ts";
 import { lowerUpdateRows } from "./update.ts";
@@ -28,6 +29,8 @@ const anchors: Partial<Record<OpName, (w: KernelWriter, anchor: Node, group: Gro
   topKIndices: lowerTopKIndices,
   topKValues: lowerTopKValues,
   argMax: lowerArgMax,
+  groupScales: lowerGroupScales,
+  groupMinimums: lowerGroupMinimums,
 };
 
 /** Fuses and lowers one function. */

@@ -17,6 +17,7 @@ import {
 } from "../../ir/kernel/kernel.ts";
 import { loadedDType, type VDType } from "../../ir/kernel/value.ts";
 import { opDef } from "../../ir/ops/all.ts";
+import { codeRange } from "../../ir/ops/groups.ts";
 import { clampTo, reindex } from "./index-math.ts";
 import type { InlinableOp } from "./inlinable.ts";
 import type { KernelWriter } from "./writer.ts";
@@ -106,6 +107,16 @@ const rules: Record<InlinableOp, ValueRule> = {
     const at = idx.map((i, axis) => (axis < lead ? i : idiv(i, int(block[axis - lead]!))));
     return op("mul", w.value(x!, idx), w.value(scale!, at));
   },
+  quantizeGroups: (w, node, idx) => {
+    const { scale, minimum } = groupParams(w, node, idx);
+    const x = w.value(node.ins[0]!, idx);
+    return codeOf(minimum === undefined ? x : op("sub", x, minimum), scale, codeRange(node.type.dtype)!);
+  },
+  dequantizeGroups: (w, node, idx) => {
+    const { scale, minimum } = groupParams(w, node, idx);
+    const product = op("mul", cast("f32", w.value(node.ins[0]!, idx)), scale);
+    return minimum === undefined ? product : op("add", product, minimum);
+  },
   reduceSum: (w, node, idx) => {
     const { accumulator } = w.target;
     const total = reduce(w, node, idx, num(accumulator, 0), (sum, x) => op("add", sum, cast(accumulator, x)));
@@ -114,6 +125,20 @@ const rules: Record<InlinableOp, ValueRule> = {
   reduceMax: (w, node, idx) =>
     reduce(w, node, idx, num("f32", Number.NEGATIVE_INFINITY), (most, x) => op("max", most, x)),
 };
+
+/** Scale and, where there is one, minimum of the group that element `idx` is in. */
+function groupParams(w: KernelWriter, node: Node, idx: readonly Expr[]): { scale: Expr; minimum: Expr | undefined } {
+  const [scale, minimum] = node.ins.slice(1);
+  const at = idx.with(-1, idiv(idx.at(-1)!, int(intOf(node, "group"))));
+  return { scale: w.value(scale!, at), minimum: minimum && w.value(minimum, at) };
+}
+
+/** The i32 code nearest to `x / scale`; 0 where the scale is 0. */
+export function codeOf(x: Expr, scale: Expr, { low, high }: { readonly low: number; readonly high: number }): Expr {
+  const nearest = op("round", op("div", x, scale));
+  const clamped = op("min", op("max", nearest, num("f32", low)), num("f32", high));
+  return select(op("eq", scale, num("f32", 0)), int(0), cast("i32", clamped));
+}
 
 /** A loop over the last axis of a reduction's operand; gives the accumulator. */
 function reduce(
