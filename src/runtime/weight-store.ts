@@ -76,16 +76,22 @@ export class WeightStore {
   }
 
   async #evaluate(fold: Fold, layer: number | null): Promise<TensorData> {
+    const given: TensorData[] = [];
+    for (const part of fold.given) {
+      given.push(this.#values.get(keyOf(part, layer)) ?? (await this.#evaluate(part, layer)));
+    }
     if (fold.perIndex === null) {
       const inputs: TensorData[] = [];
       for (const { name, type } of fold.inputs) inputs.push(await this.#readWhole(name, type, layer));
-      return fold.run(inputs);
+      return fold.run(inputs, given);
     }
     const tensor = zeros(fold.type.dtype, fold.type.shape);
-    for (let i = 0; i < fold.type.shape[0]!; i++) {
+    const count = fold.type.shape[0]!;
+    for (let i = 0; i < count; i++) {
       const inputs: TensorData[] = [];
       for (const { name, type } of fold.inputs) inputs.push(await this.#readPart(name, type, layer, i));
-      putPart(tensor, i, fold.perIndex.run(inputs));
+      const at = (data: TensorData) => data.subarray((i * data.length) / count, ((i + 1) * data.length) / count);
+      putPart(tensor, i, fold.perIndex.run(inputs, given.map(at)));
     }
     return tensor.data;
   }
