@@ -12,6 +12,7 @@ import { jsTarget } from "./ir/target.ts";
 import type { TensorData } from "./ir/tensor.ts";
 import { dtypeInfo, sizeOf, type TensorType } from "./ir/types.ts";
 import { readWeight, type WeightSource } from "./ir/weight.ts";
+import { stageOf } from "./passes/constant.ts";
 import { lowerFunc } from "./passes/lower/lower.ts";
 import { planMemory } from "./passes/memory.ts";
 import { kernelPasses } from "./passes/pipeline.ts";
@@ -26,11 +27,18 @@ export interface Fold {
   readonly isWeight: boolean;
   /** Where every weight is stacked and index i of the result needs index i of each alone: the fold of one index. */
   readonly perIndex: Fold | null;
-  /**
-   * Computes the value; `inputs` in order. It goes to `into` if that is given; else it is a new array, or an input where
-   * nothing is to be computed.
-   */
-  readonly run: (inputs: readonly TensorData[], into?: TensorData) => TensorData;
+  /** Parts that are weight expressions themselves, so that a loader that has their values need not compute them again. */
+  readonly given: readonly Fold[];
+  /** Computes the value from `inputs` in order. Where nothing is to be computed it may be an input itself. */
+  readonly run: (inputs: readonly TensorData[], memory?: FoldMemory) => TensorData;
+}
+
+/** Memory and values that a caller has already. */
+export interface FoldMemory {
+  /** Where the value goes. */
+  readonly into?: TensorData;
+  /** The values of `Fold.given`, which are computed where they are left out. */
+  readonly given?: readonly TensorData[];
 }
 
 const folds = new Map<string, Fold>();
@@ -55,14 +63,20 @@ function makeFold(expr: Node, key: string): Fold {
   const inputs = weights.map((node) => ({ name: node.attrs.name, type: node.type }));
   const unit = isPerIndex(expr) ? withLeadingOne(expr) : null;
   const perIndex = unit === null ? null : compileFold(unit);
-  if (isOp(expr, "weight"))
-    return { key, type: expr.type, inputs, isWeight: true, perIndex, run: ([data], into) => copied(data!, into) };
-  const plan = planFold(expr, weights);
+  if (isOp(expr, "weight")) {
+    const run: Fold["run"] = ([data], { into } = {}) => copied(data!, into);
+    return { key, type: expr.type, inputs, isWeight: true, perIndex, given: [], run };
+  }
+  const parts = partsOf(expr);
+  const given = parts.map(compileFold);
+  const plan = planFold(expr, [...weights, ...parts]);
   const [left] = plan.funcs.get(plan.entry)!.donated;
   const program = jsBackend.open().load(plan);
-  const run = (data: readonly TensorData[], into?: TensorData): TensorData => {
+  const run: Fold["run"] = (data, { into, given: values } = {}) => {
+    const named = (name: string) => data[inputs.findIndex((input) => input.name === name)]!;
+    const ready = values ?? given.map((part) => part.run(part.inputs.map(({ name }) => named(name))));
     // An update in place would change the checkpoint's tensor.
-    const params = new Map(data.map((each, i) => [`w${i}`, i === left ? each.slice() : each]));
+    const params = new Map([...data, ...ready].map((each, i) => [`w${i}`, i === left ? each.slice() : each]));
     const noWeights = () => invariant(false, () => "a fold has no weights of its own");
     const instance = program.instantiate({
       weight: noWeights as () => never,
@@ -74,7 +88,7 @@ function makeFold(expr: Node, key: string): Fold {
     // A result left in a parameter's memory is not where the caller wants it.
     return into === undefined || result === into ? result : copied(result, into);
   };
-  return { key, type: expr.type, inputs, isWeight: false, perIndex, run };
+  return { key, type: expr.type, inputs, isWeight: false, perIndex, given, run };
 }
 
 function copied(data: TensorData, into: TensorData | undefined): TensorData {
@@ -82,13 +96,20 @@ function copied(data: TensorData, into: TensorData | undefined): TensorData {
   return into ?? data;
 }
 
-/** The expression as a function whose parameters are its weights. */
-function planFold(expr: Node, weights: readonly Node<"weight">[]): Plan {
+/** Scales and minimums of codes: dear to search for, and held by themselves beside the codes. */
+function partsOf(expr: Node): Node[] {
+  const codes = topoOrder([expr]).filter((node) => isOp(node, "quantizeGroups"));
+  const params = new Set(codes.flatMap(({ ins }) => ins.slice(1)));
+  return [...params].filter((node) => stageOf(node) === "weight" && !isOp(node, "weight") && node !== expr);
+}
+
+/** The expression as a function whose parameters are values known: its weights, and parts of it. */
+function planFold(expr: Node, known: readonly Node[]): Plan {
   const builder = new Builder();
   const renewed = new Map<Node, Node>();
-  const params = weights.map((node, i) => builder.param(`w${i}`, node.type.dtype, node.type.shape));
+  const params = known.map(({ type: { dtype, shape } }, i) => builder.param(`w${i}`, dtype, shape));
   for (const node of topoOrder([expr])) {
-    const index = weights.findIndex(({ id }) => id === node.id);
+    const index = known.indexOf(node);
     renewed.set(
       node,
       index === -1
@@ -155,17 +176,17 @@ export function evaluateWeights(
   hold: (type: TensorType, data: TensorData) => TensorData,
 ): (func: string, index: number, layer: number | null) => TensorData {
   const values = new Map<string, TensorData>();
-  return (func, index, layer) => {
-    const expr = plan.funcs.get(func)!.weights[index]!;
-    const fold = compileFold(expr);
+  const evaluated = (fold: Fold, layer: number | null): TensorData => {
     const key = `${layer} ${fold.key}`;
     let value = values.get(key);
     if (value === undefined) {
-      invariant(source !== undefined, () => `weights of @${func} are needed, but no source was given`);
+      invariant(source !== undefined, () => "weights are needed, but no source was given");
       const inputs = fold.inputs.map(({ name, type }) => readWeight(name, type, source, layer ?? undefined).data);
-      value = hold(fold.type, fold.run(inputs));
+      const given = fold.given.map((part) => evaluated(part, layer));
+      value = hold(fold.type, fold.run(inputs, { given }));
       values.set(key, value);
     }
     return value;
   };
+  return (func, index, layer) => evaluated(compileFold(plan.funcs.get(func)!.weights[index]!), layer);
 }

@@ -129,7 +129,15 @@ export function roundTo(dtype: DType, value: number): number {
 }
 
 export function nearestEven(x: number): number {
+  if (!(x > -2251799813685248 && x < 2251799813685248)) return roundLarge(x);
+  // Doubles between 2^52 and 2^53 are whole, so adding 1.5 * 2^52 rounds as addition does: to nearest, ties to even.
+  const rounded = x + 6755399441055744 - 6755399441055744;
+  if (rounded !== 0) return rounded;
+  return x < 0 ? -0 : x === 0 ? x : 0;
+}
+
+/** For magnitudes of 2^51 and more, which have no more than one bit after the point; infinities and NaN stay. */
+function roundLarge(x: number): number {
   const rounded = Math.round(x);
-  if (Math.abs(x) >= 4503599627370496 || rounded - x !== 0.5) return x < 0 && rounded === 0 ? -0 : rounded;
-  return rounded % 2 === 0 ? rounded : rounded - 1 || (x < 0 ? -0 : 0);
+  return rounded - x === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
 }

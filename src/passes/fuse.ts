@@ -141,8 +141,13 @@ function isWidening(node: Node): boolean {
   return isOp(node, "cast") && loadedDType(node.ins[0]!.type.dtype) === node.attrs.dtype;
 }
 
+/** Computed wherever it is needed, as often as it is needed. */
+export function isFree(node: Node): boolean {
+  return isView(node) || opDef(node.op).unpacks === true;
+}
+
 function canInline(node: Node, needs: ReadonlyMap<Node, Way>): boolean {
-  if (isView(node) || opDef(node.op).unpacks === true) return true;
+  if (isFree(node)) return true;
   return needs.size === 1 && ![...needs.values()].includes("inner");
 }
 

@@ -80,12 +80,16 @@ export class WeightStore {
   }
 
   async #evaluate(fold: Fold, layer: number | null): Promise<TensorData> {
+    const given: TensorData[] = [];
+    for (const part of fold.given) {
+      given.push(this.#values.get(keyOf(part, layer)) ?? (await this.#evaluate(part, layer)));
+    }
     if (fold.perIndex === null) {
       const inputs: TensorData[] = [];
       for (const { name, type } of fold.inputs) inputs.push(await this.#readWhole(name, type, layer));
       // A weight taken as it is may be the array that was read.
       if (fold.isWeight) return this.#device.hold(fold.type, fold.run(inputs));
-      return fold.run(inputs, this.#device.allocate(fold.type));
+      return fold.run(inputs, { into: this.#device.allocate(fold.type), given });
     }
     const value = this.#device.allocate(fold.type);
     const count = fold.type.shape[0]!;
@@ -93,9 +97,11 @@ export class WeightStore {
     for (let i = 0; i < count; i++) {
       const inputs: TensorData[] = [];
       for (const { name, type } of fold.inputs) inputs.push(await this.#readPart(name, type, layer, i));
-      if (Number.isInteger(length)) fold.perIndex.run(inputs, value.subarray(i * length, (i + 1) * length));
+      const at = (data: TensorData) => data.subarray((i * data.length) / count, ((i + 1) * data.length) / count);
+      const memory = { given: given.map(at) };
+      if (Number.isInteger(length)) fold.perIndex.run(inputs, { ...memory, into: at(value) });
       // Parts of 4-bit elements may begin in the middle of a byte.
-      else putPart({ type: fold.type, data: value }, i, fold.perIndex.run(inputs));
+      else putPart({ type: fold.type, data: value }, i, fold.perIndex.run(inputs, memory));
     }
     return value;
   }

@@ -173,4 +173,39 @@ export const dataCases: readonly CaseSpec[] = [
     op: "dequantizeBlocks",
     build: (m, p) => m.dequantizeBlocks(p("x", "bf16", 2, 3, 4), p("scale", "f32", 2, 2, 1), [2, 4]),
   },
+  {
+    name: "groupScales of i8, the last group cut",
+    op: "groupScales",
+    build: (m, p) => m.groupScales(p("x", "f32", 2, 5), { group: 4, to: "i8", method: "range" }),
+  },
+  {
+    name: "groupScales of i4 by squared error",
+    op: "groupScales",
+    build: (m, p) => m.groupScales(p("x", "f32", 2, 8), { group: 4, to: "i4", method: "mse" }),
+  },
+  {
+    name: "groupMinimums",
+    op: "groupMinimums",
+    build: (m, p) => m.groupMinimums(p("x", "f32", 2, 6), { group: 4, to: "u4", method: "range" }),
+  },
+  {
+    name: "quantizeGroups to i8",
+    op: "quantizeGroups",
+    build: (m, p) => m.quantizeGroups(p("x", "f32", 2, 6), [p("s", "f16", 2, 2)], "i8", 4),
+  },
+  {
+    name: "quantizeGroups to u4",
+    op: "quantizeGroups",
+    build: (m, p) => m.quantizeGroups(p("x", "f32", 2, 6), [p("s", "f16", 2, 2), p("least", "f16", 2, 2)], "u4", 4),
+  },
+  {
+    name: "dequantizeGroups of i4",
+    op: "dequantizeGroups",
+    build: (m, p) => m.dequantizeGroups(p("q", "i4", 2, 6), [p("s", "f16", 2, 2)], 4),
+  },
+  {
+    name: "dequantizeGroups of u4",
+    op: "dequantizeGroups",
+    build: (m, p) => m.dequantizeGroups(p("q", "u4", 2, 6), [p("s", "f16", 2, 2), p("least", "f16", 2, 2)], 4),
+  },
 ];

@@ -220,3 +220,25 @@ test("nearestEven agrees with rounding by adding 1.5 * 2^52", () => {
     expect(nearestEven(x)).toBe(Math.abs(x) === 4503599627370495.5 ? 2 ** 52 : x);
   expect(nearestEven(nan)).toBe(nan);
 });
+
+test("round: ties to even at every size, the sign of zero kept", () => {
+  const cases: [number, number][] = [
+    [0.5, 0],
+    [1.5, 2],
+    [2.5, 2],
+    [-0.5, -0],
+    [-0.2, -0],
+    [-0, -0],
+    [0, 0],
+    [-1.5, -2],
+    [0.49999999999999994, 0],
+    [2 ** 51 + 0.5, 2 ** 51],
+    [2 ** 51 + 1.5, 2 ** 51 + 2],
+    [-(2 ** 51) - 0.5, -(2 ** 51)],
+    [2 ** 51 - 0.5, 2 ** 51],
+    [2 ** 52 + 1, 2 ** 52 + 1],
+    [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY],
+    [Number.NaN, Number.NaN],
+  ];
+  for (const [x, rounded] of cases) expect(nearestEven(x), `${x}`).toBe(rounded);
+});

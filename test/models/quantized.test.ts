@@ -71,7 +71,7 @@ describe("tiny-deepseek", () => {
     const inputScales = await plain.calibrate(quantize, [ids]);
     const { kl } = await compareWindows(plain, await load({ quantize, inputScales }), [ids]);
     expect(kl).toBeLessThan(0.1);
-    const { ["lm_head.input_scale"]: one, ...others } = inputScales;
+    const { "lm_head.input_scale": one, ...others } = inputScales;
     expect(one).toBeGreaterThan(0);
     await expect(load({ quantize, inputScales: others })).rejects.toThrow("inputScales lm_head.input_scale: missing");
     await expect(load({ quantize, inputScales: { x: -1 } })).rejects.toThrow("inputScales x: expected a number");

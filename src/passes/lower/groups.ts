@@ -25,7 +25,7 @@ import {
 import { codeRange, largestF16, searchedScales, searchedShrink } from "../../ir/ops/groups.ts";
 import type { DType } from "../../ir/types.ts";
 import { clampTo, flatten } from "./index-math.ts";
-import { codeOf } from "./values.ts";
+import { nearestCode } from "./values.ts";
 import type { KernelWriter } from "./writer.ts";
 
 export const lowerGroupScales = (w: KernelWriter, anchor: Node): void => lowerGroups(w, anchor, "scale");
@@ -125,17 +125,23 @@ function search(
   w.emit(variable(bestMinimum.name, zero));
   // Stored and loaded to round to f16.
   const rounded = w.scratch("candidate", "f16", 2);
+  const toF16 = (x: Expr, at: number): Expr => {
+    if (x.k === "num") return x;
+    w.emit(store(rounded, int(at), bounded(x)));
+    return load(rounded, int(at));
+  };
   w.loop("k", int(tries), (k) => {
     const { scale, minimum } = candidate(k);
-    w.emit(store(rounded, int(0), bounded(scale)));
-    w.emit(store(rounded, int(1), minimum));
-    const [s, m] = [w.bind("s", load(rounded, int(0))), w.bind("m", load(rounded, int(1)))];
+    const [s, m] = [w.bind("s", toF16(scale, 0)), w.bind("m", toF16(minimum, 1))];
+    // By a scale of 0 every code stands for the minimum; dividing by 1 instead keeps the quotient finite.
+    const divisor = w.bind("divisor", select(op("eq", s, zero), num("f32", 1), s));
     const error = ref(w.unique("error"), accumulator);
     w.emit(variable(error.name, num(accumulator, 0)));
     w.loop("j", count, (j) => {
       const x = w.bind("x", load(xs, j));
-      const code = cast("f32", codeOf(op("sub", x, m), s, codeRange(to)!));
-      const off = w.bind("off", cast(accumulator, op("sub", x, op("add", op("mul", code, s), m))));
+      const code = nearestCode(op("sub", x, m), divisor, codeRange(to)!);
+      const near = op("mul", code, s);
+      const off = w.bind("off", cast(accumulator, op("sub", x, m.k === "num" ? near : op("add", near, m))));
       w.emit(assign(error.name, op("add", error, op("mul", off, off))));
     });
     // The first candidate is taken even where the error is infinite or NaN.

@@ -134,10 +134,18 @@ function groupParams(w: KernelWriter, node: Node, idx: readonly Expr[]): { scale
 }
 
 /** The i32 code nearest to `x / scale`; 0 where the scale is 0. */
-export function codeOf(x: Expr, scale: Expr, { low, high }: { readonly low: number; readonly high: number }): Expr {
-  const nearest = op("round", op("div", x, scale));
-  const clamped = op("min", op("max", nearest, num("f32", low)), num("f32", high));
-  return select(op("eq", scale, num("f32", 0)), int(0), cast("i32", clamped));
+function codeOf(x: Expr, scale: Expr, range: CodeRange): Expr {
+  return select(op("eq", scale, num("f32", 0)), int(0), cast("i32", nearestCode(x, scale, range)));
+}
+
+interface CodeRange {
+  readonly low: number;
+  readonly high: number;
+}
+
+/** The code nearest to `x / scale` as f32; what it is where the scale is 0 makes no sense. */
+export function nearestCode(x: Expr, scale: Expr, { low, high }: CodeRange): Expr {
+  return op("min", op("max", op("round", op("div", x, scale)), num("f32", low)), num("f32", high));
 }
 
 /** A loop over the last axis of a reduction's operand; gives the accumulator. */
