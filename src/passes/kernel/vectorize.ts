@@ -95,6 +95,8 @@ interface Loop {
   readonly facts: Facts;
   /** Names of the body's lets. */
   readonly lets: ReadonlySet<string>;
+  /** Those that are parts of indices: they stay scalars. */
+  readonly indices: ReadonlySet<string>;
   readonly reductions: ReadonlyMap<string, Reduction>;
 }
 
@@ -109,23 +111,25 @@ function vectorizeLoop(given: For, outer: Facts, fresh: Fresh): readonly Stmt[] 
   const { from, to } = given;
   const constant = from.k === "num" && to.k === "num";
   const count = constant ? to.value - from.value : Number.NaN;
+  if (rangeOf(to, outer).hi - rangeOf(from, outer).lo < lanes) return undefined;
   // A divided grid loop must stay one loop.
-  if (count < lanes || (given.how === "grid" && count % lanes !== 0) || (given.how === "grid" && !constant))
-    return undefined;
+  if ((given.how === "grid" && count % lanes !== 0) || (given.how === "grid" && !constant)) return undefined;
   if (given.how !== "serial" && given.how !== "grid" && given.how !== "unroll") return undefined;
   let facts = insideLoop(given, outer);
   const lets = new Set<string>();
+  const indices = new Set<string>();
   const reductions = new Map<string, Reduction>();
   for (const stmt of given.body) {
     if (stmt.k === "let") lets.add(stmt.name);
+    if (stmt.k === "let" && stmt.value.type.dtype === "i32" && !hasLoad(stmt.value)) indices.add(stmt.name);
     if (stmt.k === "set") reductions.set(stmt.name, reductionOf(stmt) ?? { stmt, op: "add", value: stmt.value });
   }
   const partial = new Map([...reductions].map(([name]) => [name, fresh(`${name}_lanes`)]));
   try {
-    checkAccesses(given, facts, outer);
+    checkAccesses(given, facts, outer, indices);
     const body: Stmt[] = [];
     for (const stmt of given.body) {
-      const context: Loop = { loop: given, facts, lets, reductions };
+      const context: Loop = { loop: given, facts, lets, indices, reductions };
       body.push(vectorStmt(context, stmt, partial));
       facts = afterStmt(stmt, facts);
     }
@@ -174,6 +178,7 @@ function reductionOf(stmt: Set_): Reduction | undefined {
 function vectorStmt(context: Loop, stmt: Stmt, partial: ReadonlyMap<string, string>): Stmt {
   switch (stmt.k) {
     case "let":
+      if (context.indices.has(stmt.name)) return stmt;
       return bind(stmt.name, vectorExpr(context, stmt.value));
     case "set": {
       const found = reductionOf(stmt);
@@ -199,8 +204,8 @@ function vectorStmt(context: Loop, stmt: Stmt, partial: ReadonlyMap<string, stri
 }
 
 /** How far the index moves per iteration: 1 or 0; anything else is refused. */
-function strideOf({ loop: own, lets, facts, reductions }: Loop, index: Expr): 0 | 1 {
-  const { terms } = sumOf(index, facts);
+function strideOf({ loop: own, lets, indices, facts, reductions }: Loop, index: Expr): 0 | 1 {
+  const { terms } = sumOf(index, facts, indices);
   let stride = 0;
   for (const { expr, times } of terms) {
     if (expr.k === "ref" && expr.name === own.name) stride = times;
@@ -221,7 +226,9 @@ function vectorExpr(context: Loop, expr: Expr): Expr {
   if (!mentions(expr, varying) && !hasLoad(expr)) return splat(expr, lanes);
   switch (expr.k) {
     case "ref":
-      return lets.has(expr.name) ? ref(expr.name, valueType(expr.type.dtype, lanes)) : refuse();
+      return lets.has(expr.name) && !context.indices.has(expr.name)
+        ? ref(expr.name, valueType(expr.type.dtype, lanes))
+        : refuse();
     case "load": {
       const buf = facts.bufs.get(expr.buf)!;
       if (strideOf(context, expr.index) === 0) return splat(expr, lanes);
@@ -249,12 +256,12 @@ function vectorExpr(context: Loop, expr: Expr): Expr {
  * Four iterations at once may not change what one reads or writes: accesses to a buffer that the loop stores to are at
  * the same element in every iteration, or never meet because they are further apart than the loop is long.
  */
-function checkAccesses(given: For, facts: Facts, outer: Facts): void {
+function checkAccesses(given: For, facts: Facts, outer: Facts, lets: ReadonlySet<string>): void {
   const length = rangeOf(given.to, outer).hi - rangeOf(given.from, outer).lo;
   const indices = new Map<string, { terms: string; constant: number; stores: boolean }[]>();
   let now = facts;
   const add = (buf: string, index: Expr, stores: boolean) => {
-    const { terms, constant } = sumOf(index, now);
+    const { terms, constant } = sumOf(index, now, lets);
     const text = terms.map(({ expr, times }) => `${printExpr(expr)}*${times}`).sort();
     indices.set(buf, [...(indices.get(buf) ?? []), { terms: text.join(), constant, stores }]);
   };
