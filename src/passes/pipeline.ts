@@ -5,6 +5,7 @@ import { type AbsorbOptions, absorb } from "./absorb.ts";
 import { expand } from "./expand.ts";
 import { hoistInvariants } from "./kernel/hoist.ts";
 import { simplifyIndices } from "./kernel/indices.ts";
+import { vectorizeLoops } from "./kernel/vectorize.ts";
 import { legalize } from "./legalize.ts";
 import { mergeContracts, mergeContractsBy } from "./merge-contracts.ts";
 import type { Pass } from "./pass.ts";
@@ -51,12 +52,18 @@ export interface KernelPass {
 }
 
 /** From generic loops to loops that do nothing twice. */
-export function kernelPasses(_target: Target, options: PipelineOptions = {}): KernelPass[] {
+export function kernelPasses(target: Target, options: PipelineOptions = {}): KernelPass[] {
   if (options.optimize === false) return [];
   return [
     { name: "indices", run: simplifyIndices }, // smaller index expressions have more parts that do not vary
     { name: "hoist", run: hoistInvariants },
     { name: "indices", run: simplifyIndices }, // what is hoisted has a range of its own
+    ...(target.lanes === 4
+      ? [
+          { name: "vectorize", run: vectorizeLoops }, // wants the plain indices that the others leave
+          { name: "hoist", run: hoistInvariants }, // scalars that are now spread over lanes
+        ]
+      : []),
   ];
 }
 

@@ -23,7 +23,7 @@ import {
   variable,
   when,
 } from "../../src/ir/kernel/kernel.ts";
-import { loadedDType, type VDType, valueDTypes } from "../../src/ir/kernel/value.ts";
+import { type ArithmeticDType, loadedDType, valueDTypes } from "../../src/ir/kernel/value.ts";
 import { type ScalarOp, scalarOp, scalarOps } from "../../src/ir/scalar.ts";
 import { type TensorData, tensorOf, valuesOf } from "../../src/ir/tensor.ts";
 
@@ -46,7 +46,7 @@ const ints = [0, 1, -1, 2, 3, 4, 7, 64, -2147483648, 2147483647, 65536, 42949672
 
 interface Name {
   readonly name: string;
-  readonly dtype: VDType;
+  readonly dtype: ArithmeticDType;
   readonly settable: boolean;
   /** Largest value of a loop variable. */
   readonly max?: number;
@@ -62,7 +62,7 @@ export function kernelFrom(tape: readonly number[]): Kernel {
   const pick = <T>(from: readonly T[]): T => from[next(from.length)]!;
   const fresh = (base: string) => `${base}${names++}`;
 
-  const leaf = (dtype: VDType): Expr => {
+  const leaf = (dtype: ArithmeticDType): Expr => {
     if (dtype === "bool") return num("bool", next(2));
     return num(dtype, dtype === "f32" || dtype === "f64" ? pick(floats) : pick(ints));
   };
@@ -82,12 +82,12 @@ export function kernelFrom(tape: readonly number[]): Kernel {
         : op("min", op("max", where, num("i32", 0)), num("i32", buf.size - 1));
     return select(inside, load(buf, safe), leaf(loadedDType(buf.dtype)));
   };
-  const expr = (dtype: VDType, scope: readonly Name[], depth: number): Expr => {
+  const expr = (dtype: ArithmeticDType, scope: readonly Name[], depth: number): Expr => {
     const made = rawExpr(dtype, scope, depth);
     if (made.k !== "num" && made.k !== "ref") pool.push(made);
     return made;
   };
-  const rawExpr = (dtype: VDType, scope: readonly Name[], depth: number): Expr => {
+  const rawExpr = (dtype: ArithmeticDType, scope: readonly Name[], depth: number): Expr => {
     const here = scope.filter((name) => name.dtype === dtype);
     const kind = next(depth > 0 ? 12 : 4);
     if (kind <= 1 && here.length > 0) return ref(pick(here).name, dtype);

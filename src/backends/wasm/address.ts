@@ -7,9 +7,9 @@ import type { Expr, For, Stmt } from "../../ir/kernel/kernel.ts";
 import { iadd, imul, int as intExpr } from "../../ir/kernel/kernel.ts";
 import { sumOf, type Term } from "../../ir/kernel/linear.ts";
 import { printExpr } from "../../ir/kernel/print.ts";
-import { type Facts, rangeOf } from "../../ir/kernel/range.ts";
-import { storageBits } from "../../ir/kernel/value.ts";
-import { boundName, eachStmt, exprsOf, operandsOf, writesOf } from "../../ir/kernel/walk.ts";
+import { afterStmt, type Facts, insideLoop, rangeOf } from "../../ir/kernel/range.ts";
+import { isIndex, storageBits } from "../../ir/kernel/value.ts";
+import { blocksOf, boundName, eachStmt, exprsOf, operandsOf, writesOf } from "../../ir/kernel/walk.ts";
 import { apply, assign, type Code, int, local } from "./code.ts";
 import { bufOf, type Frame, type Pointer } from "./frame.ts";
 
@@ -81,11 +81,14 @@ export function loopPointers(outer: Frame, loop: For, inside: Facts): LoopPointe
   eachStmt(loop.body, (stmt) => changing.add(boundName(stmt) ?? ""));
   const groups = new Map<string, Group>();
   const seen = new Map<Expr, Set<string>>();
-  const add = (buf: string, index: Expr): void => {
+  const lets = new Set<string>();
+  eachStmt(loop.body, (stmt) => stmt.k === "let" && isIndex(stmt.value.type) && lets.add(stmt.name));
+  const add = (buf: string, index: Expr, facts: Facts): void => {
     const bits = storageBits(bufOf(outer, buf).dtype);
     if (bits === 4 || seen.get(index)?.has(buf)) return;
     seen.set(index, (seen.get(index) ?? new Set()).add(buf));
-    const { terms, constant } = sumOf(index, inside);
+    // Lets of the loop that are parts of indices are seen through.
+    const { terms, constant } = sumOf(index, facts, lets);
     const own = terms.find(({ expr }) => expr.k === "ref" && expr.name === loop.name);
     if (own === undefined) return;
     if (terms.some((term) => term !== own && varies(term.expr, loop.name, changing))) return;
@@ -96,7 +99,7 @@ export function loopPointers(outer: Frame, loop: For, inside: Facts): LoopPointe
     group.accesses.push({ index, constant });
     groups.set(key, group);
   };
-  eachAccess(loop.body, add);
+  eachAccess(loop.body, inside, add);
   const start: Code[] = [];
   const advance: Code[] = [];
   const pointers = new Map<Expr, Map<string, Pointer>>();
@@ -121,14 +124,22 @@ function varies(expr: Expr, name: string, changing: ReadonlySet<string>): boolea
   return operandsOf(expr).some((operand) => varies(operand, name, changing));
 }
 
-/** Every load and store in these statements. */
-function eachAccess(stmts: readonly Stmt[], visit: (buf: string, index: Expr) => void): void {
+/** Every load and store in these statements, with the facts there. */
+function eachAccess(
+  stmts: readonly Stmt[],
+  outer: Facts,
+  visit: (buf: string, index: Expr, facts: Facts) => void,
+): void {
+  let facts = outer;
   const inExpr = (expr: Expr): void => {
-    if (expr.k === "load") visit(expr.buf, expr.index);
+    if (expr.k === "load") visit(expr.buf, expr.index, facts);
     for (const operand of operandsOf(expr)) inExpr(operand);
   };
-  eachStmt(stmts, (stmt) => {
+  for (const stmt of stmts) {
     for (const expr of exprsOf(stmt)) inExpr(expr);
-    if (stmt.k === "store") visit(stmt.buf, stmt.index);
-  });
+    if (stmt.k === "store") visit(stmt.buf, stmt.index, facts);
+    const inner = stmt.k === "for" ? insideLoop(stmt, facts) : facts;
+    for (const block of blocksOf(stmt)) eachAccess(block, inner, visit);
+    facts = afterStmt(stmt, facts);
+  }
 }

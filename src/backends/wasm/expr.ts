@@ -1,13 +1,14 @@
 /** Kernel expressions as instruction lists that leave the value, or one 128-bit part of a vector, on the stack. */
 import { UnsupportedError } from "../../ir/errors.ts";
 import { bitsFromF32 } from "../../ir/half.ts";
-import type { Cast, Expr, Load, Num, Op, Sum } from "../../ir/kernel/kernel.ts";
+import type { Cast, Expr, Intrinsic, Load, Num, Op, Sum } from "../../ir/kernel/kernel.ts";
 import { assume, rangeOf } from "../../ir/kernel/range.ts";
-import { type ValueType, valueType } from "../../ir/kernel/value.ts";
+import { isByteValue, type ValueType, valueType } from "../../ir/kernel/value.ts";
 import { addressOf, nibbleAddress } from "./address.ts";
 import { apply, type Code, double, int, local, single } from "./code.ts";
 import { bufOf, type Frame, kindOf, partsOf, wasmTypeOf } from "./frame.ts";
-import { type Instr, ifElse, laneOf, plain, set, splatBits } from "./instr.ts";
+import { type Instr, ifElse, laneOf, type MemoryOp, memory, plain, set, splatBits } from "./instr.ts";
+import { intrinsicRows } from "./rules.ts";
 import { castRows, type Kind, ruleCode, type ScalarRow, scalarRows } from "./scalar.ts";
 import { loadCode, loadNibble, loadVector } from "./storage.ts";
 
@@ -36,11 +37,13 @@ export function emitPart(frame: Frame, expr: Expr, part: number): Code {
       return [...emitPart(frame, expr.value, expr.lane >> 2), ...takeLane(kindOf(expr.value.type), expr.lane & 3)];
     case "sum":
       return emitSum(frame, expr);
+    case "intrinsic":
+      return emitIntrinsic(frame, expr, part);
   }
 }
 
 function checkType({ dtype, lanes }: ValueType): void {
-  if (lanes === 1 || (dtype !== "f64" && lanes % 4 === 0)) return;
+  if (isByteValue(dtype) ? lanes >= 4 : lanes === 1 || (dtype !== "f64" && lanes % 4 === 0)) return;
   throw new UnsupportedError("kernel", `the WebAssembly backend has no vectors of ${lanes} x ${dtype}`, {
     hint: "It has those of 4, 8 and 16 lanes of 32 bits.",
   });
@@ -81,7 +84,25 @@ function gather(kind: Kind, lanes: readonly Code[]): Code {
   return [splatBits(0), ...lanes.flatMap((scalar, lane) => [...scalar, ...putLane(kind, lane)])];
 }
 
+function emitIntrinsic(frame: Frame, { name, type, args }: Intrinsic, part: number): Code {
+  if (type.lanes === 1) throw new UnsupportedError("kernel", `${name} of one lane in WebAssembly`);
+  const [bytes] = args;
+  if (name === "repeat4" && bytes?.k === "load") {
+    const { code, offset } = addressOf(frame, bytes.buf, bytes.index);
+    return [...code, memory("v128.load32_splat", offset)];
+  }
+  const { rules, locals } = frame;
+  return intrinsicRows[name](rules, locals.temp, ...args.map((arg) => emitPart(frame, arg, part)));
+}
+
+/** Bytes as they are, from the lowest lane; the rest is zero. */
+const byteLoads: Readonly<Record<number, MemoryOp>> = { 4: "v128.load32_zero", 8: "v128.load64_zero", 16: "v128.load" };
+
 function emitLoad(frame: Frame, expr: Load, part: number): Code {
+  if (isByteValue(expr.type.dtype)) {
+    const { code, offset } = addressOf(frame, expr.buf, expr.index);
+    return [...code, memory(byteLoads[expr.type.lanes]!, offset)];
+  }
   const { dtype } = bufOf(frame, expr.buf);
   const { temp } = frame.locals;
   if (dtype === "i4" || dtype === "u4") {

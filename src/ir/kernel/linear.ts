@@ -27,9 +27,16 @@ interface Linear {
 
 const full = fullRange("i32");
 
-/** An i32 expression as a sum of terms, for code that computes addresses. */
-export function sumOf(expr: Expr, facts: Facts): { readonly terms: readonly Term[]; readonly constant: number } {
-  const { terms, constant } = linearOf(expr, facts, false);
+/** Which lets to replace by what they stand for. */
+type Expand = boolean | ReadonlySet<string>;
+
+/** An i32 expression as a sum of terms, for code that computes addresses; the lets named in `expand` are seen through. */
+export function sumOf(
+  expr: Expr,
+  facts: Facts,
+  expand: ReadonlySet<string> = new Set(),
+): { readonly terms: readonly Term[]; readonly constant: number } {
+  const { terms, constant } = linearOf(expr, facts, expand.size > 0 && expand);
   return { terms: [...terms.values()], constant };
 }
 
@@ -37,7 +44,7 @@ export function sumOf(expr: Expr, facts: Facts): { readonly terms: readonly Term
  * An equal, simpler expression. Sums come out with the terms that change least often first, which is what loop-invariant
  * code motion wants. `expand` replaces lets by what they stand for, to find more; for analysis only.
  */
-export function simplifyExpr(expr: Expr, facts: Facts, expand = false): Expr {
+export function simplifyExpr(expr: Expr, facts: Facts, expand: Expand = false): Expr {
   const inner = mapOperands(expr, (operand, i) =>
     simplifyExpr(operand, isLazyOperand(expr, i) ? assume(operandsOf(expr)[0]!, i === 1, facts) : facts, expand),
   );
@@ -47,11 +54,11 @@ export function simplifyExpr(expr: Expr, facts: Facts, expand = false): Expr {
   if (lo === hi) return num(dtype, lo);
   if (dtype === "bool") return compareSums(inner, facts, expand);
   const simple = build(linearOf(inner, facts, expand), facts);
-  return expand || cost(simple) <= cost(inner) ? keep(inner, simple) : inner;
+  return expand !== false || cost(simple) <= cost(inner) ? keep(inner, simple) : inner;
 }
 
 /** A comparison of two sums, decided by the range of their difference if it can be. */
-function compareSums(expr: Expr, facts: Facts, expand: boolean): Expr {
+function compareSums(expr: Expr, facts: Facts, expand: Expand): Expr {
   if (expr.k !== "op" || expr.args.length !== 2 || !isIndex(expr.args[0]!.type)) return expr;
   const [a, b] = expr.args.map((arg) => linearOf(arg, facts, expand));
   if (exactRange(a!, facts) === undefined || exactRange(b!, facts) === undefined) return expr;
@@ -79,11 +86,11 @@ function cost(expr: Expr): number {
 
 const weights: Readonly<Record<string, number>> = { add: 1, sub: 1, mul: 2, div: 4, rem: 4 };
 
-function linearOf(expr: Expr, facts: Facts, expand: boolean): Linear {
+function linearOf(expr: Expr, facts: Facts, expand: Expand): Linear {
   if (expr.k === "num") return { terms: new Map(), constant: expr.value };
-  if (expr.k === "ref" && expand) {
+  if (expr.k === "ref" && (expand === true || (expand !== false && expand.has(expr.name)))) {
     const def = facts.names.get(expr.name)?.def;
-    if (def !== undefined) return linearOf(simplifyExpr(def, facts, true), facts, true);
+    if (def !== undefined) return linearOf(simplifyExpr(def, facts, expand), facts, expand);
   }
   if (expr.k !== "op") return single(expr);
   const [a, b] = expr.args;

@@ -2,6 +2,7 @@
 import { didYouMean } from "../errors.ts";
 import { isScalarOp, type ScalarOp, scalarOps } from "../scalar.ts";
 import { isDType } from "../types.ts";
+import { intrinsicType, isIntrinsic } from "./intrinsics.ts";
 import type { Buf, Expr, Kernel, Stmt } from "./kernel.ts";
 import * as make from "./kernel.ts";
 import { type Cursor, cursor } from "./lex.ts";
@@ -170,11 +171,19 @@ function parsePrimary(at: Cursor, outer: Scope): Expr {
   if (at.peek() === "[") {
     const buf = findBuf(at, scope, name);
     const index = parseIndex(at, scope);
-    return make.load(buf, index, at.accept(":") ? at.integer() : 1);
+    if (!at.accept(":")) return make.load(buf, index);
+    return /^\d/.test(at.peek()) ? make.load(buf, index, at.integer()) : parseBytes(at, buf, index);
   }
   const type = scope.names.get(name);
   if (type === undefined) return at.fail(`unknown name ${name}`, didYouMean(name, scope.names.keys()));
   return make.ref(name, type);
+}
+
+/** The type after the colon of a load of bytes. */
+function parseBytes(at: Cursor, buf: Buf, index: Expr): Expr {
+  const type = parseType(at);
+  if (type.dtype !== buf.dtype) return at.fail(`${buf.name} does not hold ${type.dtype}`);
+  return make.loadBytes(buf, index, type.lanes);
 }
 
 function parseNum(at: Cursor, literal: { value: number; whole: boolean }): Expr {
@@ -193,6 +202,13 @@ function parseCall(at: Cursor, scope: Scope, name: string): Expr {
     at.word(")");
   }
   if (isScalarOp(name)) return parseOp(at, name, args);
+  if (isIntrinsic(name)) {
+    const type = intrinsicType(
+      name,
+      args.map((arg) => arg.type),
+    );
+    return typeof type === "string" ? at.fail(type) : make.intrinsic(name, ...args);
+  }
   const [value] = args;
   const [, word, digits] = /^(lane|splat)(\d{1,2})$/.exec(name) ?? [];
   if (value === undefined || args.length !== 1) {
@@ -226,7 +242,8 @@ function parseIndex(at: Cursor, scope: Scope): Expr {
 
 function parseType(at: Cursor): ValueType {
   const name = at.name();
-  const [, dtype, lanes] = /^(f32|f64|i32|u32|bool)(?:x(\d{1,2}))?$/.exec(name) ?? [];
+  const [, dtype, lanes] = /^(f32|f64|i32|u32|bool|i8|u8)(?:x(\d{1,2}))?$/.exec(name) ?? [];
+  if (dtype === "i8" || dtype === "u8") return valueType(dtype, Number(lanes ?? 1));
   if (dtype === undefined || !isValueDType(dtype)) return at.fail(`unknown value type ${name}`);
   return valueType(dtype, lanes === undefined ? 1 : Number(lanes));
 }

@@ -13,12 +13,12 @@
  *       }
  *     }
  *
- * Whole numbers are i32, numbers with a point f32. `//` starts a comment; the shape after a buffer is read.
+ * `x[i]:4` loads four elements, `x[i]:u8x16` sixteen bytes as they are. Whole numbers are i32, numbers with a point f32. `//` starts a comment; the shape after a buffer is read.
  */
 import type { ScalarOp } from "../scalar.ts";
 import { showType } from "../types.ts";
 import type { Buf, Expr, Kernel, LoopKind, Num, Stmt } from "./kernel.ts";
-import { showValueType, type ValueType } from "./value.ts";
+import { isByteValue, showValueType, type ValueType } from "./value.ts";
 
 /** Operators written between their operands, loosest first; operators of one row associate to the left. */
 export const infixLevels: readonly (readonly (readonly [string, ScalarOp])[])[] = [
@@ -121,6 +121,8 @@ export function printExpr(expr: Expr, level = 0): string {
       return `lane${expr.lane}(${printExpr(expr.value)})`;
     case "sum":
       return `sum(${printExpr(expr.value)})`;
+    case "intrinsic":
+      return `${expr.name}(${expr.args.map((arg) => printExpr(arg)).join(", ")})`;
     case "op": {
       const operator = infix.get(expr.op);
       if (operator === undefined) return `${expr.op}(${expr.args.map((arg) => printExpr(arg)).join(", ")})`;
@@ -138,6 +140,7 @@ export function printExpr(expr: Expr, level = 0): string {
 }
 
 function lanesSuffix(type: ValueType): string {
+  if (isByteValue(type.dtype)) return `:${showValueType(type)}`;
   return type.lanes === 1 ? "" : `:${type.lanes}`;
 }
 
@@ -154,6 +157,9 @@ function printNum({ value, type }: Num): string {
       return `${printFloat(value)}:f64`;
     case "f32":
       return printFloat(shortest(value));
+    case "i8":
+    case "u8":
+      return `${value}:${type.dtype}`; // no valid kernel has one
   }
 }
 

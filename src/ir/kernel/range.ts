@@ -8,7 +8,7 @@
 import { dtypeInfo } from "../types.ts";
 import type { Buf, Expr, For, Kernel, Stmt, Var } from "./kernel.ts";
 import { printExpr } from "./print.ts";
-import { isIntValue, type VDType } from "./value.ts";
+import { isByteValue, isIntValue, type VDType } from "./value.ts";
 import { eachStmt, operandsOf, writesOf } from "./walk.ts";
 
 /** Lowest and highest value, both included. */
@@ -45,6 +45,7 @@ const anything: Range = { lo: Number.NEGATIVE_INFINITY, hi: Number.POSITIVE_INFI
 
 export function fullRange(dtype: VDType): Range {
   if (dtype === "bool") return bit;
+  if (isByteValue(dtype)) return dtype === "i8" ? { lo: -128, hi: 127 } : { lo: 0, hi: 255 };
   if (!isIntValue(dtype)) return anything;
   return dtype === "i32" ? { lo: -2147483648, hi: 2147483647 } : { lo: 0, hi: 4294967295 };
 }
@@ -227,6 +228,8 @@ function plainRange(expr: Expr, facts: Facts): Range {
       const { lo, hi } = rangeOf(expr.value, facts);
       return { lo: lo * expr.value.type.lanes, hi: hi * expr.value.type.lanes };
     }
+    case "intrinsic":
+      return fullRange(expr.type.dtype);
     case "op":
       return opRange(expr, facts);
   }

@@ -4,6 +4,7 @@
  */
 import { IrError } from "../errors.ts";
 import { reader, type TensorData, tensorFrom, writer, zeros } from "../tensor.ts";
+import { evalIntrinsic } from "./intrinsics.ts";
 import type { Buf, Expr, For, Kernel, Stmt } from "./kernel.ts";
 import { convert, evalValue } from "./value.ts";
 import { gridLoop } from "./walk.ts";
@@ -201,6 +202,11 @@ function evaluate(machine: Machine, expr: Expr, env: Env): Value {
       }
       return lanes[0]!;
     }
+    case "intrinsic":
+      return evalIntrinsic(
+        expr.name,
+        expr.args.map((arg) => lanesOf(evaluate(machine, arg, env))),
+      );
     case "op": {
       const [first] = expr.args;
       if (expr.op === "select" && first!.type.lanes === 1) {

@@ -8,7 +8,10 @@ import { type DType, dtypeInfo } from "../types.ts";
 
 /** `f64` appears only where a target's accumulator is f64 (`Target.accumulator`). */
 export const valueDTypes = ["f32", "f64", "i32", "u32", "bool"] as const;
-export type VDType = (typeof valueDTypes)[number];
+export type ArithmeticDType = (typeof valueDTypes)[number];
+/** Bytes as they lie in memory: vectors of 4, 8 or 16 of them are loaded as they are, for the intrinsics. */
+export type ByteDType = "i8" | "u8";
+export type VDType = ArithmeticDType | ByteDType;
 
 /** A scalar has one lane; short vectors have 2, 4, 8 or 16. */
 export interface ValueType {
@@ -19,7 +22,7 @@ export interface ValueType {
 /** What a buffer may hold: a tensor's dtype, or f64 in a kernel's own scratch. */
 export type StorageDType = DType | "f64";
 
-export function isValueDType(name: string): name is VDType {
+export function isValueDType(name: string): name is ArithmeticDType {
   return valueDTypes.some((dtype) => dtype === name);
 }
 
@@ -37,7 +40,13 @@ const scalarTypes: Record<VDType, ValueType> = {
   i32: { dtype: "i32", lanes: 1 },
   u32: { dtype: "u32", lanes: 1 },
   bool: { dtype: "bool", lanes: 1 },
+  i8: { dtype: "i8", lanes: 1 },
+  u8: { dtype: "u8", lanes: 1 },
 };
+
+export function isByteValue(dtype: VDType): dtype is ByteDType {
+  return dtype === "i8" || dtype === "u8";
+}
 
 export function valueType(dtype: VDType, lanes = 1): ValueType {
   return lanes === 1 ? scalarTypes[dtype] : { dtype, lanes };
@@ -53,7 +62,7 @@ export function showValueType(type: ValueType): string {
 }
 
 /** The type that a load from storage gives: small floats widen to f32, small integers to i32. */
-export function loadedDType(storage: StorageDType): VDType {
+export function loadedDType(storage: StorageDType): ArithmeticDType {
   switch (storage) {
     case "f64":
     case "u32":
@@ -85,6 +94,10 @@ export function convert(dtype: VDType, value: number): number {
       return saturate(value, -2147483648, 2147483647);
     case "u32":
       return saturate(value, 0, 4294967295);
+    case "i8":
+      return saturate(value, -128, 127);
+    case "u8":
+      return saturate(value, 0, 255);
   }
 }
 
@@ -120,6 +133,7 @@ export function opTypeProblem(name: ScalarOp, types: readonly ValueType[]): stri
       return `${name}: expected a bool condition of one lane or ${last.lanes}`;
     }
   }
+  if (types.some((type) => isByteValue(type.dtype))) return `${name}: bytes take intrinsics only`;
   const same = name === "select" ? types.slice(1) : types;
   if (!same.every((type) => sameValueType(type, last))) return `${name}: expected operands of one type`;
   const fits =

@@ -16,11 +16,13 @@
  *  K8  Grid iterations are independent of vars: none set in a grid loop is bound outside it.
  */
 import { IrError, UnsupportedError } from "../errors.ts";
+import { intrinsicType } from "./intrinsics.ts";
 import type { Buf, Expr, For, Kernel, Stmt } from "./kernel.ts";
 import { tightRange } from "./linear.ts";
 import { printExpr, printKernel, reservedWords } from "./print.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop } from "./range.ts";
 import {
+  isByteValue,
   isFloatValue,
   isIndex,
   loadedDType,
@@ -234,10 +236,22 @@ function checkExpr(place: Place, expr: Expr, facts: Facts, stmt: Stmt): void {
     );
     insist(problem === undefined, "K3", () => problem ?? "");
   }
+  if (expr.k === "intrinsic") {
+    const type = intrinsicType(
+      expr.name,
+      expr.args.map((arg) => arg.type),
+    );
+    insist(typeof type !== "string", "K3", () => `${type}`);
+  }
+  if (isByteValue(expr.type.dtype)) insist(expr.type.lanes >= 4, "K6", () => `${expr.type.lanes} bytes as a value`);
   if (expr.k === "load") {
     const buf = checkAccess(place, expr.buf, expr.index, expr.type.lanes, facts, stmt);
     insist(buf.access !== "write" || buf.space === "scratch", "K4", () => `load of ${expr.buf}, which is only written`);
-    insist(expr.type.dtype === loadedDType(buf.dtype), "K3", () => `${expr.buf} does not hold ${expr.type.dtype}`);
+    insist(
+      expr.type.dtype === loadedDType(buf.dtype) || expr.type.dtype === buf.dtype,
+      "K3",
+      () => `${expr.buf} does not hold ${expr.type.dtype}`,
+    );
   }
 }
 

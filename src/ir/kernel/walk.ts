@@ -9,6 +9,7 @@ export function operandsOf(expr: Expr): readonly Expr[] {
     case "load":
       return [expr.index];
     case "op":
+    case "intrinsic":
       return expr.args;
     default:
       return [expr.value];
@@ -24,6 +25,10 @@ export function mapOperands(expr: Expr, f: (operand: Expr, i: number) => Expr): 
     case "op": {
       const args = expr.args.map(f);
       return args.every((arg, i) => arg === expr.args[i]) ? expr : op(expr.op, ...args);
+    }
+    case "intrinsic": {
+      const args = expr.args.map(f);
+      return args.every((arg, i) => arg === expr.args[i]) ? expr : { ...expr, args };
     }
     case "load": {
       const index = f(expr.index, 0);

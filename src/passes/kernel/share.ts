@@ -143,6 +143,6 @@ export function hasLoad(expr: Expr): boolean {
 
 /** What sharing saves: one for each op, two for a load. */
 function sizeOf(expr: Expr): number {
-  const own = expr.k === "load" ? 2 : expr.k === "op" || expr.k === "sum" ? 1 : 0;
+  const own = expr.k === "load" ? 2 : expr.k === "op" || expr.k === "sum" || expr.k === "intrinsic" ? 1 : 0;
   return operandsOf(expr).reduce((total, operand) => total + sizeOf(operand), own);
 }

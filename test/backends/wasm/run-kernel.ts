@@ -23,8 +23,9 @@ export function compileKernel(kernel: Kernel, rules: Rules = rulesOf.relaxed): C
   const { exports } = new WebAssembly.Instance(module, { env: { memory } });
   const call = exports.kernel as (...args: number[]) => void; // exported by emitKernel
   const run = (data: readonly TensorData[], begin?: number, end?: number): void => {
-    const bytes = new Uint8Array(memory.buffer).fill(0x5a);
+    const bytes = new Uint8Array(memory.buffer);
     let at = 1024;
+    bytes.fill(0x5a, at, at + data.reduce((sum, each) => sum + each.byteLength + 16 + guard, 0));
     const addresses = data.map((each) => {
       const address = at;
       bytes.set(new Uint8Array(each.buffer, each.byteOffset, each.byteLength), address);
