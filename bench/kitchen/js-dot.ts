@@ -6,9 +6,7 @@
  */
 import { compileKernel, type JsKernel } from "../../src/backends/js/emit.ts";
 import {
-  assign,
   type Buf,
-  bind,
   cast,
   type Expr,
   iadd,
@@ -16,14 +14,12 @@ import {
   int,
   type Kernel,
   load,
-  loop,
   num,
   op,
   ref,
   type Stmt,
-  store,
-  variable,
 } from "../../src/ir/kernel/kernel.ts";
+import { assign, bind, loop, store, variable } from "../../src/ir/kernel/stmt.ts";
 import { hoistInvariants } from "../../src/passes/kernel/hoist.ts";
 import { simplifyIndices } from "../../src/passes/kernel/indices.ts";
 

@@ -4,25 +4,19 @@
  */
 import fc from "fast-check";
 import {
-  assign,
   type Buf,
-  bind,
   cast,
   type Expr,
   type Kernel,
   load,
-  loop,
   loopKinds,
-  note,
   num,
   op,
   ref,
   type Stmt,
   select,
-  store,
-  variable,
-  when,
 } from "../../src/ir/kernel/kernel.ts";
+import { assign, bind, loop, note, store, variable, when } from "../../src/ir/kernel/stmt.ts";
 import { type ArithmeticDType, loadedDType, valueDTypes } from "../../src/ir/kernel/value.ts";
 import { type ScalarOp, scalarOp, scalarOps } from "../../src/ir/scalar.ts";
 import { type TensorData, tensorOf, valuesOf } from "../../src/ir/tensor.ts";

@@ -1,6 +1,7 @@
 /** Each invariant of plans has a plan that breaks it. */
 import { describe, expect, test } from "vitest";
-import { int, type Kernel, load, store } from "../../src/ir/kernel/kernel.ts";
+import { int, type Kernel, load } from "../../src/ir/kernel/kernel.ts";
+import { store } from "../../src/ir/kernel/stmt.ts";
 import type { FuncPlan, Plan, Step } from "../../src/ir/plan.ts";
 import { verifyPlan } from "../../src/ir/plan-verify.ts";
 

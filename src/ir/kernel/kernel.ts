@@ -248,38 +248,6 @@ export function sum(value: Expr): Expr {
   return value.type.lanes === 1 ? value : { k: "sum", type: valueType(value.type.dtype), value };
 }
 
-export function bind(name: string, value: Expr): Let {
-  return { k: "let", name, value };
-}
-export function variable(name: string, init: Expr, type: ValueType = init.type): Var {
-  return { k: "var", name, type, init };
-}
-export function assign(name: string, value: Expr): Set_ {
-  return { k: "set", name, value };
-}
-export function store(buf: Buf, index: Expr, value: Expr): Store {
-  return { k: "store", buf: buf.name, index, value };
-}
-/** A loop; numbers are i32 constants. */
-export function loop(
-  name: string,
-  from: Expr | number,
-  to: Expr | number,
-  body: readonly Stmt[],
-  how: LoopKind = "serial",
-  step = 1,
-): For {
-  const bound = (x: Expr | number) => (typeof x === "number" ? int(x) : x);
-  return { k: "for", name, from: bound(from), to: bound(to), step, how, body };
-}
-export function when(cond: Expr, then: readonly Stmt[], otherwise: readonly Stmt[] = []): If {
-  return { k: "if", cond, then, else: otherwise };
-}
-export function note(text: string): Note {
-  return { k: "note", text };
-}
-export const barrier: Barrier = { k: "barrier" };
-
 /** Identities that hold for every value of the type, -0, NaN and wrapping included; a constant stands on the right. */
 function foldOp(name: ScalarOp, args: readonly Expr[]): Expr | undefined {
   const [x, y] = args;

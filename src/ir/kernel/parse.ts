@@ -7,6 +7,7 @@ import type { Buf, Expr, Kernel, Stmt } from "./kernel.ts";
 import * as make from "./kernel.ts";
 import { type Cursor, cursor } from "./lex.ts";
 import { infixLevels, loopWords } from "./print.ts";
+import { assign, barrier, bind, loop, note, store, variable, when } from "./stmt.ts";
 import {
   isIndex,
   isValueDType,
@@ -99,28 +100,28 @@ function parseStmt(at: Cursor, scope: Scope): Stmt {
   if (at.accept("let")) {
     const name = at.name();
     at.word("=");
-    return make.bind(name, parseExpr(at, scope));
+    return bind(name, parseExpr(at, scope));
   }
   if (at.accept("var")) {
     const name = at.name();
     at.word(":");
     const type = parseType(at);
     at.word("=");
-    return make.variable(name, parseExpr(at, scope), type);
+    return variable(name, parseExpr(at, scope), type);
   }
   if (at.accept("if")) {
     const cond = parseExpr(at, scope);
     const then = parseBraces(at, scope);
-    return make.when(cond, then, at.accept("else") ? parseBraces(at, scope) : []);
+    return when(cond, then, at.accept("else") ? parseBraces(at, scope) : []);
   }
-  if (at.accept("barrier")) return make.barrier;
-  if (at.accept("note")) return make.note(at.string());
+  if (at.accept("barrier")) return barrier;
+  if (at.accept("note")) return note(at.string());
   const name = at.name();
-  if (at.accept("=")) return make.assign(name, parseExpr(at, scope));
+  if (at.accept("=")) return assign(name, parseExpr(at, scope));
   const buf = findBuf(at, scope, name);
   const index = parseIndex(at, scope);
   at.word("=");
-  return make.store(buf, index, parseExpr(at, scope));
+  return store(buf, index, parseExpr(at, scope));
 }
 
 function parseBraces(at: Cursor, scope: Scope): Stmt[] {
@@ -140,7 +141,7 @@ function parseLoop(at: Cursor, scope: Scope, how: make.LoopKind): Stmt {
   const to = parseExpr(at, scope);
   const step = at.accept("step") ? at.integer() : 1;
   const names = new Map(scope.names).set(name, valueType("i32"));
-  return make.loop(name, from, to, parseBraces(at, { ...scope, names }), how, step);
+  return loop(name, from, to, parseBraces(at, { ...scope, names }), how, step);
 }
 
 function parseExpr(at: Cursor, scope: Scope, level = 0): Expr {

@@ -7,9 +7,10 @@
  * in every iteration and the loop certainly runs; a load in a branch of a select or an if stays behind its condition.
  * Exact: every value is computed by the same operations.
  */
-import { bind, type Expr, type For, type Kernel, type Let, ref, type Stmt } from "../../ir/kernel/kernel.ts";
+import { type Expr, type For, type Kernel, type Let, ref, type Stmt } from "../../ir/kernel/kernel.ts";
 import { printExpr, reservedWords } from "../../ir/kernel/print.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop, rangeOf } from "../../ir/kernel/range.ts";
+import { bind } from "../../ir/kernel/stmt.ts";
 import { isIndex } from "../../ir/kernel/value.ts";
 import { boundName, eachStmt, isLazyOperand, mapOperands, mapStmt, namesOf, writesOf } from "../../ir/kernel/walk.ts";
 import { type FreshName, hasLoad, mapExprs, mentions, shareBlock, substitute } from "./share.ts";

@@ -5,9 +5,10 @@
  * Works down the loop nest with the ranges of `ir/kernel/range.ts`. A branch that is never taken disappears with its if;
  * so does a loop that never runs.
  */
-import { type Kernel, num, type Stmt, when } from "../../ir/kernel/kernel.ts";
+import { type Kernel, num, type Stmt } from "../../ir/kernel/kernel.ts";
 import { simplifyExpr } from "../../ir/kernel/linear.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop } from "../../ir/kernel/range.ts";
+import { when } from "../../ir/kernel/stmt.ts";
 import { mapStmt } from "../../ir/kernel/walk.ts";
 
 export function simplifyIndices(kernel: Kernel): Kernel {

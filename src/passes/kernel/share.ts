@@ -3,8 +3,9 @@
  * that needs one. Exact, since expressions are pure; one that could change inside the block (its vars are set there, its
  * buffers stored to) is left alone, and a load is moved only where its first evaluation was certain anyway.
  */
-import { bind, type Expr, type Let, ref, type Stmt } from "../../ir/kernel/kernel.ts";
+import { type Expr, type Let, ref, type Stmt } from "../../ir/kernel/kernel.ts";
 import { printExpr } from "../../ir/kernel/print.ts";
+import { bind } from "../../ir/kernel/stmt.ts";
 import {
   blocksOf,
   boundName,

@@ -10,8 +10,6 @@
  * the same operations, but exp and sigmoid of lanes have their own error on a device.
  */
 import {
-  assign,
-  bind,
   type Expr,
   extract,
   type For,
@@ -23,20 +21,18 @@ import {
   isub,
   type Kernel,
   load,
-  loop,
   num,
   op,
   ref,
   type Set_,
   type Stmt,
   splat,
-  store,
   sum,
-  variable,
 } from "../../ir/kernel/kernel.ts";
 import { sumOf } from "../../ir/kernel/linear.ts";
 import { printExpr, reservedWords } from "../../ir/kernel/print.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop, rangeOf } from "../../ir/kernel/range.ts";
+import { assign, bind, loop, store, variable } from "../../ir/kernel/stmt.ts";
 import { isByteValue, valueType } from "../../ir/kernel/value.ts";
 import { eachStmt, exprsOf, mapStmt, namesOf, operandsOf } from "../../ir/kernel/walk.ts";
 import { hasLoad } from "./share.ts";

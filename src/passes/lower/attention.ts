@@ -4,24 +4,8 @@
  * beyond the token's position are never touched, so time follows the length of the sequence, not of the cache.
  */
 import { attrsOf, type Node } from "../../ir/graph.ts";
-import {
-  assign,
-  type Buf,
-  cast,
-  type Expr,
-  iadd,
-  idiv,
-  imul,
-  int,
-  load,
-  note,
-  num,
-  op,
-  ref,
-  store,
-  variable,
-  when,
-} from "../../ir/kernel/kernel.ts";
+import { type Buf, cast, type Expr, iadd, idiv, imul, int, load, num, op, ref } from "../../ir/kernel/kernel.ts";
+import { assign, note, store, variable, when } from "../../ir/kernel/stmt.ts";
 import { clampTo, flatten } from "./index-math.ts";
 import { forEachElement } from "./map.ts";
 import type { KernelWriter } from "./writer.ts";

@@ -6,21 +6,8 @@
  */
 import { axisSizes, parseAxes } from "../../ir/axes.ts";
 import { attrsOf, type Node } from "../../ir/graph.ts";
-import {
-  assign,
-  type Buf,
-  cast,
-  type Expr,
-  iadd,
-  int,
-  load,
-  note,
-  num,
-  op,
-  ref,
-  store,
-  variable,
-} from "../../ir/kernel/kernel.ts";
+import { type Buf, cast, type Expr, iadd, int, load, num, op, ref } from "../../ir/kernel/kernel.ts";
+import { assign, note, store, variable } from "../../ir/kernel/stmt.ts";
 import { contractOperands, type Group } from "../fuse.ts";
 import { chooseTile } from "../schedule/choose.ts";
 import { flatten } from "./index-math.ts";

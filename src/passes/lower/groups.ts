@@ -4,7 +4,6 @@
  */
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import {
-  assign,
   type Buf,
   cast,
   type Expr,
@@ -18,10 +17,8 @@ import {
   op,
   ref,
   select,
-  store,
-  variable,
-  when,
 } from "../../ir/kernel/kernel.ts";
+import { assign, store, variable, when } from "../../ir/kernel/stmt.ts";
 import { codeRange, largestF16, searchedScales, searchedShrink } from "../../ir/ops/groups.ts";
 import type { DType } from "../../ir/types.ts";
 import { clampTo, flatten } from "./index-math.ts";

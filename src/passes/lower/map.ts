@@ -1,6 +1,7 @@
 /** Lowering of maps: loops over the elements of a value, each computed by inlining. */
 import { isOp, type Node } from "../../ir/graph.ts";
-import { type Expr, iadd, int, type LoopKind, store } from "../../ir/kernel/kernel.ts";
+import { type Expr, iadd, int, type LoopKind } from "../../ir/kernel/kernel.ts";
+import { store } from "../../ir/kernel/stmt.ts";
 import { flatten } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 

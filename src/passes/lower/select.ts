@@ -1,20 +1,7 @@
 /** Lowering of ops that pick from a row: top-k and arg-max. The row is computed into scratch, then scanned k times. */
 import { attrsOf, type Node } from "../../ir/graph.ts";
-import {
-  assign,
-  type Expr,
-  iadd,
-  imul,
-  int,
-  load,
-  num,
-  op,
-  ref,
-  select,
-  store,
-  variable,
-  when,
-} from "../../ir/kernel/kernel.ts";
+import { type Expr, iadd, imul, int, load, num, op, ref, select } from "../../ir/kernel/kernel.ts";
+import { assign, store, variable, when } from "../../ir/kernel/stmt.ts";
 import { clampTo, flatten } from "./index-math.ts";
 import { forEachElement } from "./map.ts";
 import type { KernelWriter } from "./writer.ts";

@@ -1,6 +1,7 @@
 /** Lowering of row updates: only the new rows are written; the plan puts the result where the old rows are. */
 import type { Node } from "../../ir/graph.ts";
-import { iadd, imul, int, op, store, when } from "../../ir/kernel/kernel.ts";
+import { iadd, imul, int, op } from "../../ir/kernel/kernel.ts";
+import { store, when } from "../../ir/kernel/stmt.ts";
 import { sizeOf } from "../../ir/types.ts";
 import { flatten } from "./index-math.ts";
 import { forEachElement } from "./map.ts";

@@ -1,20 +1,8 @@
 /** The value of one element of each inlinable op, as a kernel expression: one row per op. */
 import { InternalError } from "../../ir/errors.ts";
 import { attrsOf, type Node } from "../../ir/graph.ts";
-import {
-  assign,
-  cast,
-  type Expr,
-  iadd,
-  idiv,
-  int,
-  isub,
-  num,
-  op,
-  ref,
-  select,
-  variable,
-} from "../../ir/kernel/kernel.ts";
+import { cast, type Expr, iadd, idiv, int, isub, num, op, ref, select } from "../../ir/kernel/kernel.ts";
+import { assign, variable } from "../../ir/kernel/stmt.ts";
 import { loadedDType, type VDType } from "../../ir/kernel/value.ts";
 import { opDef } from "../../ir/ops/all.ts";
 import { codeRange } from "../../ir/ops/groups.ts";

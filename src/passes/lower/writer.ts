@@ -5,18 +5,8 @@
  */
 import { invariant } from "../../ir/errors.ts";
 import { type Node, nameOf } from "../../ir/graph.ts";
-import {
-  type Buf,
-  bind,
-  type Expr,
-  int,
-  type Kernel,
-  type LoopKind,
-  load,
-  loop,
-  ref,
-  type Stmt,
-} from "../../ir/kernel/kernel.ts";
+import { type Buf, type Expr, int, type Kernel, type LoopKind, load, ref, type Stmt } from "../../ir/kernel/kernel.ts";
+import { bind, loop } from "../../ir/kernel/stmt.ts";
 import type { StorageDType } from "../../ir/kernel/value.ts";
 import { opKind } from "../../ir/ops/all.ts";
 import type { Target } from "../../ir/target.ts";

@@ -1,20 +1,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import {
-  type Buf,
-  type Expr,
-  iadd,
-  imul,
-  int,
-  load,
-  num,
-  op,
-  ref,
-  select,
-  store,
-} from "../../../src/ir/kernel/kernel.ts";
+import { type Buf, type Expr, iadd, imul, int, load, num, op, ref, select } from "../../../src/ir/kernel/kernel.ts";
 import { printExpr } from "../../../src/ir/kernel/print.ts";
 import { runKernel } from "../../../src/ir/kernel/run.ts";
+import { store } from "../../../src/ir/kernel/stmt.ts";
 import { evalValue, loadedDType } from "../../../src/ir/kernel/value.ts";
 import { type ScalarOp, scalarOp, scalarOps } from "../../../src/ir/scalar.ts";
 import { tensorOf, valuesOf } from "../../../src/ir/tensor.ts";

@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import type { Kernel } from "../../../src/ir/kernel/kernel.ts";
-import { assign, bind, loop, num, ref, store } from "../../../src/ir/kernel/kernel.ts";
+import { num, ref } from "../../../src/ir/kernel/kernel.ts";
 import { parseKernel } from "../../../src/ir/kernel/parse.ts";
+import { assign, bind, loop, store } from "../../../src/ir/kernel/stmt.ts";
 import { verifyKernel } from "../../../src/ir/kernel/verify.ts";
 
 const bufs = `  read x: f32[8]
