@@ -1,9 +1,7 @@
 /**
  * Integer ranges of kernel expressions, by interval arithmetic over loop bounds, storage types and enclosing conditions.
- *
- * A condition refines the range of an expression (found by its text) only where that expression cannot change while the
- * condition is in force: it mentions no var and loads from no buffer that the kernel stores to. A let of such a value is
- * transparent: a later condition on what it was computed from applies to it too.
+ * A condition refines the range of an expression (found by its text) only where that cannot change while it is in force: no
+ * var, no load from a buffer that the kernel stores to. A let of such a value is transparent to later conditions.
  */
 import { dtypeInfo } from "../types.ts";
 import type { Buf, Expr, For, Kernel, Stmt, Var } from "./kernel.ts";
