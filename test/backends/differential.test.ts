@@ -1,7 +1,14 @@
 /** Random programs on each backend against the interpreter: unoptimised, optimised without fusion, and in full. */
 import fc from "fast-check";
 import { afterAll, describe, it } from "vitest";
-import { backendNames, type CompileOptions, compile, type Device, openDevice } from "../../src/compile.ts";
+import {
+  backendNames,
+  type CompileOptions,
+  compile,
+  type Device,
+  type DeviceOptions,
+  openDevice,
+} from "../../src/compile.ts";
 import type { Module } from "../../src/ir/graph.ts";
 import { interpret } from "../../src/ir/interpret.ts";
 import { printModule } from "../../src/ir/print.ts";
@@ -37,12 +44,17 @@ async function compareWithInterpreter(
   }
 }
 
-const cases = backendNames.flatMap((backend) =>
-  Object.entries(modes).map(([mode, options]) => ({ backend, mode, options })),
+const devices: readonly (readonly [string, string, DeviceOptions])[] = [
+  ...backendNames.map((name) => [name, name, {}] as const),
+  ["wasm without relaxed SIMD", "wasm", { tier: "simd" }],
+  ["wasm on 2 threads", "wasm", { threads: 2 }],
+];
+const cases = devices.flatMap(([device, backend, deviceOptions]) =>
+  Object.entries(modes).map(([mode, options]) => ({ device, backend, deviceOptions, mode, options })),
 );
 
-describe.each(cases)("$backend, $mode", ({ backend, options }) => {
-  const device = openDevice(backend);
+describe.each(cases)("$device, $mode", ({ backend, deviceOptions, options }) => {
+  const device = openDevice(backend, deviceOptions);
   afterAll(() => device.close());
 
   it("computes what the interpreter computes on random programs", async () => {

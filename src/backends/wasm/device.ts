@@ -1,5 +1,5 @@
 /** The WebAssembly device: one memory for weights, caches, arenas and results, one module per plan. */
-import { invariant } from "../../ir/errors.ts";
+import { InputError, invariant } from "../../ir/errors.ts";
 import { checkRunnable } from "../../ir/kernel/verify.ts";
 import type { FuncPlan, Plan } from "../../ir/plan.ts";
 import { wasmTarget } from "../../ir/target.ts";
@@ -7,20 +7,37 @@ import { storageLength } from "../../ir/tensor.ts";
 import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory } from "../backend.ts";
 import { rowLength } from "./driver.ts";
 import { DeviceMemory } from "./memory.ts";
+import { startWorker, ThreadPool } from "./pool.ts";
+import { rulesFor } from "./probe.ts";
 import { type BuiltProgram, buildProgram } from "./program.ts";
-import { rulesOf } from "./rules.ts";
+import type { Rules } from "./rules.ts";
 
 export const wasmBackend: Backend = {
   target: wasmTarget,
-  emit: (plan) => buildProgram(plan, { rules: rulesOf.relaxed, shared: false, threaded: false }).sources,
+  emit: (plan) => buildProgram(plan, { rules: rulesFor(undefined), shared: false, threaded: false }).sources,
   open: openDevice,
 };
 
-function openDevice(_options: DeviceOptions = {}): Device {
+/** What a program needs of its device. */
+interface Home {
+  readonly memory: DeviceMemory;
+  readonly rules: Rules;
+  /** Null where the calling thread computes alone. */
+  readonly pool: ThreadPool | null;
+}
+
+function openDevice(options: DeviceOptions = {}): Device {
+  const { threads = 1, tier } = options;
+  if (!Number.isInteger(threads) || threads < 1 || threads > 64) {
+    throw new InputError("wasm threads", `expected a whole number from 1 to 64, got ${threads}`);
+  }
+  const rules = rulesFor(tier);
   const memory = new DeviceMemory();
+  const pool = threads > 1 && memory.shared ? new ThreadPool(memory.memory, threads, startWorker) : null;
+  const why = threads > 1 && pool === null ? " (no shared memory: the page is not cross-origin isolated)" : "";
   return {
     target: wasmTarget,
-    summary: "WebAssembly, one thread",
+    summary: `WebAssembly, ${rules.tier === "relaxed" ? "relaxed SIMD" : "SIMD"}, ${pool === null ? "one thread" : `${threads} threads`}${why}`,
     allocate: (type) => memory.tensor(type),
     hold: (type, data) => {
       const held = memory.tensor(type);
@@ -28,20 +45,21 @@ function openDevice(_options: DeviceOptions = {}): Device {
       return held;
     },
     free: (data) => memory.free(memory.addressOf(data, () => "free")),
-    load: (plan) => load(memory, plan),
-    close: () => {},
+    load: (plan) => load({ memory, rules, pool }, plan),
+    close: () => pool?.close(),
   };
 }
 
-function load(memory: DeviceMemory, plan: Plan): Program {
+function load(home: Home, plan: Plan): Program {
   plan.kernels.forEach(checkRunnable);
-  const built = buildProgram(plan, { rules: rulesOf.relaxed, shared: memory.shared, threaded: false });
+  const { memory, rules, pool } = home;
+  const built = buildProgram(plan, { rules, shared: memory.shared, threaded: pool !== null });
   const module = new WebAssembly.Module(built.bytes);
-  return { sources: built.sources, instantiate: (given) => instantiate(memory, plan, built, module, given) };
+  return { sources: built.sources, instantiate: (given) => instantiate(home, plan, built, module, given) };
 }
 
 function instantiate(
-  memory: DeviceMemory,
+  { memory, pool }: Home,
   plan: Plan,
   built: BuiltProgram,
   module: WebAssembly.Module,
@@ -59,8 +77,14 @@ function instantiate(
   });
   const addresses = [...params, ...results].map((data) => memory.addressOf(data, () => `@${entry.name}`));
   const arena = memory.allocate(entry.arenaBytes, () => "the arena");
-  const scratch = memory.allocate(built.scratchBytes, () => "scratch");
+  // Each thread's scratch begins a cache line of its own.
+  const scratchBytes = Math.ceil(built.scratchBytes / 64) * 64;
+  const scratch = memory.allocate(scratchBytes * (pool?.threads ?? 1), () => "scratch");
   const args = [...addresses, arena, writeRows(memory, plan, entry, null, given)];
+  if (pool !== null) {
+    const id = pool.load(module, built.entry, args, scratch, scratchBytes);
+    return { params, results, run: (signal) => pool.run(id, signal) };
+  }
   const { exports } = new WebAssembly.Instance(module, { env: { memory: memory.memory } });
   // The driver and the global are exported by `buildProgram`.
   const step = exports[built.entry] as (...args: number[]) => void;

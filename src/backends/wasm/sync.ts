@@ -21,8 +21,11 @@ export const counterAddress = 192;
 /** Not 0: threads must stop (1: one has failed, 2: the step was aborted). */
 export const stopAddress = 256;
 export const sleepersAddress = 320;
-/** The number of the command to run; threads wait for it to change. */
+/** Changes with every command; threads wait for that. The command itself: a program's number, or 0 to read messages. */
 export const commandAddress = 384;
+export const programAddress = 448;
+/** Threads that have left the step. */
+export const finishedAddress = 512;
 export const firstFree = 1024;
 
 export const barrierName = "barrier";

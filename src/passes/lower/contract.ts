@@ -39,6 +39,8 @@ type Index = ReadonlyMap<string, Expr>;
 
 export function lowerContract(w: KernelWriter, group: Group): void {
   const nest = planNest(w, group.anchor);
+  // A step of one token has no outer loop that could be divided among threads, so its rows are.
+  const once = nest.outer.every(({ size }, i) => size <= (i === nest.outer.length - 1 ? nest.tileOuter : 1));
   const last = (axes: readonly Axis[]) => axes.at(-1)?.name;
   w.emit(
     note(`tile: ${nest.tileOuter} of ${last(nest.outer) ?? "1"} by ${nest.tileRows} of ${last(nest.rows) ?? "1"}`),
@@ -46,7 +48,7 @@ export function lowerContract(w: KernelWriter, group: Group): void {
   loopOver(w, nest.outer, nest.tileOuter, "grid", new Map(), (outer) => {
     const tile = Array.from({ length: nest.tileOuter }, (_, t) => shift(outer, last(nest.outer), t));
     const readA = group.staged === null ? undefined : stageRows(w, nest, tile);
-    loopOver(w, nest.rows, nest.tileRows, nest.outer.length === 0 ? "grid" : "serial", new Map(), (rows) => {
+    loopOver(w, nest.rows, nest.tileRows, once ? "grid" : "serial", new Map(), (rows) => {
       const rowTile = Array.from({ length: nest.tileRows }, (_, j) => shift(rows, last(nest.rows), j));
       writeTile(w, group, nest, tile, rowTile, readA);
     });

@@ -1,0 +1,126 @@
+/** Threads: results do not depend on their number, and failures, deaths, aborts and closing end in errors, not in waiting. */
+import { fileURLToPath } from "node:url";
+import { afterAll, describe, expect, test } from "vitest";
+import { encodeModule } from "../../../src/backends/wasm/encode.ts";
+import { branchIf, call, type Instr, i32, ifElse, loopBlock, memory, plain } from "../../../src/backends/wasm/instr.ts";
+import { startWorker, type Thread, ThreadPool } from "../../../src/backends/wasm/pool.ts";
+import { maxPages, moduleOf } from "../../../src/backends/wasm/program.ts";
+import { barrier, barrierName } from "../../../src/backends/wasm/sync.ts";
+import { openDevice } from "../../../src/compile.ts";
+import { InputError } from "../../../src/ir/errors.ts";
+import { loadModel } from "../../../src/runtime/load-model.ts";
+
+const folder = (name: string) => fileURLToPath(new URL(`../../fixtures/goldens/${name}`, import.meta.url));
+
+test.each(["v3", "qwen2-tied"])("%s gives the same bits on 1, 2 and 3 threads", async (name) => {
+  const ids = Array.from({ length: 24 }, (_, i) => (i * 7) % 32);
+  const results: Float32Array[] = [];
+  for (const threads of [1, 2, 3]) {
+    const model = await loadModel(folder(name), { backend: "wasm", threads, contextLength: 64 });
+    expect(model.device?.summary).toContain(threads === 1 ? "one thread" : `${threads} threads`);
+    results.push(Float32Array.from(await model.logits(ids)));
+    await model.close();
+  }
+  expect(results[1]).toEqual(results[0]);
+  expect(results[2]).toEqual(results[0]);
+});
+
+const thread: Instr = { k: "global", op: "global.get", name: "thread" };
+
+/** A program whose entry is this body. */
+function programOf(body: readonly Instr[]): WebAssembly.Module {
+  const entry = { name: "step", params: [], results: [], locals: [], body, exported: true };
+  return new WebAssembly.Module(encodeModule(moduleOf([barrier, entry], true)));
+}
+
+const meet: Instr = call(barrierName);
+/** Every thread adds one to a cell, twice, with a barrier after each. */
+const counting = programOf([
+  ...[0, 1].flatMap((): Instr[] => [i32(2048), i32(1), memory("i32.atomic.rmw.add"), { k: "drop" }, meet]),
+]);
+/** Thread 1 traps while the others wait for it. */
+const failing = programOf([
+  thread,
+  i32(1),
+  plain("i32.eq"),
+  ifElse(null, [i32(-4), memory("i32.load"), { k: "drop" }]),
+  meet,
+]);
+/** Meets for ever, as a step that is very long. */
+const endless = programOf([loopBlock("again", [meet, i32(1), branchIf("again")])]);
+
+describe("a pool", () => {
+  const pools: ThreadPool[] = [];
+  afterAll(async () => {
+    for (const pool of pools) await pool.close();
+  });
+  const open = (threads: number) => {
+    const shared = new WebAssembly.Memory({ initial: 2, maximum: maxPages, shared: true });
+    const workers: Thread[] = [];
+    const pool = new ThreadPool(shared, threads, (events) => {
+      const worker = startWorker(events);
+      workers.push(worker);
+      return worker;
+    });
+    pools.push(pool);
+    const load = (module: WebAssembly.Module) => pool.load(module, "step", [], 4096, 64);
+    return { pool, workers, load, cells: new Int32Array(shared.buffer) };
+  };
+
+  test("runs programs in turn, whatever the order they were loaded in", async () => {
+    const { pool, load, cells } = open(3);
+    const [a, b] = [load(counting), load(counting)];
+    await Promise.all([pool.run(b), pool.run(a), pool.run(b)]);
+    const c = load(counting);
+    for (let i = 0; i < 50; i++) await pool.run(i % 2 === 0 ? c : a);
+    expect(cells[512]).toBe(3 * 2 * 53);
+    // After a pause the threads sleep, and are woken.
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    await pool.run(a);
+    expect(cells[512]).toBe(3 * 2 * 54);
+  });
+
+  test("a thread that fails fails the step, and the next step runs", async () => {
+    const { pool, load, cells } = open(2);
+    const [bad, good] = [load(failing), load(counting)];
+    await expect(pool.run(bad)).rejects.toThrow("wasm thread 1: a kernel failed: memory access out of bounds");
+    await pool.run(good);
+    expect(cells[512]).toBe(4);
+  });
+
+  test("a step is aborted in the middle, and the next one runs", async () => {
+    const { pool, load, cells } = open(2);
+    const [long, good] = [load(endless), load(counting)];
+    const controller = new AbortController();
+    const step = pool.run(long, controller.signal);
+    setTimeout(() => controller.abort(new Error("enough")), 20);
+    await expect(step).rejects.toThrow("enough");
+    await expect(pool.run(good, AbortSignal.abort(new Error("before")))).rejects.toThrow("before");
+    await pool.run(good);
+    expect(cells[512]).toBe(4);
+  });
+
+  test("a worker that dies fails the step and all later ones", async () => {
+    const { pool, workers, load } = open(2);
+    const [long, good] = [load(endless), load(counting)];
+    const step = pool.run(long);
+    const later = pool.run(good);
+    setTimeout(() => void workers[1]!.end(), 20);
+    await expect(step).rejects.toThrow("wasm thread 1: the worker ended");
+    await expect(later).rejects.toThrow("wasm thread 1: the worker ended");
+    await expect(pool.run(good)).rejects.toThrow("load the model again");
+  });
+
+  test("closing ends a running step", async () => {
+    const { pool, load } = open(2);
+    const step = pool.run(load(endless));
+    const failed = expect(step).rejects.toThrow("the device is closed");
+    await pool.close();
+    await failed;
+    await expect(pool.run(1)).rejects.toThrow("the device is closed");
+  });
+});
+
+test.each([0, 1.5, 1000])("%s threads are refused", (threads) => {
+  expect(() => openDevice("wasm", { threads })).toThrow(InputError);
+});
