@@ -208,4 +208,6 @@ export const dataCases: readonly CaseSpec[] = [
     op: "dequantizeGroups",
     build: (m, p) => m.dequantizeGroups(p("q", "u4", 2, 6), [p("s", "f16", 2, 2), p("least", "f16", 2, 2)], 4),
   },
+  // Rows of five: four lanes and a rest, whose accesses must not share the pointers of the lanes.
+  { name: "tanh of rows of five", op: "tanh", build: (m, p) => m.tanh(p("x", "f32", 3, 5)) },
 ];

@@ -80,21 +80,27 @@ export function loopPointers(outer: Frame, loop: For, inside: Facts): LoopPointe
   const changing = new Set(writesOf(loop.body).vars);
   eachStmt(loop.body, (stmt) => changing.add(boundName(stmt) ?? ""));
   const groups = new Map<string, Group>();
-  const seen = new Map<Expr, Set<string>>();
+  const seen = new Map<Expr, Map<string, string>>();
+  /** One expression object in two places where a name of it means two things: no one pointer is right for both. */
+  const ambiguous = new Set<Expr>();
   const lets = new Set<string>();
   eachStmt(loop.body, (stmt) => stmt.k === "let" && isIndex(stmt.value.type) && lets.add(stmt.name));
   const add = (buf: string, index: Expr, facts: Facts): void => {
     const bits = storageBits(bufOf(outer, buf).dtype);
-    if (bits === 4 || seen.get(index)?.has(buf)) return;
-    seen.set(index, (seen.get(index) ?? new Set()).add(buf));
+    if (bits === 4) return;
     // Lets of the loop that are parts of indices are seen through.
     const { terms, constant } = sumOf(index, facts, lets);
+    const shown = terms.map(({ expr, times }) => `${printExpr(expr)}*${times}`).join();
+    const known = seen.get(index)?.get(buf);
+    if (known !== undefined && known !== `${shown} ${constant}`) ambiguous.add(index);
+    if (known !== undefined) return;
+    seen.set(index, (seen.get(index) ?? new Map()).set(buf, `${shown} ${constant}`));
     const own = terms.find(({ expr }) => expr.k === "ref" && expr.name === loop.name);
     if (own === undefined) return;
     if (terms.some((term) => term !== own && varies(term.expr, loop.name, changing))) return;
     // Only a base that is never negative leaves the distances to the offsets.
     const grouped = rangeOf(sumExpr(terms), inside).lo >= 0 && constant >= 0;
-    const key = `${buf} ${terms.map(({ expr, times }) => `${printExpr(expr)}*${times}`).join()} ${grouped ? "" : constant}`;
+    const key = `${buf} ${shown} ${grouped ? "" : constant}`;
     const group = groups.get(key) ?? { buf, size: bits / 8, terms, step: own.times * loop.step, accesses: [] };
     group.accesses.push({ index, constant });
     groups.set(key, group);
@@ -109,6 +115,7 @@ export function loopPointers(outer: Frame, loop: For, inside: Facts): LoopPointe
     start.push(assign(name, bytesCode(outer, local(buf), terms, least, size)));
     advance.push(assign(name, apply("i32.add", local(name), int(Math.imul(step, size)))));
     for (const { index, constant } of accesses) {
+      if (ambiguous.has(index)) continue;
       const known = pointers.get(index) ?? new Map<string, Pointer>();
       known.set(buf, { local: name, offset: (constant - least) * size });
       pointers.set(index, known);
