@@ -6,6 +6,8 @@ import type { QuantizeOptions } from "../../src/compile.ts";
 import { compareWindows } from "../../src/runtime/evaluate.ts";
 import { type LoadOptions, loadModel } from "../../src/runtime/load-model.ts";
 import type { Model } from "../../src/runtime/model.ts";
+import { scoreTokens } from "../../src/runtime/score.ts";
+import { goldenNames, goldenTensors } from "./read-golden.ts";
 
 const folder = fileURLToPath(new URL("../../models/tiny-deepseek", import.meta.url));
 const models: Model[] = [];
@@ -75,5 +77,29 @@ describe("tiny-deepseek", () => {
     expect(one).toBeGreaterThan(0);
     await expect(load({ quantize, inputScales: others })).rejects.toThrow("inputScales lm_head.input_scale: missing");
     await expect(load({ quantize, inputScales: { x: -1 } })).rejects.toThrow("inputScales x: expected a number");
+  });
+});
+
+describe.each(goldenNames.filter((name) => ["v2-lite", "v3-fp8", "qwen2-tied"].includes(name)))("%s", (name) => {
+  const path = fileURLToPath(new URL(`../fixtures/goldens/${name}`, import.meta.url));
+  const ids = [...goldenTensors(name, "golden").get("input_ids")!.data].slice(0, 24);
+
+  it("reads the same codes absorbed, plain and without optimisation", async () => {
+    const quantize: QuantizeOptions = { weights: "int4" };
+    const loadGolden = async (options: LoadOptions) => {
+      const model = await loadModel(path, { contextLength: 64, quantize, ...options });
+      models.push(model);
+      return model;
+    };
+    const model = await loadGolden({});
+    const whole = await model.logits(ids);
+    const steps = await scoreTokens(model.runner.single(), ids, 1);
+    const plain = await (await loadGolden({ compile: { optimize: false } })).logits(ids);
+    for (const other of [steps, plain]) {
+      // As for unquantised models: f32 in other orders of addition.
+      whole.forEach((x, i) => {
+        expect(Math.abs(x - other[i]!)).toBeLessThan(1e-4);
+      });
+    }
   });
 });

@@ -11,6 +11,7 @@ import { byteSize, showType } from "../../src/ir/types.ts";
 import { legalize } from "../../src/passes/legalize.ts";
 import { runPasses } from "../../src/passes/pass.ts";
 import { tensorPasses } from "../../src/passes/pipeline.ts";
+import { observe } from "../../src/passes/quantize/observe.ts";
 import { planWeight } from "../../src/passes/quantize/policy.ts";
 import { quantize } from "../../src/passes/quantize/quantize.ts";
 import { randomNumbers, randomTensor, randomWeights } from "../../src/passes/validate.ts";
@@ -98,6 +99,47 @@ test("minimums where affine, a calibrated scale where static", () => {
     }
     "
   `);
+});
+
+test("for calibration, functions return how large the inputs are that need a scale", () => {
+  const module = parseModule(`
+module @m entry @main {
+func @layer(%x: f32[2,40]) {
+  %w: bf16[40,40] = weight {name="layers.{layer}.up_proj.weight"}
+  %y: f32[2,40] = contract %x, %w {axes="n i, o i -> n o"}
+  return %y
+}
+
+func @main(%x: f32[2,40]) {
+  %a: f32[2,40] = call @layer %x {layer=0}
+  %b: f32[2,40] = call @layer %a {layer=3}
+  return %b
+}
+}`);
+  const options = { weights: "int8", activations: "int8-static" } as const;
+  const observed = runPasses(module, [legalize(jsTarget), observe(options)], jsTarget, { verify: 2 });
+  expect(printModule(observed)).toMatchInlineSnapshot(`
+    "module @m entry @main {
+    func @layer(%x: f32[2,40]) {
+      %w: bf16[40,40] = weight {name="layers.{layer}.up_proj.weight"}
+      %0: f32[40,40] = cast %w
+      %y: f32[2,40] = contract %x, %0 {axes="n i, o i -> n o"}
+      %1: f32[80] = reshape %x
+      %2: f32[80] = abs %1
+      %layers._layer_.up_proj.input_scale: f32[] = reduceMax %2
+      return %y, %layers._layer_.up_proj.input_scale
+    }
+
+    func @main(%x: f32[2,40]) {
+      %a: f32[2,40], %layers.0.up_proj.input_scale: f32[] = call @layer %x {layer=0}
+      %b: f32[2,40], %layers.3.up_proj.input_scale: f32[] = call @layer %a {layer=3}
+      return %b, %layers.0.up_proj.input_scale, %layers.3.up_proj.input_scale
+    }
+    }
+    "
+  `);
+  const none = runPasses(module, [legalize(jsTarget), observe({ weights: "int8" })], jsTarget, { verify: 2 });
+  expect(printModule(none)).toBe(printModule(runPasses(module, [legalize(jsTarget)], jsTarget)));
 });
 
 test("nothing to quantise leaves the module as it is", () => {
