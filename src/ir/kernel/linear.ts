@@ -7,9 +7,11 @@
  *     x / b / c = x / (b*c)                                      where x >= 0
  *     c * (x / c) + x % c = x                                    always
  */
+
+import { combine } from "./interval.ts";
 import { type Expr, iadd, idiv, imul, int, irem, num, op } from "./kernel.ts";
 import { printExpr } from "./print.ts";
-import { assume, combine, depthOf, type Facts, fullRange, type Range, rangeOf } from "./range.ts";
+import { assume, depthOf, type Facts, fullRange, type Range, rangeOf } from "./range.ts";
 import { isIndex } from "./value.ts";
 import { isLazyOperand, mapOperands, operandsOf } from "./walk.ts";
 

@@ -2,7 +2,7 @@
 import { didYouMean } from "../errors.ts";
 import { isScalarOp, type ScalarOp, scalarOps } from "../scalar.ts";
 import { isDType } from "../types.ts";
-import { intrinsicType, isIntrinsic } from "./intrinsics.ts";
+import { intrinsic, intrinsicType, isIntrinsic, loadBytes } from "./intrinsics.ts";
 import type { Buf, Expr, Kernel, Stmt } from "./kernel.ts";
 import * as make from "./kernel.ts";
 import { type Cursor, cursor } from "./lex.ts";
@@ -184,7 +184,7 @@ function parsePrimary(at: Cursor, outer: Scope): Expr {
 function parseBytes(at: Cursor, buf: Buf, index: Expr): Expr {
   const type = parseType(at);
   if (type.dtype !== buf.dtype) return at.fail(`${buf.name} does not hold ${type.dtype}`);
-  return make.loadBytes(buf, index, type.lanes);
+  return loadBytes(buf, index, type.lanes);
 }
 
 function parseNum(at: Cursor, literal: { value: number; whole: boolean }): Expr {
@@ -208,7 +208,7 @@ function parseCall(at: Cursor, scope: Scope, name: string): Expr {
       name,
       args.map((arg) => arg.type),
     );
-    return typeof type === "string" ? at.fail(type) : make.intrinsic(name, ...args);
+    return typeof type === "string" ? at.fail(type) : intrinsic(name, ...args);
   }
   const [value] = args;
   const [, word, digits] = /^(lane|splat)(\d{1,2})$/.exec(name) ?? [];

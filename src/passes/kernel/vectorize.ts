@@ -9,6 +9,8 @@
  * exact; products added to a sum become `fma`, which may or may not round the product. Everything else is computed by
  * the same operations, but exp and sigmoid of lanes have their own error on a device.
  */
+
+import { intrinsic } from "../../ir/kernel/intrinsics.ts";
 import {
   type Expr,
   extract,
@@ -17,7 +19,6 @@ import {
   idiv,
   imul,
   int,
-  intrinsic,
   isub,
   type Kernel,
   load,
@@ -30,12 +31,13 @@ import {
   sum,
 } from "../../ir/kernel/kernel.ts";
 import { sumOf } from "../../ir/kernel/linear.ts";
-import { printExpr, reservedWords } from "../../ir/kernel/print.ts";
+import { reservedWords } from "../../ir/kernel/print.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop, rangeOf } from "../../ir/kernel/range.ts";
 import { assign, bind, loop, store, variable } from "../../ir/kernel/stmt.ts";
 import { isByteValue, valueType } from "../../ir/kernel/value.ts";
-import { eachStmt, exprsOf, mapStmt, namesOf, operandsOf } from "../../ir/kernel/walk.ts";
+import { mapStmt, namesOf, operandsOf } from "../../ir/kernel/walk.ts";
 import { hasLoad } from "./share.ts";
+import { canRunTogether } from "./vector-access.ts";
 
 const lanes = 4;
 
@@ -122,7 +124,7 @@ function vectorizeLoop(given: For, outer: Facts, fresh: Fresh): readonly Stmt[] 
   }
   const partial = new Map([...reductions].map(([name]) => [name, fresh(`${name}_lanes`)]));
   try {
-    checkAccesses(given, facts, outer, indices);
+    if (!canRunTogether(given, facts, outer, indices)) refuse();
     const body: Stmt[] = [];
     for (const stmt of given.body) {
       const context: Loop = { loop: given, facts, lets, indices, reductions };
@@ -246,52 +248,4 @@ function vectorExpr(context: Loop, expr: Expr): Expr {
     default:
       return refuse();
   }
-}
-
-/**
- * Four iterations at once may not change what one reads or writes: accesses to a buffer that the loop stores to are at
- * the same element in every iteration, or never meet because they are further apart than the loop is long.
- */
-function checkAccesses(given: For, facts: Facts, outer: Facts, lets: ReadonlySet<string>): void {
-  const length = rangeOf(given.to, outer).hi - rangeOf(given.from, outer).lo;
-  const indices = new Map<string, { terms: string; constant: number; stores: boolean }[]>();
-  let now = facts;
-  const add = (buf: string, index: Expr, stores: boolean) => {
-    const { terms, constant } = sumOf(index, now, lets);
-    const text = terms.map(({ expr, times }) => `${printExpr(expr)}*${times}`).sort();
-    indices.set(buf, [...(indices.get(buf) ?? []), { terms: text.join(), constant, stores }]);
-  };
-  const inExpr = (expr: Expr): void => {
-    if (expr.k === "load") add(expr.buf, expr.index, false);
-    for (const operand of operandsOf(expr)) inExpr(operand);
-  };
-  for (const stmt of given.body) {
-    for (const expr of exprsOf(stmt)) inExpr(expr);
-    if (stmt.k === "store") add(stmt.buf, stmt.index, true);
-    now = afterStmt(stmt, now);
-  }
-  for (const accesses of indices.values()) {
-    for (const { terms, constant } of accesses.filter(({ stores }) => stores)) {
-      for (const other of accesses) {
-        const gap = Math.abs(other.constant - constant);
-        if (other.terms !== terms || (gap !== 0 && gap < length)) refuse();
-      }
-    }
-  }
-  // A sum is read by nothing but itself.
-  eachStmt(given.body, (stmt) => {
-    if (stmt.k !== "set") return;
-    const name = (each: string) => each === stmt.name;
-    const reads = given.body.reduce(
-      (total, other) => total + exprsOf(other).reduce((count, expr) => count + countOf(expr, name), 0),
-      0,
-    );
-    if (reads !== 1 || given.body.filter((other) => other.k === "set" && other.name === stmt.name).length !== 1)
-      refuse();
-  });
-}
-
-function countOf(expr: Expr, named: (name: string) => boolean): number {
-  const own = expr.k === "ref" && named(expr.name) ? 1 : 0;
-  return operandsOf(expr).reduce((total, operand) => total + countOf(operand, named), own);
 }
