@@ -16,11 +16,21 @@ import { showType, type TensorType } from "./types.ts";
  *   from the result's index;
  * - `reduce`: each result element from many elements of one operand along reduced axes;
  * - `contract`: sums of products of two operands;
+ * - `dot`: a contraction of packed codes, whose operands are read from memory as they are;
  * - `update`: operand 0 with some rows replaced, in place where operand 0 is not needed any more;
  * - `composite`: has an expansion into other ops;
  * - `opaque`: none of these.
  */
-export type OpKind = "source" | "elementwise" | "injective" | "reduce" | "contract" | "update" | "composite" | "opaque";
+export type OpKind =
+  | "source"
+  | "elementwise"
+  | "injective"
+  | "reduce"
+  | "contract"
+  | "dot"
+  | "update"
+  | "composite"
+  | "opaque";
 
 export interface OpDef<S extends AttrSpec = AttrSpec> {
   /** Number of operands; `variadic` is one or more. */

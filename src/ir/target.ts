@@ -12,6 +12,8 @@ export interface Target {
   readonly lanes: number;
   /** The type sums are kept in. JavaScript's numbers are doubles: rounding each addition would only cost time. */
   readonly accumulator: "f32" | "f64";
+  /** Whether it multiplies bytes, so that contractions of codes are packed for it (`dotGroups`). */
+  readonly byteDots: boolean;
   /** Largest private array of a kernel, in bytes. */
   readonly scratchBytes: number;
 }
@@ -23,6 +25,7 @@ export const jsTarget: Target = {
   storage: ["f32", "f16", "bf16", "f8e4m3", "f8e8m0", "i32", "u32", "i8", "u8", "i4", "u4", "bool"],
   lanes: 1,
   accumulator: "f64",
+  byteDots: false,
   scratchBytes: 1 << 22,
 };
 
@@ -33,5 +36,6 @@ export const wasmTarget: Target = {
   storage: ["f32", "f16", "bf16", "f8e4m3", "f8e8m0", "i32", "u32", "i8", "u8", "i4", "u4", "bool"],
   lanes: 4,
   accumulator: "f32",
+  byteDots: true,
   scratchBytes: 1 << 22,
 };

@@ -69,7 +69,7 @@ export function fuse(func: Func, target: Target, options: FuseOptions): Fusion {
   const inside = new Map<Node, Node>();
   if (options.enabled) {
     for (const node of nodes) {
-      if (opKind(node.op) !== "contract" || buffers.has(node)) continue;
+      if (!hasEpilogue(node) || buffers.has(node)) continue;
       const taken = (member: Node) => inside.has(member) || anchors.has(member);
       const { root, members } = growEpilogue(node, nodes, users, outs, taken);
       anchors.set(root, node);
@@ -117,12 +117,17 @@ function liveNodes(outs: readonly Node[], weights: ReadonlySet<Node>): Set<Node>
   return live;
 }
 
+/** Kinds whose results elementwise users can change before they are stored. */
+function hasEpilogue({ op }: Node): boolean {
+  return opKind(op) === "contract" || opKind(op) === "dot";
+}
+
 /** Kinds that always write their result: they cannot be a subexpression of another kernel. */
 function isAnchor(node: Node, anchors: ReadonlyMap<Node, Node>): boolean {
   const kind = opKind(node.op);
   return (
     anchors.has(node) ||
-    kind === "contract" ||
+    hasEpilogue(node) ||
     kind === "opaque" ||
     kind === "update" ||
     kind === "composite" ||
@@ -181,6 +186,7 @@ function collectNeeds(node: Node, users: readonly Node[], context: NeedContext):
 function wayInto(user: Node, operand: Node, root: Node, { target, anchors, reducing }: NeedContext): Way {
   if (reducing.has(operand) && repeatsRows(user)) return "inner";
   const kind = opKind(user.op);
+  if (kind === "dot" && (anchors.get(root) ?? root) === user) return "inner";
   const streams = kind === "contract" || kind === "composite";
   if (!streams || (anchors.get(root) ?? root) !== user) return "free";
   const uses = user.ins.flatMap((x, i) => (x === operand ? [i] : []));

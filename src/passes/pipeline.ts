@@ -8,6 +8,7 @@ import { simplifyIndices } from "./kernel/indices.ts";
 import { vectorizeLoops } from "./kernel/vectorize.ts";
 import { legalize } from "./legalize.ts";
 import { mergeContracts, mergeContractsBy } from "./merge-contracts.ts";
+import { packDots } from "./pack-dots.ts";
 import type { Pass } from "./pass.ts";
 import { observe } from "./quantize/observe.ts";
 import { planExpression, type QuantizeOptions } from "./quantize/policy.ts";
@@ -42,6 +43,7 @@ export function tensorPasses(target: Target, options: PipelineOptions = {}): Pas
     legalize(target),
     merged, // after legalize, so that all weights of contractions are f32
     ...quantized,
+    ...(target.byteDots ? [packDots] : []), // what quantize made of weights and inputs
     simplify(), // what absorb, expand, merge-contracts and quantize left
   ];
 }

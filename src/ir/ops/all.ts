@@ -3,6 +3,7 @@ import type { AttrsFor } from "../attrs.ts";
 import type { AnyOpDef, OpKind } from "../op.ts";
 import { contractOps } from "./contract.ts";
 import { coreOps } from "./core.ts";
+import { dotOps } from "./dot.ts";
 import { elementwiseOps } from "./elementwise.ts";
 import { groupOps } from "./groups.ts";
 import { indexOps } from "./index.ts";
@@ -18,6 +19,7 @@ export const ops = {
   ...indexOps,
   ...reduceOps,
   ...contractOps,
+  ...dotOps,
   ...quantOps,
   ...groupOps,
   ...nnOps,

@@ -7,6 +7,7 @@ import { showType } from "../../ir/types.ts";
 import { type FuseOptions, fuse, type Group } from "../fuse.ts";
 import { lowerAttention } from "./attention.ts";
 import { lowerContract } from "./contract.ts";
+import { lowerDotGroups } from "./dot.ts";
 import { lowerGroupMinimums, lowerGroupScales } from "./groups.ts";
 import { lowerMap } from "./map.ts";
 import { lowerArgMax, lowerTopKIndices, lowerTopKValues } from "./select.ts";
@@ -25,6 +26,7 @@ export interface LoweredKernel {
 const anchors: Partial<Record<OpName, (w: KernelWriter, anchor: Node, group: Group) => void>> = {
   contract: (w, _, group) => lowerContract(w, group),
   attention: lowerAttention,
+  dotGroups: lowerDotGroups,
   updateRows: lowerUpdateRows,
   topKIndices: lowerTopKIndices,
   topKValues: lowerTopKValues,

@@ -138,20 +138,28 @@ export function inputToQuantize(node: Node<"contract">, options: QuantizeOptions
   const weightSide = whole >= 0 ? whole : node.ins.findIndex((x) => isPackedWeight(x) || chosenRows(x) !== undefined);
   if (weightSide < 0 || stageOf(node) !== "runtime") return undefined;
   const [weight, side] = [node.ins[weightSide]!, 1 - weightSide];
-  const plan = planExpression(chosenRows(weight)?.table ?? weight, options);
+  // Not by what chooses rows, which depends on weights of its own (the router).
+  const table = chosenRows(weight)?.table ?? codesTable(weight) ?? weight;
+  const plan = planExpression(table, options);
   const axes = parseAxes(node.attrs.axes);
   const last = axes.ins[weightSide]!.at(-1)!;
   const meets = axes.reduced.includes(last) && axes.ins[side]!.at(-1) === last;
   const x = node.ins[side]!;
   if (plan.activations === "none" || !meets || stageOf(x) !== "runtime") return undefined;
-  return { x, side, weights: weightNames(weight), format: plan.activations };
+  return { x, side, weights: weightNames(table), format: plan.activations };
 }
 
 /** Codes of a weight times scales, or chosen rows of them. */
 function isPackedWeight(node: Node): boolean {
-  if (!isOp(node, "dequantizeGroups")) return false;
+  const codes = codesTable(node);
+  return codes !== undefined && stageOf(codes) === "weight";
+}
+
+/** The codes that a value is unpacked from, of all rows where some are chosen. */
+function codesTable(node: Node): Node | undefined {
+  if (!isOp(node, "dequantizeGroups")) return undefined;
   const codes = node.ins[0]!;
-  return stageOf(isOp(codes, "gather") ? codes.ins[0]! : codes) === "weight";
+  return isOp(codes, "gather") ? codes.ins[0]! : codes;
 }
 
 /** The value that meets a packed weight, rounded to i8 by a scale per group or by a calibrated one. */

@@ -1,0 +1,78 @@
+/** Products of codes, as processors with byte instructions compute them: rows interleaved by four, integers per group. */
+import { defineOp, typeError } from "../op.ts";
+import { reader, writer, zeros } from "../tensor.ts";
+import { isFloat, type Shape, sameShape, sizeOf, type TensorType, tensorType } from "../types.ts";
+
+/** Codes that share a scale; the layout of the packed weights is made for it. */
+export const dotGroup = 32;
+
+export const dotOps = {
+  dotGroups: defineOp({
+    arity: 5,
+    kind: "dot",
+    attrs: { bits: "int", zero: "int" },
+    doc: "A contraction of codes over groups of 32: `out[l.., o] = sum over g of xScale[l.., g] * wScale[o, g] * (sum over k of x[l.., 32g + k] * w[o, 32g + k] - zero * xSum[l.., g])`. x i8[l.., i], xScale and xSum float[l.., i/32], w u8[m.., o/4, i/32, bits, 4, 4], wScale float[m.., o/4, i/32, 4]. In w, byte [q, g, c, r, t] is, for 8 bits, the code of row 4q + r at k = 4c + t; for 4 bits its low half is that and its high half the code at k = 16 + 4c + t. One of l and m begins with the other. The interpreter adds in double and rounds once; a device may add the groups in f32 in any order.",
+    infer: (ins, { bits }) => {
+      const shapes = dotShapes(ins, bits);
+      if (shapes === undefined) throw typeError("dotGroups", "x, xScale, xSum, w, wScale as packed", ins);
+      return tensorType("f32", [...shapes.lead, shapes.rows]);
+    },
+    evaluate: (ins, { bits, zero }, type) => {
+      const { lead, rows, groups } = dotShapes(
+        ins.map((x) => x.type),
+        bits,
+      )!; // inferred
+      const [x, xScale, xSum, w, wScale] = ins.map(reader);
+      const [xRows, wRows] = [sizeOf(ins[0]!.type.shape.slice(0, -1)), sizeOf(ins[3]!.type.shape.slice(0, -5))];
+      const out = zeros("f32", type.shape);
+      const write = writer(out);
+      const count = sizeOf(lead);
+      for (let l = 0; l < count; l++) {
+        // The shorter lead is a prefix: its row serves a run of the longer's.
+        const [lx, lw] = [Math.floor((l * xRows) / count), Math.floor((l * wRows) / count)];
+        for (let o = 0; o < rows; o++) {
+          let total = 0;
+          for (let g = 0; g < groups; g++) {
+            const at = (((lw * rows) / 4 + (o >> 2)) * groups + g) * bits;
+            let sum = -zero * xSum!(lx * groups + g);
+            for (let k = 0; k < dotGroup; k++) {
+              const [kk, shift] = bits === 4 ? [k % 16, k < 16 ? 0 : 4] : [k, 0];
+              const byte = w!((at + (kk >> 2)) * 16 + (o & 3) * 4 + (kk & 3));
+              sum += x!((lx * groups + g) * dotGroup + k) * (bits === 4 ? (byte >> shift) & 15 : byte);
+            }
+            const scaleAt = (((lw * rows) / 4 + (o >> 2)) * groups + g) * 4 + (o & 3);
+            total += sum * xScale!(lx * groups + g) * wScale!(scaleAt);
+          }
+          write(l * rows + o, total);
+        }
+      }
+      return out;
+    },
+  }),
+} as const;
+
+/** The sizes of a dot's operands; undefined where they do not fit. */
+export function dotShapes(
+  ins: readonly TensorType[],
+  bits: number,
+): { lead: Shape; rows: number; groups: number } | undefined {
+  const [x, xScale, xSum, w, wScale] = ins;
+  const [xLead, wLead] = [x!.shape.slice(0, -1), w!.shape.slice(0, -5)];
+  const [quads, groups, chunks, four, four2] = w!.shape.slice(-5);
+  const perGroup = [...xLead, groups!];
+  const [short, long] = xLead.length < wLead.length ? [xLead, wLead] : [wLead, xLead];
+  const fits =
+    (bits === 8 || bits === 4) &&
+    w!.shape.length >= 5 &&
+    x!.dtype === "i8" &&
+    w!.dtype === "u8" &&
+    chunks === bits &&
+    four === 4 &&
+    four2 === 4 &&
+    x!.shape.at(-1) === groups! * dotGroup &&
+    [xScale!, xSum!].every((each) => isFloat(each.dtype) && sameShape(each.shape, perGroup)) &&
+    isFloat(wScale!.dtype) &&
+    sameShape(wScale!.shape, [...wLead, quads!, groups!, 4]) &&
+    short.every((dim, i) => dim === long[i]);
+  return fits ? { lead: long, rows: quads! * 4, groups: groups! } : undefined;
+}

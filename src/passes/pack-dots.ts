@@ -1,0 +1,128 @@
+/**
+ * Packs quantised contractions for targets with products of bytes. Where codes of weights meet codes of inputs,
+ *
+ *     contract(dequantizeGroups(x, xs), dequantizeGroups(w, ws))   ->   dotGroups(x, xs, xSum, packed w, packed ws)
+ *
+ * with four rows of w interleaved so that one vector holds four codes of each, and scales in the same order. Packing is
+ * arithmetic on weight expressions, so the loader does it. Codes become unsigned by adding `zero`, whose share of the
+ * products is `zero` times the sum of the input's codes. Chosen experts are chosen from packed experts. Groups are then
+ * added up in integers first, which only changes rounding.
+ */
+import { parseAxes } from "../ir/axes.ts";
+import { type Maths, maths } from "../ir/build.ts";
+import { isOp, type Node, named, nameOf, rebuild } from "../ir/graph.ts";
+import { dotGroup } from "../ir/ops/dot.ts";
+import { keepName } from "../ir/rewrite.ts";
+import { stageOf } from "./constant.ts";
+import { mapOuts, type Pass } from "./pass.ts";
+
+export const packDots: Pass = {
+  name: "pack-dots",
+  level: "tensor",
+  exact: false,
+  run: (module, { builder }) => {
+    const build = maths(builder);
+    const change = (node: Node) => (isOp(node, "contract") ? keepName(node, packContract(node, build) ?? node) : node);
+    return mapOuts(module, (func) => rebuild(func.outs, builder, change).roots);
+  },
+};
+
+/** Codes and their scales, a weight's or an input's. */
+interface Codes {
+  readonly codes: Node;
+  readonly scales: Node;
+}
+
+function packContract(node: Node<"contract">, build: Maths): Node | undefined {
+  const { ins, out } = parseAxes(node.attrs.axes);
+  const side = node.ins.findIndex((x) => weightOf(x) !== undefined);
+  if (side < 0) return undefined;
+  const weight = weightOf(node.ins[side]!)!;
+  const input = inputOf(node.ins[1 - side]!);
+  const [w, x] = [ins[side]!, ins[1 - side]!];
+  const [row, summed] = [w.at(-2)!, w.at(-1)!];
+  const [wLead, xLead] = [w.slice(0, -2), x.slice(0, -1)];
+  const lead = wLead.length > xLead.length ? wLead : xLead;
+  const shorter = wLead.length > xLead.length ? xLead : wLead;
+  // Experts may be summed over: the last axis of the lead, after the products.
+  const kept = lead.filter((axis) => out.includes(axis));
+  const overLast = kept.length === lead.length - 1 && !out.includes(lead.at(-1)!);
+  const fits =
+    input !== undefined &&
+    x.at(-1) === summed &&
+    shorter.every((axis, i) => axis === lead[i]) &&
+    (kept.length === lead.length || overLast) &&
+    [...kept, row].join(" ") === out.join(" ");
+  const [rows, length] = node.ins[side]!.type.shape.slice(-2) as [number, number]; // of rank 2 or more
+  if (!fits || rows % 4 !== 0 || length % dotGroup !== 0) return undefined;
+  const dot = dotOf(weight, input, build);
+  if (!overLast) return dot;
+  const rank = dot.type.shape.length;
+  const order = Array.from({ length: rank }, (_, i) => (i < rank - 2 ? i : i === rank - 2 ? rank - 1 : rank - 2));
+  return build.reduceSum(build.transpose(dot, order));
+}
+
+function dotOf(weight: Weight, { codes, scales }: Codes, build: Maths): Node {
+  const { cast, reduceSum, reshape } = build;
+  const groups = scales.type.shape.at(-1)!;
+  const name = nameOf(codes) ?? "x";
+  const grouped = reshape(cast(codes, "f32"), [...codes.type.shape.slice(0, -1), groups, dotGroup]);
+  const sums = named(`${name}_sums`, reduceSum(grouped));
+  const bits = weight.codes.type.dtype === "i8" ? 8 : 4;
+  const label = nameOf(weight.codes) ?? "w";
+  const choose = (table: Node) => (weight.index === undefined ? table : build.gather(table, weight.index));
+  const packed = choose(named(`${label}_packed`, packCodes(weight.codes, build)));
+  const packedScales = choose(named(`${label}_packed_scales`, packScales(weight.scales, build)));
+  const attrs = { bits, zero: bits === 8 ? 128 : 8 };
+  return build.builder.make("dotGroups", [codes, scales, sums, packed, packedScales], attrs);
+}
+
+interface Weight extends Codes {
+  /** Which of stacked weights, where they are chosen. */
+  readonly index: Node | undefined;
+}
+
+/** Symmetric codes of a weight with scales of 32, or rows chosen of stacked ones. */
+function weightOf(node: Node): Weight | undefined {
+  if (!isOp(node, "dequantizeGroups") || node.attrs.group !== dotGroup || node.ins.length !== 2) return undefined;
+  const [codes, scales] = [node.ins[0]!, node.ins[1]!];
+  const chosen = isOp(codes, "gather") && isOp(scales, "gather") && codes.ins[1] === scales.ins[1];
+  const weight = chosen
+    ? { codes: codes.ins[0]!, scales: scales.ins[0]!, index: codes.ins[1]! }
+    : { codes, scales, index: undefined };
+  const { dtype } = weight.codes.type;
+  return stageOf(weight.codes) === "weight" && (dtype === "i8" || dtype === "i4") ? weight : undefined;
+}
+
+/** Codes that this step computes of an input, with scales of 32. */
+function inputOf(node: Node): Codes | undefined {
+  if (!isOp(node, "dequantizeGroups") || node.attrs.group !== dotGroup || node.ins.length !== 2) return undefined;
+  const [codes, scales] = [node.ins[0]!, node.ins[1]!];
+  const whole = node.type.shape.at(-1)! % dotGroup === 0;
+  return whole && codes.type.dtype === "i8" && stageOf(codes) === "runtime" ? { codes, scales } : undefined;
+}
+
+/** i8 or i4 codes [m.., o, i] as `dotGroups` reads them. */
+function packCodes(codes: Node, { add, cast, mul, reshape, slice, transpose }: Maths): Node {
+  const lead = codes.type.shape.slice(0, -2);
+  const [rows, length] = codes.type.shape.slice(-2) as [number, number]; // of rank 2 or more
+  const [quads, groups, at] = [rows / 4, length / dotGroup, lead.length];
+  const wide = codes.type.dtype === "i8";
+  const unsigned = add(cast(codes, "i32"), wide ? 128 : 8);
+  const halves = reshape(unsigned, [...lead, quads, 4, groups, 2, 16]);
+  const half = (i: number) => slice(halves, at + 3, i, i + 1);
+  const bytes = wide ? unsigned : add(half(0), mul(half(1), 16));
+  const chunks = wide ? 8 : 4;
+  // [quad, row, group, chunk, t] -> [quad, group, chunk, row, t]
+  const split = reshape(bytes, [...lead, quads, 4, groups, chunks, 4]);
+  const perm = [...lead.keys(), at, at + 2, at + 3, at + 1, at + 4];
+  return cast(transpose(split, perm), "u8");
+}
+
+/** Scales [m.., o, g] as [m.., o/4, g, 4]. */
+function packScales(scales: Node, { reshape, transpose }: Maths): Node {
+  const lead = scales.type.shape.slice(0, -2);
+  const [rows, groups] = scales.type.shape.slice(-2) as [number, number]; // of rank 2 or more
+  const split = reshape(scales, [...lead, rows / 4, 4, groups]);
+  return transpose(split, [...lead.keys(), lead.length, lead.length + 2, lead.length + 1]);
+}
