@@ -29,6 +29,8 @@ const owners = {
   // Latent attention: the contraction with kv_b moves to the query's side.
   "src/passes/absorb.ts": ["attention", "concat", "contract", "broadcast"],
   // Lowerings own the ops they lower.
+  // Packs what the pass quantize makes of contractions.
+  "src/passes/pack-dots.ts": ["contract", "dequantizeGroups", "gather"],
   "src/passes/lower/map.ts": ["concat"],
   "src/passes/lower/values.ts": ["reduceMax"],
 };

@@ -311,6 +311,31 @@ const others: readonly Maker[] = [
       return [m.dequantizeGroups(codes, params, group)];
     },
   },
+  {
+    op: "dotGroups",
+    make: (program, { picks }) => {
+      const [quads, groups, bits] = [1 + (picks[0]! % 2), 1 + (picks[1]! % 2), picks[2]! % 2 ? 8 : 4];
+      // Either side may have rows of its own, and both may share their leading axes.
+      const [xLead, wLead] = (
+        [
+          [[2], []],
+          [[2], [2]],
+          [[2], [2, 2]],
+          [[], []],
+        ] as const
+      )[picks[3]! % 4]!;
+      const m = maths(program.builder);
+      const small = (i: number, shape: readonly number[]) => tame(program, m, program.exactly(picks[i]!, "f32", shape));
+      const ins = [
+        program.exactly(picks[4]!, "i8", [...xLead, groups * 32]),
+        small(0, [...xLead, groups]),
+        small(1, [...xLead, groups]),
+        program.exactly(picks[5]!, "u8", [...wLead, quads, groups, bits, 4, 4]),
+        small(2, [...wLead, quads, groups, 4]),
+      ];
+      return [program.builder.make("dotGroups", ins, { bits, zero: bits === 8 ? 128 : 8 })];
+    },
+  },
 ];
 
 export const makers: readonly Maker[] = [

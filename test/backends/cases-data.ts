@@ -210,4 +210,36 @@ export const dataCases: readonly CaseSpec[] = [
   },
   // Rows of five: four lanes and a rest, whose accesses must not share the pointers of the lanes.
   { name: "tanh of rows of five", op: "tanh", build: (m, p) => m.tanh(p("x", "f32", 3, 5)) },
+  ...([8, 4] as const).flatMap((bits) => {
+    const attrs = { bits, zero: bits === 8 ? 128 : 8 };
+    const dot = (name: string, xLead: readonly number[], wLead: readonly number[]): CaseSpec => ({
+      name: `dotGroups of ${bits} bits, ${name}`,
+      op: "dotGroups",
+      build: (m, p) => {
+        const per = (named: string) => p(named, "f32", ...xLead, 2);
+        const w = p("w", "u8", ...wLead, 2, 2, bits, 4, 4);
+        const scales = p("w_scale", "f16", ...wLead, 2, 2, 4);
+        return m.builder.make(
+          "dotGroups",
+          [p("x", "i8", ...xLead, 64), per("x_scale"), per("x_sum"), w, scales],
+          attrs,
+        );
+      },
+      // Each group's integer sum is below 2^21 and scaled in f32: a few units in the last place of the larger group remain
+      // where the two cancel.
+      tolerance: {
+        ulp: 64,
+        absolute: 16,
+        finiteOnly: true,
+        reason: "groups are added in f32, the interpreter adds in double",
+      },
+    });
+    return [
+      dot("one token", [1], []),
+      dot("tokens in tiles of four", [8], []),
+      dot("tokens that no tile divides", [3], []),
+      dot("chosen weights for each of two", [2], [2, 3]),
+      dot("rows of its own for each", [2, 3], [2, 3]),
+    ];
+  }),
 ];

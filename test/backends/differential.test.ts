@@ -59,7 +59,8 @@ describe.each(cases)("$device, $mode", ({ backend, deviceOptions, options }) => 
 
   it("computes what the interpreter computes on random programs", async () => {
     await fc.assert(
-      fc.asyncProperty(arbCase({ finite: true }), ({ module, given }) =>
+      // Sums of codes reach 2^20, so that cancelling groups leave more than this comparison allows: see the op cases.
+      fc.asyncProperty(arbCase({ finite: true, without: ["dotGroups"] }), ({ module, given }) =>
         compareWithInterpreter(device, module, given, options),
       ),
       { numRuns: 300 },

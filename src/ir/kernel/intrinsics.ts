@@ -3,10 +3,8 @@
  * multiplication and addition, and the unpacking of small formats. One row gives types and meaning; a backend has a table
  * of what stands for each, or refuses it.
  */
-import { invariant } from "../errors.ts";
 import { f16ToF32 } from "../half.ts";
-import type { Buf, Expr } from "./kernel.ts";
-import { isIndex, sameValueType, showValueType, type ValueType, valueType } from "./value.ts";
+import { sameValueType, showValueType, type ValueType, valueType } from "./value.ts";
 
 type Lanes = readonly number[];
 
@@ -93,21 +91,4 @@ export function intrinsicType(name: IntrinsicName, types: readonly ValueType[]):
 export function evalIntrinsic(name: IntrinsicName, args: readonly Lanes[]): number[] {
   const { eval: run }: IntrinsicDef = intrinsics[name];
   return run(...args);
-}
-
-/** Bytes of an i8 or u8 buffer as they are: 4, 8 or 16 from `index`. */
-export function loadBytes(buf: Buf, index: Expr, lanes: number): Expr {
-  invariant(isIndex(index.type), () => `load: expected an i32 index, got ${showValueType(index.type)}`);
-  invariant(buf.dtype === "i8" || buf.dtype === "u8", () => `load: ${buf.name} does not hold bytes`);
-  return { k: "load", type: valueType(buf.dtype, lanes), buf: buf.name, index };
-}
-
-/** An intrinsic on operands of the types that its row asks for. */
-export function intrinsic(name: IntrinsicName, ...args: readonly Expr[]): Expr {
-  const type = intrinsicType(
-    name,
-    args.map((arg) => arg.type),
-  );
-  invariant(typeof type !== "string", () => `${type}`);
-  return { k: "intrinsic", type, name, args };
 }

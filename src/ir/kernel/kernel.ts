@@ -6,7 +6,7 @@
 import { invariant } from "../errors.ts";
 import { type ScalarOp, type ScalarOpDef, scalarOps } from "../scalar.ts";
 import type { Shape } from "../types.ts";
-import type { IntrinsicName } from "./intrinsics.ts";
+import { type IntrinsicName, intrinsicType } from "./intrinsics.ts";
 import {
   convert,
   evalValue,
@@ -178,6 +178,23 @@ export function ref(name: string, type: ValueType | VDType = "i32"): Ref {
 export function load(buf: Buf, index: Expr, lanes = 1): Load {
   invariant(isIndex(index.type), () => `load: expected an i32 index, got ${showValueType(index.type)}`);
   return { k: "load", type: valueType(loadedDType(buf.dtype), lanes), buf: buf.name, index };
+}
+
+/** Bytes of an i8 or u8 buffer as they are: 4, 8 or 16 from `index`. */
+export function loadBytes(buf: Buf, index: Expr, lanes: number): Expr {
+  invariant(isIndex(index.type), () => `load: expected an i32 index, got ${showValueType(index.type)}`);
+  invariant(buf.dtype === "i8" || buf.dtype === "u8", () => `load: ${buf.name} does not hold bytes`);
+  return { k: "load", type: valueType(buf.dtype, lanes), buf: buf.name, index };
+}
+
+/** An intrinsic on operands of the types that its row asks for. */
+export function intrinsic(name: IntrinsicName, ...args: readonly Expr[]): Expr {
+  const type = intrinsicType(
+    name,
+    args.map((arg) => arg.type),
+  );
+  invariant(typeof type !== "string", () => `${type}`);
+  return { k: "intrinsic", type, name, args };
 }
 
 /** A scalar op on operands of one type (`select`: a bool and two of one type), folded where that is exact. */

@@ -2,9 +2,10 @@
 import { didYouMean } from "../errors.ts";
 import { isScalarOp, type ScalarOp, scalarOps } from "../scalar.ts";
 import { isDType } from "../types.ts";
-import { intrinsic, intrinsicType, isIntrinsic, loadBytes } from "./intrinsics.ts";
+import { intrinsicType, isIntrinsic } from "./intrinsics.ts";
 import type { Buf, Expr, Kernel, Stmt } from "./kernel.ts";
 import * as make from "./kernel.ts";
+import { intrinsic, loadBytes } from "./kernel.ts";
 import { type Cursor, cursor } from "./lex.ts";
 import { infixLevels, loopWords } from "./print.ts";
 import { assign, barrier, bind, loop, note, store, variable, when } from "./stmt.ts";

@@ -10,7 +10,6 @@
  * the same operations, but exp and sigmoid of lanes have their own error on a device.
  */
 
-import { intrinsic } from "../../ir/kernel/intrinsics.ts";
 import {
   type Expr,
   extract,
@@ -19,6 +18,7 @@ import {
   idiv,
   imul,
   int,
+  intrinsic,
   isub,
   type Kernel,
   load,

@@ -6,12 +6,12 @@
  */
 import { invariant } from "../../ir/errors.ts";
 import { attrsOf, type Node } from "../../ir/graph.ts";
-import { intrinsic } from "../../ir/kernel/intrinsics.ts";
-import { cast, type Expr, extract, iadd, imul, int, num, op, ref, splat } from "../../ir/kernel/kernel.ts";
+import { cast, type Expr, extract, iadd, imul, int, intrinsic, num, op, ref, splat } from "../../ir/kernel/kernel.ts";
 import { assign, note, store, variable } from "../../ir/kernel/stmt.ts";
 import { valueType } from "../../ir/kernel/value.ts";
 import { dotGroup } from "../../ir/ops/dot.ts";
 import type { Group } from "../fuse.ts";
+import { lowerDotScalar } from "./dot-scalar.ts";
 import { flatten } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 
@@ -28,6 +28,11 @@ interface Dot {
 }
 
 export function lowerDotGroups(w: KernelWriter, anchor: Node, group: Group): void {
+  if (w.target.byteDots) lowerDotVectors(w, anchor, group);
+  else lowerDotScalar(w, anchor, group);
+}
+
+function lowerDotVectors(w: KernelWriter, anchor: Node, group: Group): void {
   const { bits, zero } = attrsOf(anchor) as { bits: number; zero: number }; // the op's attributes
   const lead = anchor.type.shape.slice(0, -1);
   const [quads, groups] = anchor.ins[3]!.type.shape.slice(-5) as [number, number]; // as packed

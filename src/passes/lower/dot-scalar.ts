@@ -1,0 +1,50 @@
+/** Lowering of `dotGroups` for processors without vectors of bytes: one sum per row, codes found one by one. */
+import { attrsOf, type Node } from "../../ir/graph.ts";
+import { cast, type Expr, iadd, idiv, imul, int, irem, num, op, ref } from "../../ir/kernel/kernel.ts";
+import { assign, store, variable } from "../../ir/kernel/stmt.ts";
+import { dotGroup } from "../../ir/ops/dot.ts";
+import type { Group } from "../fuse.ts";
+import { flatten } from "./index-math.ts";
+import type { KernelWriter } from "./writer.ts";
+
+export function lowerDotScalar(w: KernelWriter, anchor: Node, group: Group): void {
+  const { shape } = anchor.type;
+  const enter = (axis: number, idx: readonly Expr[]): void => {
+    if (axis === shape.length) writeElement(w, group, idx);
+    else w.loop("nklo"[axis] ?? "o", shape[axis]!, (i) => enter(axis + 1, [...idx, i]), axis === 0 ? "grid" : "serial");
+  };
+  enter(0, []);
+}
+
+function writeElement(w: KernelWriter, { anchor, root }: Group, idx: readonly Expr[]): void {
+  const [x, xScale, xSum, weights, wScale] = anchor.ins as [Node, Node, Node, Node, Node]; // dotGroups takes five
+  const { bits, zero } = attrsOf(anchor) as { bits: number; zero: number }; // the op's attributes
+  const { accumulator } = w.target;
+  const [lead, row] = [idx.slice(0, -1), idx.at(-1)!];
+  const [quad, lane] = [idiv(row, int(4)), irem(row, int(4))];
+  const own = (node: Node, trailing: number) => lead.slice(0, node.type.shape.length - trailing);
+  const total = ref(w.unique("total"), accumulator);
+  w.emit(variable(total.name, num(accumulator, 0)));
+  w.loop("g", wScale.type.shape.at(-2)!, (g) => {
+    const dot = ref(w.unique("dot"), "i32");
+    w.emit(variable(dot.name, int(0)));
+    w.loop("k", dotGroup, (k) => {
+      const inHalf = bits === 4 ? irem(k, int(16)) : k;
+      const at = [...own(weights, 5), quad, g, idiv(inHalf, int(4)), lane, irem(inHalf, int(4))];
+      const byte = w.value(weights, at);
+      const halves = op("select", op("lt", k, int(16)), irem(byte, int(16)), idiv(byte, int(16)));
+      const code = bits === 4 ? halves : byte;
+      const input = w.value(x, [...own(x, 1), iadd(imul(g, int(dotGroup)), k)]);
+      w.emit(assign(dot.name, iadd(dot, imul(input, code))));
+    });
+    const share = op("mul", cast(accumulator, w.value(xSum, [...own(xSum, 1), g])), num(accumulator, zero));
+    const sum = op("sub", cast(accumulator, dot), share);
+    const scale = cast(
+      accumulator,
+      op("mul", w.value(xScale, [...own(xScale, 1), g]), w.value(wScale, [...own(wScale, 3), quad, g, lane])),
+    );
+    w.emit(assign(total.name, op("add", total, op("mul", sum, scale))));
+  });
+  w.hold(anchor, () => cast("f32", total));
+  w.emit(store(w.out, flatten(idx, root.type.shape), w.value(root, idx)));
+}
