@@ -54,8 +54,9 @@ function legalizeFunc(func: Func, target: Target, builder: Builder): readonly No
     if (node.op === "cast") return node.type.dtype === "f32" ? keepName(node, widen(node.ins[0]!)) : node;
     // Codes and scales made in a step; there is no wider form of them.
     if (!stores(target, node)) throw unsupported(node, target);
-    // Packed codes are read as they are.
-    const narrow = opKind(node.op) === "dot" ? node.ins.find((x) => !stores(target, x)) : undefined;
+    // Packed codes, and what is handed to a function, are read as they are.
+    const asIs = opKind(node.op) === "dot" || node.op === "call";
+    const narrow = asIs ? node.ins.find((x) => !stores(target, x)) : undefined;
     if (narrow !== undefined) throw unsupported(narrow, target);
     const takesF32 = opKind(node.op) === "contract" || opKind(node.op) === "composite";
     const wide = (x: Node) => isFloat(x.type.dtype) && (takesF32 || !stores(target, x));
