@@ -25,6 +25,20 @@ export interface RunOptions {
   readonly baseline?: string;
 }
 
+/** Seconds on the wall and of the processor since some moment. */
+export interface Clock {
+  readonly wall: () => number;
+  readonly cpu: () => number;
+}
+
+const processClock: Clock = {
+  wall: () => performance.now() / 1000,
+  cpu: () => {
+    const { user, system } = process.cpuUsage();
+    return (user + system) / 1e6;
+  },
+};
+
 export interface Measured {
   readonly name: string;
   /** Units per second: of the middle run, the slowest and the fastest. */
@@ -54,7 +68,7 @@ export interface Report extends RunOptions {
 }
 
 /** Runs every candidate `warmUps + rounds` times. Throws when there is none, or no such baseline. */
-export function runInterleaved(candidates: readonly Timed[], options: RunOptions): Report {
+export function runInterleaved(candidates: readonly Timed[], options: RunOptions, clock = processClock): Report {
   const { rounds, warmUps } = options;
   const baseline = candidates.findIndex(({ name }, i) => name === (options.baseline ?? candidates[i]!.name));
   if (baseline < 0) throw new Error(`${options.title}: no candidate ${options.baseline ?? "at all"}`);
@@ -67,14 +81,11 @@ export function runInterleaved(candidates: readonly Timed[], options: RunOptions
       const i = (turn + round + warmUps) % candidates.length;
       const { prepare, run } = candidates[i]!;
       prepare?.();
-      const cpuStart = process.cpuUsage();
-      const start = performance.now();
+      const [wall, cpu] = [clock.wall(), clock.cpu()];
       checksums[i]! += run();
-      const end = performance.now();
-      const { user, system } = process.cpuUsage(cpuStart);
       if (round < 0) continue;
-      seconds[i]![round] = (end - start) / 1000;
-      cpuSeconds[i]![round] = (user + system) / 1e6;
+      seconds[i]![round] = clock.wall() - wall;
+      cpuSeconds[i]![round] = clock.cpu() - cpu;
     }
   }
   const results = candidates.map(({ name }, i) => {

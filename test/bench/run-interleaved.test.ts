@@ -4,13 +4,6 @@ import { runInterleaved, showReport } from "../../bench/run-interleaved.ts";
 
 const options = { title: "t", unit: "thing", warmUps: 1, rounds: 4 };
 
-function spin(ms: number): number {
-  const end = performance.now() + ms;
-  let turns = 0;
-  while (performance.now() < end) turns++;
-  return turns > 0 ? 1 : 0;
-}
-
 test("rounds are interleaved, the first candidate changing, and prepared each time", () => {
   const order: string[] = [];
   const named = (name: string) => ({
@@ -25,16 +18,21 @@ test("rounds are interleaved, the first candidate changing, and prepared each ti
 });
 
 test("ratios are to the baseline, per unit of work", () => {
+  let [wall, cpu] = [0, 0];
+  const clock = { wall: () => wall, cpu: () => cpu };
+  const takes = (seconds: number) => () => {
+    wall += seconds;
+    cpu += seconds / 2;
+    return 1;
+  };
   const candidates = [
-    { name: "slow", units: 1, run: () => spin(8) },
-    { name: "fast", units: 2, run: () => spin(4) },
+    { name: "slow", units: 1, run: takes(8) },
+    { name: "fast", units: 2, run: takes(4) },
   ];
-  const report = runInterleaved(candidates, { ...options, baseline: "slow" });
+  const report = runInterleaved(candidates, { ...options, baseline: "slow" }, clock);
   const [slow, fast] = report.results;
-  expect(slow!.ratio).toBe(1);
-  expect(fast!.ratio).toBeGreaterThan(2); // 4 on an idle machine
-  expect(fast!.low).toBeLessThanOrEqual(fast!.median);
-  expect(fast!.high).toBeGreaterThanOrEqual(fast!.median);
+  expect(slow).toMatchObject({ ratio: 1, median: 1 / 8, perCpuSecond: 1 / 4 });
+  expect(fast).toMatchObject({ ratio: 4, median: 1 / 2, low: 1 / 2, high: 1 / 2, perCpuSecond: 1, cpuRatio: 4 });
   expect(showReport(report)).toContain(report.machine.node);
 });
 
