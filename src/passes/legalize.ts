@@ -11,7 +11,7 @@ import { maths } from "../ir/build.ts";
 import { UnsupportedError } from "../ir/errors.ts";
 import { type Builder, type Func, type Module, type Node, rebuild, topoOrder } from "../ir/graph.ts";
 import { type Invariant, Violation } from "../ir/invariants.ts";
-import { opKind } from "../ir/ops/all.ts";
+import { opDef, opKind } from "../ir/ops/all.ts";
 import { keepName } from "../ir/rewrite.ts";
 import type { Target } from "../ir/target.ts";
 import { dtypeInfo, isFloat, showType } from "../ir/types.ts";
@@ -54,8 +54,8 @@ function legalizeFunc(func: Func, target: Target, builder: Builder): readonly No
     if (node.op === "cast") return node.type.dtype === "f32" ? keepName(node, widen(node.ins[0]!)) : node;
     // Codes and scales made in a step; there is no wider form of them.
     if (!stores(target, node)) throw unsupported(node, target);
-    // Packed codes, and what is handed to a function, are read as they are.
-    const asIs = opKind(node.op) === "dot" || node.op === "call";
+    // Codes, and what is handed to a function, are read as they are.
+    const asIs = opKind(node.op) === "dot" || opDef(node.op).unpacks === true || node.op === "call";
     const narrow = asIs ? node.ins.find((x) => !stores(target, x)) : undefined;
     if (narrow !== undefined) throw unsupported(narrow, target);
     const takesF32 = opKind(node.op) === "contract" || opKind(node.op) === "composite";
