@@ -10,6 +10,7 @@ import { type Cursor, cursor } from "./lex.ts";
 import { infixLevels, loopWords } from "./print.ts";
 import { assign, barrier, bind, loop, note, store, variable, when } from "./stmt.ts";
 import {
+  isByteValue,
   isIndex,
   isValueDType,
   opTypeProblem,
@@ -184,7 +185,7 @@ function parsePrimary(at: Cursor, outer: Scope): Expr {
 /** The type after the colon of a load of bytes. */
 function parseBytes(at: Cursor, buf: Buf, index: Expr): Expr {
   const type = parseType(at);
-  if (type.dtype !== buf.dtype) return at.fail(`${buf.name} does not hold ${type.dtype}`);
+  if (!isByteValue(type.dtype) || type.dtype !== buf.dtype) return at.fail(`${buf.name} does not hold ${type.dtype}`);
   return loadBytes(buf, index, type.lanes);
 }
 

@@ -86,3 +86,9 @@ test("mutated texts parse or give an IrError", () => {
     { numRuns: 2000 },
   );
 });
+
+test("a load of bytes needs a buffer of bytes", () => {
+  const text = (dtype: string) => `kernel k {\n  read x: ${dtype}[16]\n  let a = x[0]:${dtype}x4\n}\n`;
+  expect(() => parseKernel(text("f32"))).toThrow(IrError);
+  expect(() => parseKernel(text("i8"))).not.toThrow();
+});
