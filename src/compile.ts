@@ -37,7 +37,7 @@ export interface CompileOptions extends PassOptions {
   readonly optimize?: boolean;
   /** False gives every op a kernel of its own. Default: `optimize`. */
   readonly fuse?: boolean;
-  /** Names of tensor passes, kernel passes, or `fuse`, to leave out (see `passNames`). */
+  /** Also takes names of kernel passes, and `fuse` (see `passNames`). */
   readonly disabledPasses?: readonly string[];
   /** Quantisation of weights and activations. Default: none. */
   readonly quantize?: QuantizeOptions;
@@ -115,7 +115,7 @@ export function compileToPlan(module: Module, target: Target, options: CompileOp
   const enabled = ({ name }: { readonly name: string }) => !options.disabledPasses?.includes(name);
   const start = performance.now();
   const pipeline = tensorPasses(target, { optimize, ...(quantize && { quantize }), observe });
-  const tensors = runPasses(module, pipeline.filter(enabled), target, options);
+  const tensors = runPasses(module, pipeline, target, options);
   const passed = performance.now();
   const lowered = [...tensors.funcs.values()].map((func) =>
     lower(func, target, {

@@ -10,11 +10,6 @@ export function timing(report: (pass: string, ms: number, changed: boolean) => v
   return { after: (pass, before, after, ms) => report(pass.name, ms, before !== after) };
 }
 
-/** Skips the passes with these names. */
-export function disable(names: readonly string[]): Instrument {
-  return { before: (pass) => !names.includes(pass.name) };
-}
-
 export interface DumpOptions {
   /** Gets the file's name, `07-fuse.after.ir`, and its text. The input of the first pass is `00-input.ir`. */
   readonly write: (name: string, text: string) => void;

@@ -49,6 +49,8 @@ export interface PassOptions {
    */
   readonly verify?: 0 | 1 | 2 | 3;
   readonly instruments?: readonly Instrument[];
+  /** Passes, by name, that are skipped. */
+  readonly disabledPasses?: readonly string[];
   readonly disabledRules?: readonly string[];
   /** For the random inputs of verify 3. */
   readonly seed?: number;
@@ -56,13 +58,14 @@ export interface PassOptions {
 
 /** Runs `passes` in order and returns the last module. Throws an InternalError that names the pass at fault. */
 export function runPasses(module: Module, passes: readonly Pass[], target: Target, options: PassOptions = {}): Module {
-  const { verify = 1, instruments = [], disabledRules = [], seed = 1 } = options;
+  const { verify = 1, instruments = [], disabledPasses = [], disabledRules = [], seed = 1 } = options;
   const given = new Map<string, Invariant>();
   if (verify >= 1) verifyModule(module);
   const builder = new Builder();
   let current = intern(module, builder);
   for (const instrument of instruments) instrument.start?.(current);
   for (const pass of passes) {
+    if (disabledPasses.includes(pass.name)) continue;
     if (instruments.some((instrument) => instrument.before?.(pass, current) === false)) continue;
     for (const { name } of pass.needs ?? []) {
       invariant(given.has(name), () => `needs ${name}, which no pass before it gives`, `pass ${pass.name}`);
