@@ -16,6 +16,18 @@ export interface Target {
   readonly byteDots: boolean;
   /** Largest private array of a kernel, in bytes. */
   readonly scratchBytes: number;
+  /** Invocations that meet at barriers, for devices of thousands of threads; null where a grid iteration runs alone. */
+  readonly workgroup: Workgroup | null;
+  /** Most buffers that a kernel may have. */
+  readonly buffers: number;
+}
+
+/** What the iterations of a `workgroup` loop have together. */
+export interface Workgroup {
+  /** Most iterations, a power of two. */
+  readonly invocations: number;
+  /** Memory that they share. */
+  readonly bytes: number;
 }
 
 /** Plain JavaScript: scalar code over typed arrays, doubles for sums. */
@@ -27,6 +39,8 @@ export const jsTarget: Target = {
   accumulator: "f64",
   byteDots: false,
   scratchBytes: 1 << 22,
+  workgroup: null,
+  buffers: Number.POSITIVE_INFINITY,
 };
 
 /** WebAssembly with 128-bit vectors: four f32 lanes, sums in f32. */
@@ -38,4 +52,32 @@ export const wasmTarget: Target = {
   accumulator: "f32",
   byteDots: true,
   scratchBytes: 1 << 22,
+  workgroup: null,
+  buffers: Number.POSITIVE_INFINITY,
 };
+
+/** What a WebGPU device needs to say about itself; every device has at least `leastWebGpu`. */
+export interface WebGpuLimits {
+  readonly invocations: number;
+  readonly sharedBytes: number;
+  readonly buffers: number;
+}
+
+/** The limits that the WebGPU specification guarantees ("Limits", default values). */
+export const leastWebGpu: WebGpuLimits = { invocations: 256, sharedBytes: 16384, buffers: 8 };
+
+/** WGSL: packed storage is unpacked by kernels, sums in f32. */
+export function webgpuTargetOf({ invocations, sharedBytes, buffers }: WebGpuLimits): Target {
+  return {
+    ...jsTarget,
+    name: "webgpu",
+    accumulator: "f32",
+    // WGSL allows 8192 bytes of private variables ("Limits"); the emitter needs a few.
+    scratchBytes: 8064,
+    // More invocations help no kernel here.
+    workgroup: { invocations: Math.min(invocations, 256), bytes: sharedBytes },
+    buffers,
+  };
+}
+
+export const webgpuTarget: Target = webgpuTargetOf(leastWebGpu);

@@ -153,6 +153,7 @@ function emitStmt(place: Place, stmt: Stmt, facts: Facts): string[] {
       return [...then, "} else {", ...block(stmt.else, assume(stmt.cond, false, facts)), "}"];
     }
     case "barrier":
+    case "combine":
       throw new UnsupportedError(`kernel ${place.kernel.name}`, "the JavaScript backend has no barriers");
     case "note":
       return [`// ${stmt.text.replaceAll(/[\n\r\u2028\u2029]/g, " ")}`];

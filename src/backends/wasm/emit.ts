@@ -122,6 +122,7 @@ function emitStmt(frame: Frame, names: Map<string, readonly string[]>, stmt: Stm
       return [...emitScalar(frame, stmt.cond), ifElse(null, inner(true, stmt.then), inner(false, stmt.else))];
     }
     case "barrier":
+    case "combine":
       throw new UnsupportedError("kernel", "the WebAssembly backend has no barriers in kernels");
     case "note":
       return [{ k: "comment", text: stmt.text }];

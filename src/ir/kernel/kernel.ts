@@ -23,7 +23,8 @@ import {
 
 /**
  * Memory a kernel sees. `global` buffers are arguments, in the order of `Kernel.bufs`; `scratch` is an array of the
- * kernel's own (one per thread), whose elements must be stored before they are loaded.
+ * kernel's own, one per thread (each iteration of a workgroup loop has its own); `shared` is one that the iterations of a
+ * workgroup loop share. Elements of both must be stored before they are loaded.
  */
 export interface Buf {
   readonly name: string;
@@ -33,7 +34,7 @@ export interface Buf {
   /** For the reader of the text only. */
   readonly shape?: Shape;
   readonly access: "read" | "write" | "readwrite";
-  readonly space: "global" | "scratch";
+  readonly space: "global" | "scratch" | "shared";
 }
 
 export type Expr = Num | Ref | Load | Op | Cast | Splat | Extract | Sum | Intrinsic;
@@ -104,7 +105,7 @@ export interface Intrinsic {
 export type LoopKind = "serial" | "grid" | "workgroup" | "vector" | "unroll";
 export const loopKinds: readonly LoopKind[] = ["serial", "grid", "workgroup", "vector", "unroll"];
 
-export type Stmt = Let | Var | Set_ | Store | For | If | Barrier | Note;
+export type Stmt = Let | Var | Set_ | Store | For | If | Barrier | Combine | Note;
 
 export interface Let {
   readonly k: "let";
@@ -145,10 +146,23 @@ export interface If {
   readonly then: readonly Stmt[];
   readonly else: readonly Stmt[];
 }
-/** All iterations of the enclosing workgroup loops arrive before any goes on. */
+/** All iterations of the enclosing workgroup loops arrive before any goes on, and see what the others stored to shared memory. */
 export interface Barrier {
   readonly k: "barrier";
 }
+/**
+ * Binds `name` to the sum or the largest of the values that `over` consecutive iterations of the enclosing workgroup loop
+ * give, in any order of addition. A barrier as well.
+ */
+export interface Combine {
+  readonly k: "combine";
+  readonly name: string;
+  readonly op: CombineOp;
+  readonly value: Expr;
+  /** A power of two that divides the workgroup loop's iterations. */
+  readonly over: number;
+}
+export type CombineOp = "add" | "max";
 export interface Note {
   readonly k: "note";
   readonly text: string;

@@ -8,7 +8,7 @@ import * as make from "./kernel.ts";
 import { intrinsic, loadBytes } from "./kernel.ts";
 import { type Cursor, cursor } from "./lex.ts";
 import { infixLevels, loopWords } from "./print.ts";
-import { assign, barrier, bind, loop, note, store, variable, when } from "./stmt.ts";
+import { assign, barrier, bind, combine, loop, note, store, variable, when } from "./stmt.ts";
 import {
   isByteValue,
   isIndex,
@@ -55,15 +55,13 @@ export function parseKernel(text: string, where = "kernel"): Kernel {
 }
 
 function isBufHead(at: Cursor): boolean {
-  const word = at.peek() === "scratch" ? at.peek(1) : at.peek();
-  return (
-    (word === "read" || word === "write" || word === "readwrite") &&
-    /^\w+$/.test(at.peek(at.peek() === "scratch" ? 2 : 1))
-  );
+  const own = at.peek() === "scratch" || at.peek() === "shared" ? 1 : 0;
+  const word = at.peek(own);
+  return (word === "read" || word === "write" || word === "readwrite") && /^\w+$/.test(at.peek(own + 1));
 }
 
 function parseBuf(at: Cursor): Buf {
-  const space = at.accept("scratch") ? "scratch" : "global";
+  const space = at.accept("scratch") ? "scratch" : at.accept("shared") ? "shared" : "global";
   const access = at.accept("readwrite") ? "readwrite" : at.accept("write") ? "write" : "read";
   if (access === "read") at.word("read");
   const name = at.name();
@@ -87,7 +85,7 @@ function parseBlock(at: Cursor, scope: Scope): Stmt[] {
   const stmts: Stmt[] = [];
   while (at.peek() !== "}") {
     const stmt = parseStmt(at, inner);
-    if (stmt.k === "let") names.set(stmt.name, stmt.value.type);
+    if (stmt.k === "let" || stmt.k === "combine") names.set(stmt.name, stmt.value.type);
     if (stmt.k === "var") names.set(stmt.name, stmt.type);
     stmts.push(stmt);
     if (at.peek() !== "}") at.newLine();
@@ -117,6 +115,7 @@ function parseStmt(at: Cursor, scope: Scope): Stmt {
     return when(cond, then, at.accept("else") ? parseBraces(at, scope) : []);
   }
   if (at.accept("barrier")) return barrier;
+  if (at.accept("combine")) return parseCombine(at, scope);
   if (at.accept("note")) return note(at.string());
   const name = at.name();
   if (at.accept("=")) return assign(name, parseExpr(at, scope));
@@ -124,6 +123,18 @@ function parseStmt(at: Cursor, scope: Scope): Stmt {
   const index = parseIndex(at, scope);
   at.word("=");
   return store(buf, index, parseExpr(at, scope));
+}
+
+function parseCombine(at: Cursor, scope: Scope): Stmt {
+  const name = at.name();
+  at.word("=");
+  const word = at.name();
+  if (word !== "add" && word !== "max") return at.fail(`expected add or max, got ${word}`);
+  at.word("(");
+  const value = parseExpr(at, scope);
+  at.word(")");
+  at.word("over");
+  return combine(name, word, value, at.integer());
 }
 
 function parseBraces(at: Cursor, scope: Scope): Stmt[] {

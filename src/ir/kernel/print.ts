@@ -70,7 +70,7 @@ export function printKernel(kernel: Kernel): string {
 function printBuf({ name, dtype, size, shape, access, space }: Buf): string {
   const comment =
     shape === undefined ? "" : ` // ${dtype === "f64" ? `f64[${shape.join(",")}]` : showType({ dtype, shape })}`;
-  return `${space === "scratch" ? "scratch " : ""}${access} ${name}: ${dtype}[${size}]${comment}`;
+  return `${space === "global" ? "" : `${space} `}${access} ${name}: ${dtype}[${size}]${comment}`;
 }
 
 function printStmt(stmt: Stmt): string[] {
@@ -99,6 +99,8 @@ function printStmt(stmt: Stmt): string[] {
     }
     case "barrier":
       return ["barrier"];
+    case "combine":
+      return [`combine ${stmt.name} = ${stmt.op}(${printExpr(stmt.value)}) over ${stmt.over}`];
     case "note":
       return [`note ${JSON.stringify(stmt.text)}`];
   }
@@ -181,5 +183,5 @@ function shortest(value: number): number {
 /** Words that begin a statement or are literals, so cannot be names. */
 export const reservedWords: ReadonlySet<string> = new Set([
   ...Object.values(loopWords),
-  ..."kernel let var if else barrier note true false inf NaN".split(" "),
+  ..."kernel let var if else barrier combine note true false inf NaN".split(" "),
 ]);

@@ -94,6 +94,9 @@ export function afterStmt(stmt: Stmt, facts: Facts): Facts {
     const range = facts.vars.get(stmt) ?? fullRange(stmt.type.dtype);
     return withName(facts, stmt.name, { range, depth: facts.depth, variable: stmt });
   }
+  if (stmt.k === "combine") {
+    return withName(facts, stmt.name, { range: fullRange(stmt.value.type.dtype), depth: facts.depth });
+  }
   return facts;
 }
 

@@ -3,9 +3,10 @@
  * means; whatever a backend emits is compared with it.
  */
 import { IrError } from "../errors.ts";
-import { reader, type TensorData, tensorFrom, writer, zeros } from "../tensor.ts";
+import type { TensorData } from "../tensor.ts";
 import { evalIntrinsic } from "./intrinsics.ts";
-import type { Buf, Expr, For, Kernel, Stmt } from "./kernel.ts";
+import type { Expr, For, Kernel, Stmt } from "./kernel.ts";
+import { type Group, type Memory, memoryOf } from "./run-memory.ts";
 import { convert, evalValue } from "./value.ts";
 import { gridLoop } from "./walk.ts";
 
@@ -16,13 +17,6 @@ type Value = number | readonly number[];
 interface Env {
   readonly values: Map<string, Value>;
   readonly outer: Env | undefined;
-  /** Whether a workgroup loop is around. */
-  readonly grouped: boolean;
-}
-
-interface Memory {
-  readonly read: (i: number) => number;
-  readonly write: (i: number, value: number) => void;
 }
 
 interface Machine {
@@ -30,6 +24,7 @@ interface Machine {
   readonly memory: ReadonlyMap<string, Memory>;
   /** The iterations of the grid loop that this launch runs. */
   readonly range: { readonly loop: For; readonly begin: number; readonly end: number } | undefined;
+  readonly group: Group;
 }
 
 /** A running statement list; it yields where it waits at a barrier. */
@@ -48,72 +43,22 @@ export function runKernel(
   if (globals.length !== data.length) {
     throw new IrError(`kernel ${kernel.name}`, `expected ${globals.length} buffers, got ${data.length}`);
   }
-  const memory = new Map<string, Memory>();
-  for (const buf of kernel.bufs) {
-    const access = buf.space === "scratch" ? scratch(buf) : global(buf, data[globals.indexOf(buf)]!);
-    memory.set(buf.name, bounded(kernel, buf, access));
-  }
+  const group: Group = { lane: 0, epoch: 0, run: 0, gathered: new Map() };
+  const memory = new Map(
+    kernel.bufs.map((buf) => [buf.name, memoryOf(kernel, buf, group, data[globals.indexOf(buf)])] as const),
+  );
   const grid = range === undefined ? undefined : gridLoop(kernel);
   if (range !== undefined && grid === undefined) {
     throw new IrError(`kernel ${kernel.name}`, "has no single outermost grid loop to run a range of");
   }
-  const machine = { kernel, memory, range: grid && range && { loop: grid.loop, ...range } };
-  for (const _ of runBlock(machine, kernel.body, { values: new Map(), outer: undefined, grouped: false })) {
+  const machine = { kernel, memory, range: grid && range && { loop: grid.loop, ...range }, group };
+  for (const _ of runBlock(machine, kernel.body, { values: new Map(), outer: undefined })) {
     throw new IrError(`kernel ${kernel.name}`, "a barrier stands outside a workgroup loop");
   }
 }
 
-function global(buf: Buf, data: TensorData): Memory {
-  if (buf.dtype === "f64") throw new IrError(`buffer ${buf.name}`, "f64 storage is for scratch only");
-  const tensor = tensorFrom({ dtype: buf.dtype, shape: [buf.size] }, data);
-  return { read: reader(tensor), write: writer(tensor) };
-}
-
-function scratch(buf: Buf): Memory {
-  const stored = new Uint8Array(buf.size);
-  const tensor = buf.dtype === "f64" ? undefined : zeros(buf.dtype, [buf.size]);
-  const doubles = new Float64Array(tensor === undefined ? buf.size : 0);
-  const read = tensor === undefined ? (i: number) => doubles[i]! : reader(tensor);
-  const write =
-    tensor === undefined
-      ? (i: number, value: number) => {
-          doubles[i] = value;
-        }
-      : writer(tensor);
-  return {
-    read: (i) => {
-      if (stored[i] === 0) throw new IrError(`scratch ${buf.name}`, `element ${i} is loaded before it is stored`);
-      return read(i);
-    },
-    write: (i, value) => {
-      stored[i] = 1;
-      write(i, value);
-    },
-  };
-}
-
-function bounded(kernel: Kernel, buf: Buf, memory: Memory): Memory {
-  const check = (i: number, allowed: boolean, what: string) => {
-    const where = `kernel ${kernel.name}`;
-    if (!allowed) throw new IrError(where, `${what} ${buf.name}, which is ${buf.access}`);
-    if (!Number.isInteger(i) || i < 0 || i >= buf.size) {
-      throw new IrError(where, `${what} ${buf.name}[${i}], outside its ${buf.size} elements`);
-    }
-  };
-  return {
-    read: (i) => {
-      check(i, buf.access !== "write" || buf.space === "scratch", "load of");
-      return memory.read(i);
-    },
-    write: (i, value) => {
-      check(i, buf.access !== "read", "store to");
-      memory.write(i, value);
-    },
-  };
-}
-
 function* runBlock(machine: Machine, stmts: readonly Stmt[], outer: Env): Progress {
-  const env: Env = { values: new Map(), outer, grouped: outer.grouped };
+  const env: Env = { values: new Map(), outer };
   for (const stmt of stmts) yield* runStmt(machine, stmt, env);
 }
 
@@ -129,7 +74,7 @@ function* runStmt(machine: Machine, stmt: Stmt, env: Env): Progress {
       scopeOf(stmt.name, env).set(stmt.name, evaluate(machine, stmt.value, env));
       return;
     case "store": {
-      const memory = memoryOf(machine, stmt.buf);
+      const memory = findMemory(machine, stmt.buf);
       const index = scalar(evaluate(machine, stmt.index, env));
       const value = evaluate(machine, stmt.value, env);
       lanesOf(value).forEach((lane, i) => {
@@ -146,6 +91,19 @@ function* runStmt(machine: Machine, stmt: Stmt, env: Env): Progress {
     case "barrier":
       yield;
       return;
+    case "combine": {
+      const { gathered, lane } = machine.group;
+      gathered.set(lane, scalar(evaluate(machine, stmt.value, env)));
+      yield;
+      const first = lane - (lane % stmt.over);
+      const values = Array.from({ length: stmt.over }, (_, i) => gathered.get(first + i)!);
+      env.values.set(
+        stmt.name,
+        values.reduce((a, b) => evalValue(stmt.op, stmt.value.type.dtype, [a, b])),
+      );
+      yield; // before any gives its next value
+      return;
+    }
     case "note":
       return;
   }
@@ -155,20 +113,27 @@ function* runLoop(machine: Machine, loop: For, env: Env): Progress {
   const own = machine.range?.loop === loop ? machine.range : undefined;
   const from = own?.begin ?? scalar(evaluate(machine, loop.from, env));
   const to = own?.end ?? scalar(evaluate(machine, loop.to, env));
-  const grouped = env.grouped || loop.how === "workgroup";
-  const iteration = (i: number) =>
-    runBlock(machine, loop.body, { values: new Map([[loop.name, i]]), outer: env, grouped });
+  const iteration = (i: number) => runBlock(machine, loop.body, { values: new Map([[loop.name, i]]), outer: env });
   if (loop.how !== "workgroup") {
     for (let i = from; i < to; i += loop.step) yield* iteration(i);
     return;
   }
   // Every iteration runs up to its next barrier before any of them goes on.
-  let waiting: Progress[] = [];
-  for (let i = from; i < to; i += loop.step) waiting.push(iteration(i));
+  const { group } = machine;
+  group.run++;
+  const running: Progress[] = [];
+  for (let i = from; i < to; i += loop.step) running.push(iteration(i));
   for (;;) {
-    waiting = waiting.filter((progress) => progress.next().done !== true);
-    if (waiting.length === 0) return;
-    if (env.grouped) yield;
+    const ended = running.filter((progress, i) => {
+      group.lane = i;
+      return progress.next().done === true;
+    });
+    group.epoch++;
+    group.lane = 0;
+    if (ended.length === running.length) return;
+    if (ended.length > 0) {
+      throw new IrError(`kernel ${machine.kernel.name}`, "some iterations of a workgroup loop miss a barrier");
+    }
   }
 }
 
@@ -179,7 +144,7 @@ function evaluate(machine: Machine, expr: Expr, env: Env): Value {
     case "ref":
       return scopeOf(expr.name, env).get(expr.name)!;
     case "load": {
-      const memory = memoryOf(machine, expr.buf);
+      const memory = findMemory(machine, expr.buf);
       const index = scalar(evaluate(machine, expr.index, env));
       return each(expr.type.lanes, (lane) => memory.read(index + lane));
     }
@@ -249,7 +214,7 @@ function scopeOf(name: string, env: Env): Map<string, Value> {
   throw new IrError("kernel", `name ${name} is not in scope`);
 }
 
-function memoryOf(machine: Machine, name: string): Memory {
+function findMemory(machine: Machine, name: string): Memory {
   const memory = machine.memory.get(name);
   if (memory === undefined) throw new IrError(`kernel ${machine.kernel.name}`, `has no buffer ${name}`);
   return memory;

@@ -2,6 +2,8 @@
 import {
   type Barrier,
   type Buf,
+  type Combine,
+  type CombineOp,
   type Expr,
   type For,
   type If,
@@ -45,5 +47,8 @@ export function when(cond: Expr, then: readonly Stmt[], otherwise: readonly Stmt
 }
 export function note(text: string): Note {
   return { k: "note", text };
+}
+export function combine(name: string, op: CombineOp, value: Expr, over: number): Combine {
+  return { k: "combine", name, op, value, over };
 }
 export const barrier: Barrier = { k: "barrier" };

@@ -12,8 +12,9 @@
  *      that the kernel only reads).
  *  K6  Sizes are whole; vectors have 2, 4, 8 or 16 lanes; steps are at least 1; f64 is stored in scratch only; a vector
  *      loop's range is a multiple of its step; scratch fits the target.
- *  K7  A barrier stands in a workgroup loop and not under an if.
- *  K8  Grid iterations are independent of vars: none set in a grid loop is bound outside it.
+ *  K7  A barrier or combine stands in a workgroup loop that counts from 0 in steps of 1, not under an if, and in no loop
+ *      whose bounds may differ between its iterations; what combine takes together divides them.
+ *  K8  Grid and workgroup iterations are independent of vars: none set in such a loop is bound outside it.
  */
 import { IrError, UnsupportedError } from "../errors.ts";
 import { intrinsicType } from "./intrinsics.ts";
@@ -25,6 +26,7 @@ import {
   isByteValue,
   isFloatValue,
   isIndex,
+  isIntValue,
   loadedDType,
   opTypeProblem,
   sameValueType,
@@ -62,8 +64,10 @@ export interface VerifyOptions {
 interface Bound {
   readonly type: ValueType;
   readonly how: "let" | "var" | "loop";
-  /** Grid loops around the binding. */
+  /** Grid and workgroup loops around the binding. */
   readonly grids: number;
+  /** Whether all iterations of a workgroup loop have the same value. */
+  readonly uniform: boolean;
 }
 
 interface Place {
@@ -71,30 +75,24 @@ interface Place {
   readonly bufs: ReadonlyMap<string, Buf>;
   readonly names: Map<string, Bound>;
   readonly grids: number;
-  readonly workgroups: number;
+  /** Iterations of the workgroup loop around; 0 outside. */
+  readonly workgroup: number;
+  /** Ifs, and loops whose iterations may differ in number, inside the workgroup loop. */
   readonly branches: number;
 }
 
 /** Throws an IrError that names the invariant broken and shows the statement. */
 export function verifyKernel(kernel: Kernel, options: VerifyOptions = {}): void {
   const bufs = new Map<string, Buf>();
-  const place = { kernel, bufs, names: new Map(), grids: 0, workgroups: 0, branches: 0 };
+  const place = { kernel, bufs, names: new Map(), grids: 0, workgroup: 0, branches: 0 };
   let scratch = 0;
   for (const buf of kernel.bufs) {
     checkName(place, buf.name);
     bufs.set(buf.name, buf);
-    demand(
-      place,
-      Number.isSafeInteger(buf.size) && buf.size >= 0,
-      "K6",
-      () => `buffer ${buf.name} has ${buf.size} elements`,
-    );
-    demand(
-      place,
-      buf.dtype !== "f64" || buf.space === "scratch",
-      "K6",
-      () => `buffer ${buf.name} is f64 and not scratch`,
-    );
+    const whole = Number.isSafeInteger(buf.size) && buf.size >= 0;
+    demand(place, whole, "K6", () => `buffer ${buf.name} has ${buf.size} elements`);
+    const wide = buf.dtype === "f64" && buf.space === "global";
+    demand(place, !wide, "K6", () => `buffer ${buf.name} is f64 and not scratch`);
     if (buf.space === "scratch") scratch += Math.ceil((buf.size * storageBits(buf.dtype)) / 8);
   }
   const most = options.scratchBytes ?? Number.POSITIVE_INFINITY;
@@ -136,8 +134,20 @@ function checkStmt(place: Place, stmt: Stmt, facts: Facts): void {
     case "let":
       checkExpr(place, stmt.value, facts, stmt);
       checkName(place, stmt.name, stmt);
-      place.names.set(stmt.name, { type: stmt.value.type, how: "let", grids });
+      place.names.set(stmt.name, { type: stmt.value.type, how: "let", grids, uniform: isUniform(place, stmt.value) });
       return;
+    case "combine": {
+      checkExpr(place, stmt.value, facts, stmt);
+      checkName(place, stmt.name, stmt);
+      checkMeeting(place, stmt);
+      const { over, value } = stmt;
+      const fits = Number.isInteger(Math.log2(over)) && place.workgroup % over === 0;
+      insist(fits, "K7", () => `${place.workgroup} iterations cannot be combined over ${over}`);
+      const number = value.type.lanes === 1 && (isFloatValue(value.type.dtype) || isIntValue(value.type.dtype));
+      insist(number, "K3", () => `combines ${showValueType(value.type)}`);
+      place.names.set(stmt.name, { type: value.type, how: "let", grids, uniform: over === place.workgroup });
+      return;
+    }
     case "var":
       checkExpr(place, stmt.init, facts, stmt);
       checkName(place, stmt.name, stmt);
@@ -146,7 +156,7 @@ function checkStmt(place: Place, stmt: Stmt, facts: Facts): void {
         "K3",
         () => `${stmt.name} starts as ${showValueType(stmt.init.type)}`,
       );
-      place.names.set(stmt.name, { type: stmt.type, how: "var", grids });
+      place.names.set(stmt.name, { type: stmt.type, how: "var", grids, uniform: false });
       return;
     case "set": {
       checkExpr(place, stmt.value, facts, stmt);
@@ -157,7 +167,11 @@ function checkStmt(place: Place, stmt: Stmt, facts: Facts): void {
         "K3",
         () => `${stmt.name} is set to ${showValueType(stmt.value.type)}`,
       );
-      insist(bound.grids === grids, "K8", () => `${stmt.name} is bound outside the grid loop that sets it`);
+      insist(
+        bound.grids === grids,
+        "K8",
+        () => `${stmt.name} is bound outside the grid or workgroup loop that sets it`,
+      );
       return;
     }
     case "store": {
@@ -186,11 +200,7 @@ function checkStmt(place: Place, stmt: Stmt, facts: Facts): void {
       return;
     }
     case "barrier":
-      insist(
-        place.workgroups > 0 && place.branches === 0,
-        "K7",
-        () => "a barrier outside a workgroup loop or under an if",
-      );
+      checkMeeting(place, stmt);
       return;
     case "note":
       return;
@@ -210,10 +220,29 @@ function checkLoop(place: Place, loop: For, facts: Facts): void {
   }
   checkName(place, loop.name, loop);
   const names = new Map(place.names);
-  const grids = place.grids + (loop.how === "grid" ? 1 : 0);
-  names.set(loop.name, { type: valueType("i32"), how: "loop", grids });
-  const workgroups = place.workgroups + (loop.how === "workgroup" ? 1 : 0);
-  checkBlock({ ...place, names, grids, workgroups }, loop.body, insideLoop(loop, facts));
+  const grids = place.grids + (loop.how === "grid" || loop.how === "workgroup" ? 1 : 0);
+  const even = isUniform(place, loop.from) && isUniform(place, loop.to);
+  const grouped = loop.how === "workgroup";
+  const counts = loop.from.k === "num" && loop.from.value === 0 && loop.to.k === "num" && loop.step === 1;
+  const workgroup = grouped ? (counts && loop.to.k === "num" ? loop.to.value : Number.NaN) : place.workgroup;
+  insist(!grouped || place.workgroup === 0, "K7", () => "a workgroup loop in a workgroup loop");
+  names.set(loop.name, { type: valueType("i32"), how: "loop", grids, uniform: even && !grouped });
+  const branches = grouped ? 0 : place.branches + (even ? 0 : 1);
+  checkBlock({ ...place, names, grids, workgroup, branches }, loop.body, insideLoop(loop, facts));
+}
+
+/** What all iterations must reach together. */
+function checkMeeting(place: Place, stmt: Stmt): void {
+  const holds = place.workgroup > 0 && place.branches === 0;
+  const what = () => `a ${stmt.k} outside a workgroup loop, under an if or in a loop of uneven bounds`;
+  demand(place, holds, "K7", what, stmt);
+}
+
+/** Whether an expression certainly has the same value in all iterations of a workgroup loop. */
+function isUniform(place: Place, expr: Expr): boolean {
+  if (expr.k === "ref") return place.names.get(expr.name)?.uniform === true;
+  if (expr.k === "load" && place.bufs.get(expr.buf)?.access !== "read") return false;
+  return operandsOf(expr).every((operand) => isUniform(place, operand));
 }
 
 function checkExpr(place: Place, expr: Expr, facts: Facts, stmt: Stmt): void {
@@ -246,7 +275,7 @@ function checkExpr(place: Place, expr: Expr, facts: Facts, stmt: Stmt): void {
   if (isByteValue(expr.type.dtype)) insist(expr.type.lanes >= 4, "K6", () => `${expr.type.lanes} bytes as a value`);
   if (expr.k === "load") {
     const buf = checkAccess(place, expr.buf, expr.index, expr.type.lanes, facts, stmt);
-    insist(buf.access !== "write" || buf.space === "scratch", "K4", () => `load of ${expr.buf}, which is only written`);
+    insist(buf.access !== "write" || buf.space !== "global", "K4", () => `load of ${expr.buf}, which is only written`);
     insist(
       expr.type.dtype === loadedDType(buf.dtype) || expr.type.dtype === buf.dtype,
       "K3",

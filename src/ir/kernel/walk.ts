@@ -59,6 +59,7 @@ export function exprsOf(stmt: Stmt): readonly Expr[] {
   switch (stmt.k) {
     case "let":
     case "set":
+    case "combine":
       return [stmt.value];
     case "var":
       return [stmt.init];
@@ -88,6 +89,7 @@ export function mapStmt(
 ): Stmt {
   switch (stmt.k) {
     case "let":
+    case "combine":
     case "set": {
       const value = onExpr(stmt.value);
       return value === stmt.value ? stmt : { ...stmt, value };
@@ -125,7 +127,7 @@ export function eachStmt(stmts: readonly Stmt[], visit: (stmt: Stmt) => void): v
 
 /** The name a statement binds. */
 export function boundName(stmt: Stmt): string | undefined {
-  return stmt.k === "let" || stmt.k === "var" || stmt.k === "for" ? stmt.name : undefined;
+  return stmt.k === "let" || stmt.k === "var" || stmt.k === "for" || stmt.k === "combine" ? stmt.name : undefined;
 }
 
 /** All names of a kernel: buffers and everything bound. */

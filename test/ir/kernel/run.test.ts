@@ -14,20 +14,42 @@ test("vectors: lanes load, compute and store together; a sum adds halves", () =>
   expect(run(text, [Float32Array.of(1e8, 2, 3, 4), new Float32Array(6)])[1]).toEqual([2e8, 4, 6, 8, 2e8 + 16, 4]);
 });
 
-test("iterations of nested workgroup loops meet at a barrier inside a serial loop", () => {
+test("iterations of a workgroup loop meet at a barrier inside a serial loop", () => {
   const text = `write y: f32[4]
-  scratch readwrite s: f32[4]
-  workgroup i in 0 .. 2 {
-    workgroup j in 0 .. 2 {
-      for round in 0 .. 2 {
-        s[i * 2 + j] = f32(i * 2 + j + round)
-        barrier
-        y[i * 2 + j] = s[3 - i * 2 - j]
-        barrier
-      }
+  shared readwrite s: f32[4]
+  workgroup i in 0 .. 4 {
+    for round in 0 .. 2 {
+      s[i] = f32(i + round)
+      barrier
+      y[i] = s[3 - i]
+      barrier
     }
   }`;
   expect(run(text, [new Float32Array(4)])).toEqual([[4, 3, 2, 1]]);
+});
+
+test("each iteration of a workgroup loop has scratch of its own, and combine takes neighbours together", () => {
+  const text = `write y: f32[8]
+  scratch readwrite own: f32[1]
+  grid g in 0 .. 2 {
+    workgroup i in 0 .. 4 {
+      own[0] = f32(g * 4 + i)
+      combine most = max(own[0]) over 4
+      combine pair = add(own[0]) over 2
+      y[g * 4 + i] = pair + most * 100.0
+    }
+  }`;
+  expect(run(text, [new Float32Array(8)])).toEqual([[301, 301, 305, 305, 709, 709, 713, 713]]);
+});
+
+test.each([
+  ["s[i] = 1.0\ny[i] = s[1 - i]", "before it is stored"],
+  ["s[0] = f32(i)\ny[i] = 0.0", "no barrier between them"],
+  ["s[i] = 1.0\nbarrier\ny[i] = s[0]\ns[0] = 2.0", "no barrier between them"],
+  ["for j in 0 .. i {\n barrier\n}", "miss a barrier"],
+])("the executor finds what iterations of a workgroup do to each other: %#", (body, what) => {
+  const text = `write y: f32[2]\nshared readwrite s: f32[2]\nworkgroup i in 0 .. 2 {\n${body}\n}`;
+  expect(() => run(text, [new Float32Array(2)])).toThrow(what);
 });
 
 test("a range runs part of the grid", () => {

@@ -10,6 +10,7 @@ const linear = `kernel linear from "%2: f32[1,4] = contract %0, %1" {
   read w: bf16[32] // bf16[4,8]
   write y: f32[4]
   scratch readwrite t: f64[2]
+  shared readwrite part: f32[4]
   grid n in 0 .. 4 step 2 {
     note "two \\"rows\\""
     var sum: f64 = 0.0:f64
@@ -26,7 +27,10 @@ const linear = `kernel linear from "%2: f32[1,4] = contract %0, %1" {
     let u = 3:u32 % 2147483648:u32
   }
   workgroup l in 0 .. 4 {
+    part[l] = x[l]
     barrier
+    combine total = add(part[3 - l]) over 4
+    combine most = max(total) over 2
   }
 }
 `;

@@ -29,6 +29,10 @@ test.each([
     "var best: i32 = 0\nfor i in 0 .. 8 {\n if x[i] > 0.5 {\n best = i\n }\n}\ny[best] = 1.0",
   ],
   ["an impossible branch", "for i in 0 .. 4 {\n if i > 5 {\n y[99] = 0.0\n }\n}"],
+  [
+    "bounds that all iterations of a workgroup have",
+    "workgroup l in 0 .. 4 {\n combine n = add(l) over 4\n for i in 0 .. min(n, ids[0]) {\n barrier\n }\n}",
+  ],
   ["a bound of data", "for i in 0 .. min(ids[0], 8) {\n y[i] = 0.0\n}"],
 ])("in bounds by %s", (_what, body) => {
   verifyKernel(kernel(body));
@@ -64,6 +68,12 @@ test.each<[string, string | Kernel]>([
   ["K6", { ...kernel(""), bufs: [{ name: "d", dtype: "f64", size: 1, access: "read", space: "global" }] }],
   ["K7", "barrier"],
   ["K7", "workgroup i in 0 .. 2 {\n if i == 0 {\n barrier\n }\n}"],
+  ["K7", "workgroup i in 0 .. 2 {\n for j in 0 .. i {\n barrier\n }\n}"],
+  ["K7", "workgroup i in 0 .. 2 {\n for j in 0 .. ids[i] {\n combine a = add(j) over 2\n }\n}"],
+  ["K7", "workgroup i in 0 .. 4 {\n combine a = add(i) over 8\n}"],
+  ["K7", "workgroup i in 0 .. 6 {\n combine a = add(i) over 3\n}"],
+  ["K7", "workgroup i in 1 .. 2 {\n barrier\n}"],
+  ["K8", "var a: i32 = 0\nworkgroup i in 0 .. 2 {\n a = i\n}"],
   ["K8", "var a: i32 = 0\ngrid i in 0 .. 2 {\n a = i\n}"],
 ])("%s is found broken", (id, broken) => {
   expect(() => verifyKernel(typeof broken === "string" ? kernel(broken) : broken)).toThrow(`kernel k: ${id}: `);
