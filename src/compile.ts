@@ -5,6 +5,7 @@
 import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory } from "./backends/backend.ts";
 import { jsBackend } from "./backends/js/device.ts";
 import { wasmBackend } from "./backends/wasm/device.ts";
+import { webgpuBackend } from "./backends/webgpu/device.ts";
 import { evaluateWeights } from "./fold.ts";
 import { InputError, IrError, UnsupportedError } from "./ir/errors.ts";
 import { type Func, isOp, type Module, topoOrder } from "./ir/graph.ts";
@@ -28,9 +29,13 @@ export type { QuantizeOptions } from "./passes/quantize/policy.ts";
 export { checkQuantizeOptions } from "./passes/quantize/policy.ts";
 export { isInputScale } from "./passes/quantize/quantize.ts";
 
-const backends = { js: jsBackend, wasm: wasmBackend } as const satisfies Record<string, Backend>;
+/** Backends that run wherever JavaScript does. */
+const everywhere = { js: jsBackend, wasm: wasmBackend } as const satisfies Record<string, Backend>;
+const backends = { ...everywhere, webgpu: webgpuBackend } as const satisfies Record<string, Backend>;
 export type BackendName = keyof typeof backends;
-export const backendNames = Object.keys(backends) as readonly BackendName[]; // the keys of the table above
+export const backendNames = Object.keys(everywhere) as readonly (keyof typeof everywhere)[]; // the keys of the table above
+/** Those that need a device, such as a GPU, too. */
+export const allBackendNames = Object.keys(backends) as readonly BackendName[]; // the keys of the table above
 
 export interface CompileOptions extends PassOptions {
   /** False runs only what is needed to run at all: the baseline that must always work. Default true. */
@@ -79,7 +84,7 @@ export interface Executable extends Compiled {
 export function findBackend(name: string): Backend {
   if (!Object.hasOwn(backends, name)) {
     throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(name)}`, {
-      hint: `Backends: ${backendNames.join(", ")}.`,
+      hint: `Backends: ${allBackendNames.join(", ")}.`,
     });
   }
   return backends[name as BackendName]; // checked above
@@ -88,6 +93,12 @@ export function findBackend(name: string): Backend {
 /** Opens a device of the backend of that name. */
 export function openDevice(backendName: string, options?: DeviceOptions): Device {
   return findBackend(backendName).open(options);
+}
+
+/** The same for backends that must ask for their device, such as a GPU, first. */
+export async function prepareDevice(backendName: string, options: DeviceOptions = {}): Promise<Device> {
+  const backend = findBackend(backendName);
+  return backend.open((await backend.prepare?.(options)) ?? options);
 }
 
 /** Compiles for a device, or for one of its own of the backend of that name. */

@@ -9,6 +9,8 @@ export interface Backend {
   /** What is emitted for each kernel of the plan, as text: also for plans that are too large to run. */
   readonly emit: (plan: Plan) => readonly string[];
   readonly open: (options?: DeviceOptions) => Device;
+  /** Adds to options what `open` needs and only waiting can get, where there is such a thing. */
+  readonly prepare?: (options: DeviceOptions) => Promise<DeviceOptions>;
 }
 
 export interface DeviceOptions {
@@ -16,6 +18,10 @@ export interface DeviceOptions {
   readonly threads?: number;
   /** The instruction set to use, where the backend has several; by default the best that the engine has. */
   readonly tier?: string;
+  /** Where a WebGPU device is asked for. Default: the browser's `navigator.gpu`. */
+  readonly gpu?: GPU;
+  /** The WebGPU device to use; it belongs to the device opened on it. */
+  readonly gpuDevice?: GPUDevice;
 }
 
 /** Memory that programs share, and what runs on it. */
@@ -23,8 +29,11 @@ export interface Device {
   readonly target: Target;
   /** One line for people: what runs, on how many threads, and why not more. */
   readonly summary: string;
-  /** Memory of zeros for a tensor, at home on this device. */
-  readonly allocate: (type: TensorType) => TensorData;
+  /**
+   * Memory of zeros for a tensor, at home on this device. Only programs read and write `resident` memory (caches): where
+   * the device has memory of its own, the array is not kept equal to it.
+   */
+  readonly allocate: (type: TensorType, use?: "shared" | "resident") => TensorData;
   /** Memory with this content: the array itself where the device can use it, else a copy. */
   readonly hold: (type: TensorType, data: TensorData) => TensorData;
   /** Gives memory back; no program may use it any more. */

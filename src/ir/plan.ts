@@ -50,8 +50,8 @@ export interface Plan {
   readonly kernels: readonly Kernel[];
 }
 
-/** Arena offsets are multiples of this many bytes: a cache line, and what WebGPU asks of bindings at most times four. */
-export const arenaAlignment = 64;
+/** Arena offsets are multiples of this many bytes: whole cache lines, and the most that WebGPU asks of a binding's offset. */
+export const arenaAlignment = 256;
 
 /** Steps' reads and writes as locations. */
 export function accesses(step: Step): { reads: readonly number[]; writes: readonly number[] } {

@@ -1,6 +1,6 @@
 /** The tests that every backend passes: all op cases, as a backend optimises them and with a kernel for every op. */
-import { describe, expect, test } from "vitest";
-import { type CompileOptions, compile } from "../../src/compile.ts";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type CompileOptions, compile, type Device, openDevice } from "../../src/compile.ts";
 import { interpret } from "../../src/ir/interpret.ts";
 import { ops } from "../../src/ir/ops/all.ts";
 import { close } from "../arb/compare.ts";
@@ -9,6 +9,8 @@ import { type OpCase, opCases } from "./cases.ts";
 
 export interface BackendTests {
   readonly backend: string;
+  /** Opens the device. Default: as the backend does. */
+  readonly open?: () => Promise<Device>;
   /** Cases that the backend does not pass, by name, and why. */
   readonly skip?: readonly { readonly reason: string; readonly cases: readonly string[] }[];
   /** Devices may assume that there are no infinities and NaN, so that such results are not compared. Default false. */
@@ -17,14 +19,19 @@ export interface BackendTests {
 
 const modes: Record<string, CompileOptions> = { optimised: {}, "not optimised": { optimize: false } };
 
-export function runBackendTests({ backend, skip = [], finiteOnly = false }: BackendTests): void {
+export function runBackendTests({ backend, open, skip = [], finiteOnly = false }: BackendTests): void {
   const reasons = new Map(skip.flatMap(({ reason, cases }) => cases.map((name) => [name, reason] as const)));
 
   describe.each(Object.entries(modes))(`${backend}, %s`, (_, options) => {
+    let device: Device;
+    beforeAll(async () => {
+      device = open === undefined ? openDevice(backend) : await open();
+    });
+    afterAll(() => device.close());
     for (const each of opCases) {
       const reason = reasons.get(each.name);
       test.skipIf(reason !== undefined)(reason === undefined ? each.name : `${each.name} (${reason})`, () =>
-        runCase(each, backend, options, finiteOnly),
+        runCase(each, device, options, finiteOnly),
       );
     }
   });
@@ -35,11 +42,11 @@ export function runBackendTests({ backend, skip = [], finiteOnly = false }: Back
   });
 }
 
-async function runCase(each: OpCase, backend: string, options: CompileOptions, finiteOnly: boolean): Promise<void> {
+async function runCase(each: OpCase, device: Device, options: CompileOptions, finiteOnly: boolean): Promise<void> {
   const { module, inputs, tolerance } = each;
   const weights = weightsFrom(each.weights);
   const expected = interpret(module, inputs, { weights });
-  const actual = await compile(module, backend, options).run(inputs, weights);
+  const actual = await compile(module, device, options).run(inputs, weights);
   close(actual, expected, { ...tolerance, finiteOnly });
 }
 

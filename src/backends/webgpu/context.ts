@@ -1,0 +1,105 @@
+/** One GPU device: what it offers, and what went wrong on it, since WebGPU reports errors later than they are made. */
+import { type CompilerError, UnsupportedError } from "../../ir/errors.ts";
+import { leastWebGpu, type WebGpuLimits } from "../../ir/target.ts";
+
+export interface GpuContext {
+  readonly device: GPUDevice;
+  readonly limits: WebGpuLimits;
+  /** Largest range of a buffer that a kernel can see, and largest buffer, in bytes. */
+  readonly bindingBytes: number;
+  readonly bufferBytes: number;
+  /** Runs `make`; an error that WebGPU finds in it is thrown by `check` later. */
+  readonly watch: <T>(what: () => string, make: () => T) => T;
+  /** Waits for what is being watched. @throws UnsupportedError for the first thing that went wrong, or a lost device */
+  readonly check: () => Promise<void>;
+}
+
+/** The adapter's limits that are asked for; others keep their default. */
+const wantedLimits = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupStorageSize",
+] as const;
+
+/** Features that kernels can use, where the adapter has them. */
+const wantedFeatures: readonly GPUFeatureName[] = ["timestamp-query"];
+
+/** A device with all that the adapter gives. @throws UnsupportedError when there is no adapter */
+export async function requestGpuDevice(gpu: GPU | undefined): Promise<GPUDevice> {
+  if (gpu === undefined) {
+    throw new UnsupportedError("webgpu", "there is no WebGPU here", {
+      hint: "Browsers offer it on secure pages (https or localhost); under Node install the package webgpu.",
+    });
+  }
+  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  if (adapter === null) {
+    throw new UnsupportedError("webgpu", "no GPU adapter was found", {
+      hint: "A graphics driver with Vulkan, Metal or Direct3D 12 is needed; Linux also needs libvulkan.so.1.",
+    });
+  }
+  const requiredLimits = Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]]));
+  const requiredFeatures = wantedFeatures.filter((name) => adapter.features.has(name));
+  try {
+    return await adapter.requestDevice({ requiredLimits, requiredFeatures });
+  } catch (cause) {
+    throw new UnsupportedError("webgpu", `the adapter gave no device: ${reasonOf(cause)}`, { cause });
+  }
+}
+
+export function makeContext(device: GPUDevice): GpuContext {
+  const { limits } = device;
+  const watched = new Set<Promise<void>>();
+  let failure: CompilerError | null = null;
+  const fail = (error: CompilerError) => {
+    failure ??= error;
+  };
+  void device.lost.then(({ reason, message }) => {
+    fail(
+      new UnsupportedError("webgpu", `the device was lost (${reason}): ${message}`, { hint: "Load the model again." }),
+    );
+  });
+  const watch = <T>(what: () => string, make: () => T): T => {
+    device.pushErrorScope("out-of-memory");
+    device.pushErrorScope("validation");
+    try {
+      return make();
+    } finally {
+      const settled = async (scope: Promise<GPUError | null>, meaning: string) => {
+        const error = await scope;
+        if (error !== null) fail(new UnsupportedError("webgpu", `${what()}: ${meaning}: ${error.message}`));
+      };
+      const both = Promise.all([
+        settled(device.popErrorScope(), "refused"),
+        settled(device.popErrorScope(), "out of memory"),
+        // A lost device answers nothing more.
+      ]).then(
+        () => {},
+        (cause: unknown) => fail(new UnsupportedError("webgpu", `${what()}: ${reasonOf(cause)}`, { cause })),
+      );
+      watched.add(both);
+      void both.then(() => watched.delete(both));
+    }
+  };
+  return {
+    device,
+    limits: {
+      invocations: Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
+      sharedBytes: limits.maxComputeWorkgroupStorageSize,
+      buffers: Math.max(limits.maxStorageBuffersPerShaderStage, leastWebGpu.buffers),
+    },
+    bindingBytes: limits.maxStorageBufferBindingSize,
+    bufferBytes: limits.maxBufferSize,
+    watch,
+    check: async () => {
+      await Promise.all(watched);
+      if (failure !== null) throw failure;
+    },
+  };
+}
+
+export function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

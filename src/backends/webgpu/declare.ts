@@ -1,0 +1,47 @@
+/** Declarations of a shader: its buffers in the order of their bindings, private and shared arrays, functions. */
+import type { Buf, Kernel } from "../../ir/kernel/kernel.ts";
+import type { Needs } from "./expr.ts";
+import { type LibraryName, libraryText } from "./library.ts";
+import { elementText, isPacked, loadFunction, storeFunction } from "./storage.ts";
+
+interface Declared {
+  readonly names: ReadonlyMap<string, string>;
+  readonly needs: Needs;
+  readonly access: readonly ("read" | "read_write")[];
+  readonly written: ReadonlySet<string>;
+}
+
+/** Blocks of text. */
+export function bufferTexts(kernel: Kernel, { names, needs, access, written }: Declared): string[] {
+  const globals = kernel.bufs.filter(({ space }) => space === "global");
+  const bindings = globals.map((buf, i) => {
+    const type = `array<${elementText(buf, written.has(buf.name))}>`;
+    return `@group(0) @binding(${i}) var<storage, ${access[i]}> ${names.get(buf.name)}: ${type}; // ${showBuf(buf)}`;
+  });
+  const own = kernel.bufs
+    .filter(({ space }) => space !== "global")
+    .map((buf) => {
+      const space = buf.space === "scratch" ? "private" : "workgroup";
+      return `var<${space}> ${names.get(buf.name)}: array<${elementText(buf, false)}, ${Math.max(buf.size, 1)}>;`;
+    });
+  const accesses = globals
+    .filter(({ dtype }) => isPacked(dtype))
+    .flatMap((buf) => {
+      const name = names.get(buf.name)!;
+      return [
+        ...(needs.loads.has(buf.name) ? [loadFunction(buf, name, written.has(buf.name))] : []),
+        ...(needs.stores.has(buf.name) ? [storeFunction(buf, name)] : []),
+      ];
+    });
+  const library = new Set<LibraryName>([...needs.library, ...accesses.flatMap(({ uses }) => uses)]);
+  return [
+    bindings.join("\n"),
+    own.join("\n"),
+    libraryText(library).join("\n"),
+    accesses.map(({ text }) => text).join("\n"),
+  ];
+}
+
+function showBuf(buf: Buf): string {
+  return `${buf.dtype}[${(buf.shape ?? [buf.size]).join(",")}]`;
+}

@@ -1,0 +1,283 @@
+/** Kernels as WGSL: one shader per kernel with the kernel's names, loops and buffers, and the tensor ops it came from as its head. */
+import { InternalError, invariant } from "../../ir/errors.ts";
+import type { Combine, Expr, For, Kernel, Stmt } from "../../ir/kernel/kernel.ts";
+import { afterStmt, assume, type Facts, factsOf, insideLoop } from "../../ir/kernel/range.ts";
+import { eachStmt, writesOf } from "../../ir/kernel/walk.ts";
+import { bufferTexts } from "./declare.ts";
+import { type Context, emitExpr, type Needs, nameOf, typeText } from "./expr.ts";
+import { wgslNames } from "./names.ts";
+import { type Part, type Schedule, scheduleOf } from "./nest.ts";
+import { binds, grouped } from "./scalar.ts";
+import { isPacked } from "./storage.ts";
+
+export interface EmitOptions {
+  /** Buffers that are only read but share memory with one that is written: WebGPU wants one kind of access to a buffer. */
+  readonly shared?: ReadonlySet<string>;
+}
+
+export interface WgslKernel {
+  readonly source: string;
+  /** Workgroups to dispatch, in two dimensions because one holds 65535. */
+  readonly workgroups: readonly [number, number];
+  /** What each global buffer is bound as. */
+  readonly access: readonly ("read" | "read_write")[];
+}
+
+export const maxWorkgroups = 65535;
+
+interface Place extends Context {
+  readonly kernel: Kernel;
+  readonly schedule: Schedule;
+  /** Combine functions in use: `add_f32_64`. */
+  readonly combines: Map<string, Combine>;
+  readonly uses: { agreed: boolean };
+}
+
+export function emitKernel(kernel: Kernel, { shared = new Set() }: EmitOptions = {}): WgslKernel {
+  const needs: Needs = { library: new Set(), loads: new Set(), stores: new Set() };
+  const schedule = scheduleOf(kernel);
+  const place: Place = {
+    kernel,
+    schedule,
+    names: wgslNames(kernel),
+    needs,
+    combines: new Map(),
+    uses: { agreed: false },
+  };
+  const { invocations, workgroups } = schedule;
+  const x = Math.min(workgroups, maxWorkgroups);
+  const y = Math.ceil(workgroups / x);
+  const body = emitParts(place, x * y);
+  const params = ["group", "groups", "lane"].filter((name) =>
+    body.some((line) => new RegExp(`\\b${name}\\b`).test(line)),
+  );
+  const entry = [
+    `@compute @workgroup_size(${invocations})`,
+    `fn main(${params.map((name) => builtinParams[name]).join(", ")}) {`,
+    ...indent(body),
+    "}",
+  ];
+  const written = writesOf(kernel.body).bufs;
+  const globals = kernel.bufs.filter(({ space }) => space === "global");
+  const access = globals.map(({ name }) => (written.has(name) || shared.has(name) ? "read_write" : "read"));
+  const declared = bufferTexts(kernel, { names: place.names, needs, access, written });
+  const blocks = [head(kernel), ...declared, ...sharedTexts(place), entry.join("\n")];
+  return { source: `${blocks.filter((text) => text !== "").join("\n\n")}\n`, workgroups: [x, y], access };
+}
+
+const builtinParams: Record<string, string> = {
+  group: "@builtin(workgroup_id) group: vec3u",
+  groups: "@builtin(num_workgroups) groups: vec3u",
+  lane: "@builtin(local_invocation_index) lane: u32",
+};
+
+function head({ name, origin }: Kernel): string {
+  return [`// ${name}`, ...origin.map((text) => `//   ${text}`)]
+    .map((line) => line.replaceAll(/[\n\r\u2028\u2029]/g, " "))
+    .join("\n");
+}
+
+function indent(lines: readonly string[]): string[] {
+  return lines.map((line) => `  ${line}`);
+}
+
+/** `launched`: workgroups in all, with those that only fill up the second dimension. */
+function emitParts(place: Place, launched: number): string[] {
+  const { parts, invocations } = place.schedule;
+  const grids = parts.filter((part) => part.kind === "grid");
+  const only = grids.length === 1;
+  const lines: string[] = [];
+  if (launched > maxWorkgroups) lines.push("let group_index = i32(group.y * groups.x + group.x);");
+  else lines.push("let group_index = i32(group.x);");
+  lines.push(invocations === 1 ? "let id = group_index;" : `let id = group_index * ${invocations} + i32(lane);`);
+  let facts = factsOf(place.kernel);
+  for (const part of parts) {
+    if (part.kind === "all") {
+      lines.push(...emitStmt(place, part.stmt, facts));
+      facts = afterStmt(part.stmt, facts);
+      continue;
+    }
+    if (part.count === 0) continue;
+    const [index, all] = part.workgroup > 0 ? ["group_index", launched] : ["id", launched * invocations];
+    const body = emitGrid(place, part, index, facts);
+    if (all === part.count) lines.push(...(only ? body : ["{", ...indent(body), "}"]));
+    else if (only && part === parts.at(-1)) lines.push(`if (${index} >= ${part.count}) { return; }`, ...body);
+    else lines.push(`if (${index} < ${part.count}) {`, ...indent(body), "}");
+  }
+  return dropUnused(lines, ["id", "group_index"]);
+}
+
+/** Without the lets of these names that no later line mentions. */
+function dropUnused(lines: readonly string[], names: readonly string[]): string[] {
+  let kept = [...lines];
+  for (const name of names) {
+    const at = kept.findIndex((line) => line.startsWith(`let ${name} = `));
+    const used = kept.some((line, i) => i !== at && new RegExp(`\\b${name}\\b`).test(line));
+    if (!used) kept = kept.toSpliced(at, 1);
+  }
+  return kept;
+}
+
+function emitGrid(place: Place, part: Extract<Part, { kind: "grid" }>, index: string, outer: Facts): string[] {
+  const lines: string[] = [];
+  let facts = outer;
+  let inner = part.count;
+  for (const [i, { loop, from, count, lets }] of part.axes.entries()) {
+    inner /= count;
+    const quotient = inner === 1 ? index : `${index} / ${inner}`;
+    const at = i === 0 ? quotient : inner === 1 ? `${index} % ${count}` : `(${quotient}) % ${count}`;
+    const scaled = loop.step === 1 ? at : `${at.includes(" ") ? `(${at})` : at} * ${loop.step}`;
+    lines.push(`let ${nameOf(place, loop.name)} = ${from === 0 ? scaled : `${from} + ${scaled}`};`);
+    facts = insideLoop(loop, facts);
+    for (const stmt of lets) {
+      lines.push(...emitStmt(place, stmt, facts));
+      facts = afterStmt(stmt, facts);
+    }
+  }
+  return [...lines, ...emitBlock(place, part.body, facts)];
+}
+
+function emitBlock(place: Place, stmts: readonly Stmt[], outer: Facts): string[] {
+  const lines: string[] = [];
+  let facts = outer;
+  for (const stmt of stmts) {
+    lines.push(...emitStmt(place, stmt, facts));
+    facts = afterStmt(stmt, facts);
+  }
+  return lines;
+}
+
+function emitStmt(place: Place, stmt: Stmt, facts: Facts): string[] {
+  const text = (expr: Expr) => emitExpr(expr, facts, place).text;
+  const block = (stmts: readonly Stmt[], inner: Facts) => indent(emitBlock(place, stmts, inner));
+  switch (stmt.k) {
+    case "let":
+      return [`let ${nameOf(place, stmt.name)} = ${text(stmt.value)};`];
+    case "var":
+      return [`var ${nameOf(place, stmt.name)}: ${typeText(stmt.type)} = ${text(stmt.init)};`];
+    case "set":
+      return [emitSet(stmt.name, stmt.value, nameOf(place, stmt.name), text)];
+    case "store":
+      return emitStore(place, stmt, facts);
+    case "for":
+      return stmt.how === "workgroup" ? emitLanes(place, stmt, facts) : emitLoop(place, stmt, facts);
+    case "if": {
+      const then = [`if (${text(stmt.cond)}) {`, ...block(stmt.then, assume(stmt.cond, true, facts))];
+      if (stmt.else.length === 0) return [...then, "}"];
+      return [...then, "} else {", ...block(stmt.else, assume(stmt.cond, false, facts)), "}"];
+    }
+    case "barrier":
+      return ["workgroupBarrier();"];
+    case "combine": {
+      const name = combineName(stmt);
+      place.combines.set(name, stmt);
+      return [`let ${nameOf(place, stmt.name)} = ${name}(lane, ${text(stmt.value)});`];
+    }
+    case "note":
+      return [`// ${stmt.text.replaceAll(/[\n\r\u2028\u2029]/g, " ")}`];
+  }
+}
+
+/** `s += x` for `s = s + x`. */
+function emitSet(name: string, value: Expr, shown: string, text: (expr: Expr) => string): string {
+  if (value.k === "op" && value.op === "add") {
+    const [a, b] = value.args;
+    if (a!.k === "ref" && a!.name === name) return `${shown} += ${text(b!)};`;
+  }
+  return `${shown} = ${text(value)};`;
+}
+
+function emitStore(place: Place, stmt: Extract<Stmt, { k: "store" }>, facts: Facts): string[] {
+  const buf = facts.bufs.get(stmt.buf);
+  if (buf === undefined) throw new InternalError(`kernel ${place.kernel.name}`, `has no buffer ${stmt.buf}`);
+  const name = nameOf(place, stmt.buf);
+  const [index, value] = [emitExpr(stmt.index, facts, place), emitExpr(stmt.value, facts, place)];
+  const packed = isPacked(buf.dtype) && buf.space === "global";
+  if (packed) place.needs.stores.add(stmt.buf);
+  const store = (at: string, x: string) => (packed ? `store_${name}(${at}, ${x});` : `${name}[${at}] = ${x};`);
+  if (stmt.value.type.lanes === 1) return [store(index.text, value.text)];
+  return Array.from({ length: stmt.value.type.lanes }, (_, i) =>
+    store(`${grouped(index, binds.sum)} + ${i}`, `${grouped(value, binds.atom)}.${"xyzw"[i]}`),
+  );
+}
+
+/** Every invocation of the workgroup is one iteration. */
+function emitLanes(place: Place, loop: For, facts: Facts): string[] {
+  const size = loop.to.k === "num" ? loop.to.value : 0;
+  const { invocations } = place.schedule;
+  invariant(size === invocations, () => `a workgroup loop of ${size} in workgroups of ${invocations}`);
+  const name = nameOf(place, loop.name);
+  const body = emitBlock(place, loop.body, insideLoop(loop, facts));
+  return [`let ${name} = i32(lane);`, ...body];
+}
+
+function emitLoop(place: Place, loop: For, facts: Facts): string[] {
+  const name = nameOf(place, loop.name);
+  const text = (expr: Expr) => emitExpr(expr, facts, place).text;
+  const lines: string[] = [];
+  let [from, to] = [text(loop.from), text(loop.to)];
+  if (loop.to.k !== "num") {
+    // Invocations that meet in the loop must be seen to agree on its bounds.
+    if (meets(loop.body)) {
+      place.uses.agreed = true;
+      to = `agreed(lane, ${to})`;
+      if (loop.from.k !== "num") from = `agreed(lane, ${from})`;
+    }
+    lines.push(`let ${name}_end = ${to};`);
+    to = `${name}_end`;
+  }
+  const step = loop.step === 1 ? `${name}++` : `${name} += ${loop.step}`;
+  const body = indent(emitBlock(place, loop.body, insideLoop(loop, facts)));
+  const loopLines = [`for (var ${name} = ${from}; ${name} < ${to}; ${step}) {`, ...body, "}"];
+  return lines.length === 0 ? loopLines : [...lines, ...loopLines];
+}
+
+function meets(stmts: readonly Stmt[]): boolean {
+  let found = false;
+  eachStmt(stmts, (stmt) => {
+    if (stmt.k === "barrier" || stmt.k === "combine") found = true;
+  });
+  return found;
+}
+
+function combineName({ op, value, over }: Combine): string {
+  return `combine_${op}_${typeText(value.type)}_${over}`;
+}
+
+/** Memory and functions of the workgroup that combines and agreed bounds need. */
+function sharedTexts({ combines, uses, schedule: { invocations } }: Place): string[] {
+  const texts: string[] = [];
+  const types = new Set([...combines.values()].map(({ value }) => typeText(value.type)));
+  for (const type of types) texts.push(`var<workgroup> combined_${type}: array<${type}, ${invocations}>;`);
+  for (const [name, { op, value, over }] of combines) {
+    const type = typeText(value.type);
+    const all = `combined_${type}`;
+    const pair = op === "add" ? `${all}[lane] + ${all}[lane + half]` : `max(${all}[lane], ${all}[lane + half])`;
+    const whole = over === invocations;
+    const result = whole
+      ? [`return workgroupUniformLoad(&${all}[0]);`]
+      : [`let result = ${all}[lane & ${~(over - 1) >>> 0}u];`, "workgroupBarrier();", "return result;"];
+    const lines = [
+      `fn ${name}(lane: u32, value: ${type}) -> ${type} {`,
+      ...indent([
+        `${all}[lane] = value;`,
+        "workgroupBarrier();",
+        `for (var half = ${over / 2}u; half > 0u; half >>= 1u) {`,
+        `  if (${whole ? "lane" : `(lane & ${over - 1}u)`} < half) { ${all}[lane] = ${pair}; }`,
+        "  workgroupBarrier();",
+        "}",
+        ...result,
+      ]),
+      "}",
+    ];
+    texts.push(lines.join("\n"));
+  }
+  if (uses.agreed) {
+    texts.push(`var<workgroup> agreed_i32: i32;
+fn agreed(lane: u32, value: i32) -> i32 {
+  if (lane == 0u) { agreed_i32 = value; }
+  return workgroupUniformLoad(&agreed_i32);
+}`);
+  }
+  return texts;
+}

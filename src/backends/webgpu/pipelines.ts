@@ -1,0 +1,90 @@
+/** Shaders and pipelines of a plan's kernels: compiled side by side when a program is loaded, waited for at its first run. */
+import { UnsupportedError } from "../../ir/errors.ts";
+import type { Kernel } from "../../ir/kernel/kernel.ts";
+import { type GpuContext, reasonOf } from "./context.ts";
+import { emitKernel, type WgslKernel } from "./emit.ts";
+import { computeStage } from "./flags.ts";
+
+export interface Compiled {
+  readonly emitted: WgslKernel;
+  readonly layout: GPUBindGroupLayout;
+  readonly pipeline: Promise<GPUComputePipeline>;
+}
+
+export class Pipelines {
+  readonly #context: GpuContext;
+  readonly #kernels: readonly Kernel[];
+  readonly #compiled = new Map<string, Compiled>();
+  readonly #layouts = new Map<string, GPUBindGroupLayout>();
+
+  constructor(context: GpuContext, kernels: readonly Kernel[]) {
+    this.#context = context;
+    this.#kernels = kernels;
+  }
+
+  /** The pipeline of a kernel whose buffers of these names are read but lie beside one that is written. */
+  get(kernel: number, shared: ReadonlySet<string> = new Set()): Compiled {
+    const key = [kernel, ...[...shared].sort()].join(" ");
+    let compiled = this.#compiled.get(key);
+    if (compiled === undefined) {
+      compiled = this.#compile(this.#kernels[kernel]!, shared);
+      this.#compiled.set(key, compiled);
+    }
+    return compiled;
+  }
+
+  /** The text of a kernel whose buffers all lie apart. */
+  source(kernel: number): string {
+    return emitKernel(this.#kernels[kernel]!).source;
+  }
+
+  #compile(kernel: Kernel, shared: ReadonlySet<string>): Compiled {
+    const { device, limits, watch } = this.#context;
+    const emitted = emitKernel(kernel, { shared });
+    const { access, source } = emitted;
+    if (access.length > limits.buffers) {
+      throw new UnsupportedError(
+        `kernel ${kernel.name}`,
+        `has ${access.length} buffers: this GPU allows ${limits.buffers}`,
+      );
+    }
+    const what = () => `kernel ${kernel.name}`;
+    const layout = this.#layout(access);
+    const { code, pipelineLayout } = watch(what, () => ({
+      code: device.createShaderModule({ label: kernel.name, code: source }),
+      pipelineLayout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+    }));
+    const pipeline = device
+      .createComputePipelineAsync({
+        label: kernel.name,
+        layout: pipelineLayout,
+        compute: { module: code, entryPoint: "main" },
+      })
+      .catch(async (cause: unknown) => {
+        const { messages } = await code.getCompilationInfo();
+        const text = messages.map(({ lineNum, message }) => `line ${lineNum}: ${message}`).join("\n");
+        throw new UnsupportedError(what(), `the GPU's compiler refuses it: ${text || reasonOf(cause)}`, {
+          hint: `This is a bug; the shader is:\n${source}`,
+          cause,
+        });
+      });
+    // Whoever runs the program hears of it; until then nobody does.
+    pipeline.catch(() => {});
+    return { emitted, layout, pipeline };
+  }
+
+  #layout(access: WgslKernel["access"]): GPUBindGroupLayout {
+    const key = access.join();
+    let layout = this.#layouts.get(key);
+    if (layout === undefined) {
+      const entries = access.map((each, binding) => ({
+        binding,
+        visibility: computeStage,
+        buffer: { type: each === "read" ? ("read-only-storage" as const) : ("storage" as const) },
+      }));
+      layout = this.#context.device.createBindGroupLayout({ entries });
+      this.#layouts.set(key, layout);
+    }
+    return layout;
+  }
+}

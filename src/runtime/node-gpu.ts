@@ -1,0 +1,20 @@
+/** WebGPU under Node: Dawn, out of the optional package `webgpu`. Imported when first needed, so that a browser bundle can leave it out. */
+import { UnsupportedError } from "../ir/errors.ts";
+
+/**
+ * The GPU of this process; `flags` are Dawn's, such as `backend=null`.
+ * @throws UnsupportedError when the package is not installed or cannot be loaded
+ */
+export async function openNodeGpu(flags: readonly string[] = []): Promise<GPU> {
+  const loaded = await import("webgpu").catch((cause: unknown) => {
+    throw new UnsupportedError("webgpu", `Node's WebGPU cannot be loaded: ${reason(cause)}`, {
+      hint: "Install it beside this package: npm install webgpu@0.6.2.",
+      cause,
+    });
+  });
+  return loaded.create([...flags]);
+}
+
+function reason(error: unknown): string {
+  return error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error);
+}
