@@ -1,10 +1,10 @@
 /** `loadModel`: a Hugging Face folder becomes a model that chats. */
 import {
-  backendNames,
+  allBackendNames,
   type CompileOptions,
   type Device,
   isInputScale,
-  openDevice,
+  prepareDevice,
   type QuantizeOptions,
 } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
@@ -38,10 +38,12 @@ export interface LoadProgress {
 }
 
 export interface LoadOptions {
-  /** What computes. Default "js"; "interpreter" is the slow definition of every op, for comparison. */
+  /** What computes: js, wasm or webgpu. Default "js"; "interpreter" is the slow definition of every op, for comparison. */
   readonly backend?: string | undefined;
   /** Threads that compute together, where the backend has threads. Default: the backend's. */
   readonly threads?: number | undefined;
+  /** Where backend webgpu finds its GPU. Default: `navigator.gpu`, under Node the package `webgpu`. */
+  readonly gpu?: GPU | undefined;
   /** Longest sequence in tokens, prompt and answer. Default: what the model allows, at most 4096. */
   readonly contextLength?: number | undefined;
   /** Most sequences computed at once. Default 8. */
@@ -65,6 +67,7 @@ export interface LoadOptions {
 const optionNames = [
   "backend",
   "threads",
+  "gpu",
   "contextLength",
   "maxSequences",
   "maxBatchTokens",
@@ -93,7 +96,7 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
   const { backend = "js", compile = {}, profile } = options;
-  const device = backend === interpreterName ? null : openNamedDevice(backend, options);
+  const device = backend === interpreterName ? null : await openNamedDevice(backend, options);
   try {
     const headers = new Map(
       [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
@@ -118,13 +121,24 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
   }
 }
 
-function openNamedDevice(backend: string, { threads }: LoadOptions): Device {
-  if (!backendNames.some((name) => name === backend)) {
-    const names = [...backendNames, interpreterName];
+async function openNamedDevice(backend: string, { threads, gpu }: LoadOptions): Promise<Device> {
+  if (!allBackendNames.some((name) => name === backend)) {
+    const names = [...allBackendNames, interpreterName];
     const hint = didYouMean(backend, names) ?? `Backends: ${names.join(", ")}.`;
     throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(backend)}`, { hint });
   }
-  return openDevice(backend, threads === undefined ? {} : { threads });
+  const found = gpu ?? (backend === "webgpu" ? await nodeGpu() : undefined);
+  return prepareDevice(backend, {
+    ...(threads !== undefined && { threads }),
+    ...(found !== undefined && { gpu: found }),
+  });
+}
+
+/** The GPU of a process under Node; a browser's backend finds its own. */
+async function nodeGpu(): Promise<GPU | undefined> {
+  if (typeof process === "undefined" || globalThis.navigator?.gpu !== undefined) return undefined;
+  const { openNodeGpu } = await import("./node-gpu.ts");
+  return openNodeGpu();
 }
 
 /** Compiles and loads what every request needs: a step of one token. Other steps share its weights. */

@@ -70,7 +70,7 @@ export class ModelRunner implements StepRunner {
     this.#caches = new Map(
       cacheSpecs(config, limits).map(({ name, dtype, shape }) => [
         name,
-        options.device.allocate(tensorType(dtype, shape)),
+        options.device.allocate(tensorType(dtype, shape), "resident"),
       ]),
     );
   }

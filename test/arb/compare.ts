@@ -11,7 +11,12 @@ export interface Limits {
   readonly absolute?: number;
   /** Skips elements whose expected value is NaN or infinite: devices may assume that there are none. */
   readonly finiteOnly?: boolean;
+  /** Takes all numbers below the smallest normal f32 as equal: devices may flush them to zero. */
+  readonly flushes?: boolean;
 }
+
+/** The smallest normal f32; what is smaller is subnormal. */
+export const leastNormal = 2 ** -126;
 
 /** Throws unless all elements are the same by `Object.is`: -0 differs from 0, NaN equals NaN. */
 export function same(actual: readonly Tensor[], expected: readonly Tensor[]): void {
@@ -20,10 +25,11 @@ export function same(actual: readonly Tensor[], expected: readonly Tensor[]): vo
 
 /** Throws unless floats are within the limits and all else is equal; -0 equals 0 and NaN equals NaN. */
 export function close(actual: readonly Tensor[], expected: readonly Tensor[], limits: Limits): void {
-  const { ulp, absolute = 0, finiteOnly = false } = limits;
+  const { ulp, absolute = 0, finiteOnly = false, flushes = false } = limits;
   compare(actual, expected, (x, y, float) => {
     if (x === y || (Number.isNaN(x) && Number.isNaN(y))) return true;
     if (float && finiteOnly && !Number.isFinite(y)) return true;
+    if (float && flushes && Math.abs(x) <= leastNormal && Math.abs(y) <= leastNormal) return true;
     return float && (Math.abs(x - y) <= absolute || ulpDistance(x, y) <= ulp);
   });
 }

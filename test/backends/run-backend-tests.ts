@@ -3,7 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type CompileOptions, compile, type Device, openDevice } from "../../src/compile.ts";
 import { interpret } from "../../src/ir/interpret.ts";
 import { ops } from "../../src/ir/ops/all.ts";
-import { close } from "../arb/compare.ts";
+import type { Tensor } from "../../src/ir/tensor.ts";
+import { close, leastNormal } from "../arb/compare.ts";
 import { weightsFrom } from "../models/read-golden.ts";
 import { type OpCase, opCases } from "./cases.ts";
 
@@ -15,11 +16,13 @@ export interface BackendTests {
   readonly skip?: readonly { readonly reason: string; readonly cases: readonly string[] }[];
   /** Devices may assume that there are no infinities and NaN, so that such results are not compared. Default false. */
   readonly finiteOnly?: boolean;
+  /** Devices may flush subnormal f32: inputs have normal ones in their place, and such results equal zero. Default false. */
+  readonly flushes?: boolean;
 }
 
 const modes: Record<string, CompileOptions> = { optimised: {}, "not optimised": { optimize: false } };
 
-export function runBackendTests({ backend, open, skip = [], finiteOnly = false }: BackendTests): void {
+export function runBackendTests({ backend, open, skip = [], finiteOnly = false, flushes = false }: BackendTests): void {
   const reasons = new Map(skip.flatMap(({ reason, cases }) => cases.map((name) => [name, reason] as const)));
 
   describe.each(Object.entries(modes))(`${backend}, %s`, (_, options) => {
@@ -31,7 +34,7 @@ export function runBackendTests({ backend, open, skip = [], finiteOnly = false }
     for (const each of opCases) {
       const reason = reasons.get(each.name);
       test.skipIf(reason !== undefined)(reason === undefined ? each.name : `${each.name} (${reason})`, () =>
-        runCase(each, device, options, finiteOnly),
+        runCase(each, device, options, { finiteOnly, flushes }),
       );
     }
   });
@@ -42,12 +45,24 @@ export function runBackendTests({ backend, open, skip = [], finiteOnly = false }
   });
 }
 
-async function runCase(each: OpCase, device: Device, options: CompileOptions, finiteOnly: boolean): Promise<void> {
-  const { module, inputs, tolerance } = each;
+async function runCase(
+  each: OpCase,
+  device: Device,
+  options: CompileOptions,
+  { finiteOnly, flushes }: { finiteOnly: boolean; flushes: boolean },
+): Promise<void> {
+  const { module, tolerance } = each;
+  const inputs = flushes ? each.inputs.map(withoutSubnormals) : each.inputs;
   const weights = weightsFrom(each.weights);
   const expected = interpret(module, inputs, { weights });
   const actual = await compile(module, device, options).run(inputs, weights);
-  close(actual, expected, { ...tolerance, finiteOnly });
+  close(actual, expected, { ...tolerance, finiteOnly, flushes });
+}
+
+function withoutSubnormals(tensor: Tensor): Tensor {
+  if (!(tensor.data instanceof Float32Array)) return tensor;
+  const normal = (x: number) => (x !== 0 && Math.abs(x) < leastNormal ? Math.sign(x) * 2 ** -120 : x);
+  return { ...tensor, data: tensor.data.map(normal) };
 }
 
 /** Every op but `param` has a case, and names are unique. */

@@ -4,5 +4,5 @@ import { runBackendTests } from "../run-backend-tests.ts";
 import { hasGpu, openGpu } from "./gpu.ts";
 
 describe.skipIf(!hasGpu)("with a driver", () => {
-  runBackendTests({ backend: "webgpu", open: openGpu, finiteOnly: true });
+  runBackendTests({ backend: "webgpu", open: openGpu, finiteOnly: true, flushes: true });
 });
