@@ -1,18 +1,26 @@
 /** WebGPU under Node: Dawn, out of the optional package `webgpu`. Imported when first needed, so that a browser bundle can leave it out. */
 import { UnsupportedError } from "../ir/errors.ts";
 
+/** Dawn under Node frees what a device needs when nobody holds the GPU object that it came from any more. */
+const held = new Map<string, GPU>();
+
 /**
  * The GPU of this process; `flags` are Dawn's, such as `backend=null`.
  * @throws UnsupportedError when the package is not installed or cannot be loaded
  */
 export async function openNodeGpu(flags: readonly string[] = []): Promise<GPU> {
+  const key = flags.join(" ");
+  const known = held.get(key);
+  if (known !== undefined) return known;
   const loaded = await import("webgpu").catch((cause: unknown) => {
     throw new UnsupportedError("webgpu", `Node's WebGPU cannot be loaded: ${reason(cause)}`, {
       hint: "Install it beside this package: npm install webgpu@0.6.2.",
       cause,
     });
   });
-  return loaded.create([...flags]);
+  const gpu = loaded.create([...flags]);
+  held.set(key, gpu);
+  return gpu;
 }
 
 function reason(error: unknown): string {
