@@ -191,6 +191,8 @@ function wayInto(user: Node, operand: Node, root: Node, { target, anchors, reduc
   if (!streams || (anchors.get(root) ?? root) !== user) return "free";
   const uses = user.ins.flatMap((x, i) => (x === operand ? [i] : []));
   if (kind === "composite") return uses.some((i) => i === 1 || i === 2) ? "inner" : uses.includes(0) ? "stage" : "free";
+  // Workgroups of a GPU would each compute the rows again.
+  if (target.workgroup !== null) return "inner";
   const { a } = contractOperands(user);
   return uses.length === 1 && user.ins[uses[0]!] === a && stageBytes(user) <= target.scratchBytes ? "stage" : "inner";
 }

@@ -5,7 +5,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { loadModel } from "../../src/runtime/load-model.ts";
 import type { Model } from "../../src/runtime/model.ts";
 import { scoreTokens } from "../../src/runtime/score.ts";
-import { goldenTensors } from "./read-golden.ts";
+import { type goldenNames, goldenTensors } from "./read-golden.ts";
 
 /** Transformers in float32 differs from the float64 goldens by up to 1.4e-5; 1e-4 leaves room for other orders of addition. */
 const tolerance = 1e-4;
@@ -18,7 +18,7 @@ function largestDifference(actual: ArrayLike<number>, expected: ArrayLike<number
 }
 
 /** The tests of one golden on a backend. */
-export function testGolden(backend: string, name: string): void {
+export function testGolden(backend: string, name: (typeof goldenNames)[number]): void {
   describe(`${name} on ${backend}`, () => {
     const golden = goldenTensors(name, "golden");
     const numbers = (tensor: string) => golden.get(tensor)!.data;

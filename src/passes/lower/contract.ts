@@ -10,6 +10,7 @@ import { type Buf, cast, type Expr, iadd, int, load, num, op, ref } from "../../
 import { assign, note, store, variable } from "../../ir/kernel/stmt.ts";
 import { contractOperands, type Group } from "../fuse.ts";
 import { chooseTile } from "../schedule/choose.ts";
+import { lowerContractGroup } from "./contract-group.ts";
 import { flatten } from "./index-math.ts";
 import { forEachElement } from "./map.ts";
 import { elementType } from "./values.ts";
@@ -38,6 +39,10 @@ interface Nest {
 type Index = ReadonlyMap<string, Expr>;
 
 export function lowerContract(w: KernelWriter, group: Group): void {
+  if (w.target.workgroup !== null) {
+    lowerContractGroup(w, group, w.target.workgroup);
+    return;
+  }
   const nest = planNest(w, group.anchor);
   // A step of one token has no outer loop that could be divided among threads, so its rows are.
   const once = nest.outer.every(({ size }, i) => size <= (i === nest.outer.length - 1 ? nest.tileOuter : 1));

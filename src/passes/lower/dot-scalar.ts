@@ -11,7 +11,7 @@ export function lowerDotScalar(w: KernelWriter, anchor: Node, group: Group): voi
   const { shape } = anchor.type;
   const enter = (axis: number, idx: readonly Expr[]): void => {
     if (axis === shape.length) writeElement(w, group, idx);
-    else w.loop("nklo"[axis] ?? "o", shape[axis]!, (i) => enter(axis + 1, [...idx, i]), axis === 0 ? "grid" : "serial");
+    else w.loop("nklo"[axis] ?? "o", shape[axis]!, (i) => enter(axis + 1, [...idx, i]), w.independent(axis));
   };
   enter(0, []);
 }

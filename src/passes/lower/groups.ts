@@ -44,7 +44,7 @@ function lowerGroups(w: KernelWriter, anchor: Node, wanted: keyof GroupParams): 
   const xs = w.scratch("xs", "f32", Math.min(size, length));
   const enter = (axis: number, idx: readonly Expr[]): void => {
     if (axis < shape.length) {
-      w.loop("ijkl"[axis] ?? "i", shape[axis]!, (i) => enter(axis + 1, [...idx, i]), axis === 0 ? "grid" : "serial");
+      w.loop("ijkl"[axis] ?? "i", shape[axis]!, (i) => enter(axis + 1, [...idx, i]), w.independent(axis));
       return;
     }
     const first = imul(idx.at(-1)!, int(size));

@@ -3,6 +3,7 @@ import { isOp, type Node } from "../../ir/graph.ts";
 import { type Expr, iadd, int, type LoopKind } from "../../ir/kernel/kernel.ts";
 import { store } from "../../ir/kernel/stmt.ts";
 import { flatten } from "./index-math.ts";
+import { lowerRows } from "./rows.ts";
 import type { KernelWriter } from "./writer.ts";
 
 const axisNames = ["i", "j", "k", "l", "m"];
@@ -10,6 +11,7 @@ const axisNames = ["i", "j", "k", "l", "m"];
 /** One store per element of the root. */
 export function lowerMap(w: KernelWriter): void {
   const { root } = w;
+  if (w.target.workgroup !== null && lowerRows(w, w.target.workgroup)) return;
   forEachElement(
     w,
     root,
@@ -42,6 +44,7 @@ export function forEachElement(
     }
     return;
   }
+  const inner = (kind: LoopKind) => (kind === "grid" ? w.independent(1) : "serial");
   const enter = (axis: number, idx: readonly Expr[], kind: LoopKind): void => {
     if (axis === fixed.length) {
       body(idx, w.value(node, idx));
@@ -49,7 +52,7 @@ export function forEachElement(
     }
     const given = fixed[axis] ?? null;
     if (given !== null) enter(axis + 1, [...idx, given], kind);
-    else w.loop(axisNames[axis] ?? "i", node.type.shape[axis]!, (i) => enter(axis + 1, [...idx, i], "serial"), kind);
+    else w.loop(axisNames[axis] ?? "i", node.type.shape[axis]!, (i) => enter(axis + 1, [...idx, i], inner(kind)), kind);
   };
   enter(0, [], how);
 }

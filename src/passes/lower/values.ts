@@ -148,6 +148,12 @@ function reduce(
   const name = w.unique(node.op === "reduceMax" ? "most" : "acc");
   w.emit(variable(name, init));
   const acc = ref(name, init.type);
-  w.loop("r", x!.type.shape.at(-1)!, (r) => w.emit(assign(name, combine(acc, w.value(x!, [...idx, r])))));
-  return acc;
+  const step = (r: Expr) => w.emit(assign(name, combine(acc, w.value(x!, [...idx, r]))));
+  const { together } = w;
+  if (together === null) {
+    w.loop("r", x!.type.shape.at(-1)!, step);
+    return acc;
+  }
+  w.strided(together, "r", x!.type.shape.at(-1)!, step);
+  return w.combine("all", node.op === "reduceMax" ? "max" : "add", acc, together.size);
 }

@@ -5,8 +5,18 @@
  */
 import { invariant } from "../../ir/errors.ts";
 import { type Node, nameOf } from "../../ir/graph.ts";
-import { type Buf, type Expr, int, type Kernel, type LoopKind, load, ref, type Stmt } from "../../ir/kernel/kernel.ts";
-import { bind, loop } from "../../ir/kernel/stmt.ts";
+import {
+  type Buf,
+  type CombineOp,
+  type Expr,
+  int,
+  type Kernel,
+  type LoopKind,
+  load,
+  ref,
+  type Stmt,
+} from "../../ir/kernel/kernel.ts";
+import { bind, combine, loop } from "../../ir/kernel/stmt.ts";
 import type { StorageDType } from "../../ir/kernel/value.ts";
 import { opKind } from "../../ir/ops/all.ts";
 import type { Target } from "../../ir/target.ts";
@@ -18,6 +28,12 @@ interface Scope {
   readonly names: Set<string>;
   readonly stmts: Stmt[];
   readonly memo: Map<string, Expr>;
+}
+
+/** The iterations of a workgroup loop, as the code inside it sees them. */
+export interface Together {
+  readonly lane: Expr;
+  readonly size: number;
 }
 
 /** How a node that has no buffer is computed: the table in values.ts. */
@@ -33,6 +49,9 @@ export class KernelWriter {
   readonly #bound = new Map<Node, (idx: readonly Expr[]) => Expr>();
   readonly #used = new Set<string>();
   readonly #scopes: Scope[] = [newScope()];
+  /** The workgroup loop that is open, and the level of its scope. */
+  #workgroup: (Together & { readonly level: number }) | null = null;
+  #together: Together | null = null;
   readonly out: Buf;
 
   /** `isBuffer` says which nodes other than the root are read from memory. */
@@ -58,7 +77,7 @@ export class KernelWriter {
   emit(stmt: Stmt): void {
     const scope = this.#scopes.at(-1)!;
     scope.stmts.push(stmt);
-    if (stmt.k === "let" || stmt.k === "var") scope.names.add(stmt.name);
+    if (stmt.k === "let" || stmt.k === "var" || stmt.k === "combine") scope.names.add(stmt.name);
   }
 
   /** Binds an expression to a name in the current scope, unless it is a name or a number already. */
@@ -80,6 +99,42 @@ export class KernelWriter {
     this.emit(loop(name, 0, to, inner, how, step));
   }
 
+  /** How a loop `depth` loops down runs whose iterations do not depend on each other: GPUs divide them all. */
+  independent(depth: number): LoopKind {
+    return depth === 0 || this.target.workgroup !== null ? "grid" : "serial";
+  }
+
+  /** A workgroup loop. What is reduced in `body` in rows that are fixed outside of it is reduced by all iterations together. */
+  workgroup(size: number, body: (together: Together) => void): void {
+    const name = this.unique("lane");
+    const lane = ref(name);
+    const inner = this.nested(() => {
+      this.#workgroup = { lane, size, level: this.#scopes.length - 1 };
+      body({ lane, size });
+      this.#workgroup = null;
+    }, [name]);
+    this.emit(loop(name, 0, size, inner, "workgroup"));
+  }
+
+  /** The iterations of the workgroup loop, for a reduction of a row that is the same to all of them. */
+  get together(): Together | null {
+    return this.#together;
+  }
+
+  /** A loop from 0 below `to` of which each iteration of the workgroup takes one in `size`. */
+  strided({ lane, size }: Together, hint: string, to: number, body: (i: Expr) => void): void {
+    const name = this.unique(hint);
+    const inner = this.nested(() => body(ref(name)), [name]);
+    this.emit(loop(name, lane, to, inner, "serial", size));
+  }
+
+  /** The sum or largest of what `over` neighbours in the workgroup have (default: all). */
+  combine(hint: string, by: CombineOp, value: Expr, over: number): Expr {
+    const name = this.unique(hint);
+    this.emit(combine(name, by, value, over));
+    return ref(name, value.type);
+  }
+
   /** The statements that `body` writes, in a scope of their own in which `names` are defined. */
   nested(body: () => void, names: readonly string[] = []): Stmt[] {
     const scope = newScope(names);
@@ -90,7 +145,16 @@ export class KernelWriter {
   }
 
   scratch(hint: string, dtype: StorageDType, size: number): Buf {
-    const buf: Buf = { name: this.unique(hint), dtype, size, access: "readwrite", space: "scratch" };
+    return this.#array(hint, dtype, size, "scratch");
+  }
+
+  /** Memory of the workgroup. */
+  shared(hint: string, dtype: StorageDType, size: number): Buf {
+    return this.#array(hint, dtype, size, "shared");
+  }
+
+  #array(hint: string, dtype: StorageDType, size: number, space: "scratch" | "shared"): Buf {
+    const buf: Buf = { name: this.unique(hint), dtype, size, access: "readwrite", space };
     this.#scratch.push(buf);
     return buf;
   }
@@ -127,8 +191,20 @@ export class KernelWriter {
       const known = this.#scopes[i]!.memo.get(key);
       if (known !== undefined) return known;
     }
-    const level = opKind(node.op) === "reduce" ? this.#levelOf(idx) : this.#scopes.length - 1;
+    const value = opKind(node.op) === "reduce" ? this.#reduction(node, idx, key) : this.#compute(this, node, idx);
+    if (opKind(node.op) !== "reduce") this.#scopes.at(-1)!.memo.set(key, value);
+    return value;
+  }
+
+  /** Written in the outermost scope in which the row is fixed, in a workgroup loop no further out than its body. */
+  #reduction(node: Node, idx: readonly Expr[], key: string): Expr {
+    const fixed = this.#levelOf(idx);
+    const workgroup = this.#workgroup;
+    const level = Math.max(fixed, workgroup?.level ?? 0);
+    const before = this.#together;
+    this.#together = workgroup !== null && fixed < workgroup.level ? workgroup : null;
     const value = this.#at(level, () => this.#compute(this, node, idx));
+    this.#together = before;
     this.#scopes[level]!.memo.set(key, value);
     return value;
   }
