@@ -26,62 +26,78 @@ export function lowerAttentionGroup(w: KernelWriter, anchor: Node, workgroup: Wo
   w.emit(note(`tile: ${size} keys, then ${columns} columns an invocation`));
   const queries = w.shared("query", "f32", d);
   const weights = w.shared("weights", "f32", size);
-  w.loop("n", n, (token) => {
-    const position = w.bind("position", w.value(positions, [token]));
-    // Not position + 1 against s: the largest position would wrap.
-    const visible = w.bind("visible", iadd(op("min", position, int(s - 1)), int(1)));
-    const row = w.bind("row", clampTo(w.value(sequence, [token]), b));
-    w.loop("h", h, (head) => {
-      const group = w.bind("group", idiv(imul(head, int(g)), int(h)));
-      w.workgroup(size, (together) => {
-        const { lane } = together;
-        w.strided(together, "j", d, (j) => w.emit(store(queries, j, cast("f32", w.value(q, [token, head, j])))));
-        w.emit(barrier);
-        const most = newVariable(w, "most", lowest);
-        const total = newVariable(w, "total", num("f32", 0));
-        const sums = Array.from({ length: columns }, () => newVariable(w, "sum", num("f32", 0)));
-        w.loop("t", visible, (first) => {
-          const t = w.bind("key", iadd(first, lane));
-          const seen = w.bind("seen", op("lt", t, visible));
-          const at = w.bind("at", clampTo(t, s));
-          const dot = newVariable(w, "dot", num("f32", 0));
-          w.loop("j", d, (j) => {
-            const product = op("mul", load(queries, j), cast("f32", w.value(k, [row, at, group, j])));
-            w.emit(assign(dot.name, op("add", dot, product)));
-          });
-          const score = w.bind("score", select(seen, op("mul", dot, scale), lowest));
-          const tileMost = w.combine("tile_most", "max", score, size);
-          const next = w.bind("next", op("max", most, tileMost));
-          const weight = w.bind("weight", select(seen, op("exp", op("sub", score, next)), num("f32", 0)));
-          w.emit(store(weights, lane, weight));
-          const tileTotal = w.combine("tile_total", "add", weight, size);
-          const shrink = w.bind("shrink", op("exp", op("sub", most, next)));
-          w.emit(assign(most.name, next));
-          w.emit(assign(total.name, op("add", op("mul", total, shrink), tileTotal)));
-          const count = w.bind("count", op("min", op("add", visible, op("neg", first)), int(size)));
-          for (const sum of sums) w.emit(assign(sum.name, op("mul", sum, shrink)));
-          w.loop("u", count, (u) => {
-            // The clamps show that nothing is read past the end.
-            const value = w.bind("p", load(weights, clampTo(u, size)));
-            const source = w.bind("from", clampTo(iadd(first, u), s));
+  w.loop(
+    "n",
+    n,
+    (token) => {
+      const position = w.bind("position", w.value(positions, [token]));
+      // Not position + 1 against s: the largest position would wrap.
+      const visible = w.bind("visible", iadd(op("min", position, int(s - 1)), int(1)));
+      const row = w.bind("row", clampTo(w.value(sequence, [token]), b));
+      w.loop(
+        "h",
+        h,
+        (head) => {
+          const group = w.bind("group", idiv(imul(head, int(g)), int(h)));
+          w.workgroup(size, (together) => {
+            const { lane } = together;
+            w.strided(together, "j", d, (j) => w.emit(store(queries, j, cast("f32", w.value(q, [token, head, j])))));
+            w.emit(barrier);
+            const most = newVariable(w, "most", lowest);
+            const total = newVariable(w, "total", num("f32", 0));
+            const sums = Array.from({ length: columns }, () => newVariable(w, "sum", num("f32", 0)));
+            w.loop(
+              "t",
+              visible,
+              (first) => {
+                const t = w.bind("key", iadd(first, lane));
+                const seen = w.bind("seen", op("lt", t, visible));
+                const at = w.bind("at", clampTo(t, s));
+                const dot = newVariable(w, "dot", num("f32", 0));
+                w.loop("j", d, (j) => {
+                  const product = op("mul", load(queries, j), cast("f32", w.value(k, [row, at, group, j])));
+                  w.emit(assign(dot.name, op("add", dot, product)));
+                });
+                const score = w.bind("score", select(seen, op("mul", dot, scale), lowest));
+                const tileMost = w.combine("tile_most", "max", score, size);
+                const next = w.bind("next", op("max", most, tileMost));
+                const weight = w.bind("weight", select(seen, op("exp", op("sub", score, next)), num("f32", 0)));
+                w.emit(store(weights, lane, weight));
+                const tileTotal = w.combine("tile_total", "add", weight, size);
+                const shrink = w.bind("shrink", op("exp", op("sub", most, next)));
+                w.emit(assign(most.name, next));
+                w.emit(assign(total.name, op("add", op("mul", total, shrink), tileTotal)));
+                const count = w.bind("count", op("min", op("add", visible, op("neg", first)), int(size)));
+                for (const sum of sums) w.emit(assign(sum.name, op("mul", sum, shrink)));
+                w.loop("u", count, (u) => {
+                  // The clamps show that nothing is read past the end.
+                  const value = w.bind("p", load(weights, clampTo(u, size)));
+                  const source = w.bind("from", clampTo(iadd(first, u), s));
+                  for (const [i, sum] of sums.entries()) {
+                    const column = clampTo(iadd(lane, int(i * size)), e);
+                    const product = op("mul", value, cast("f32", w.value(v, [row, source, group, column])));
+                    w.emit(assign(sum.name, op("add", sum, product)));
+                  }
+                });
+                w.emit(barrier);
+              },
+              "serial",
+              size,
+            );
+            // A token that sees no key gets 0.
+            const divisor = w.bind("divisor", select(op("gt", visible, int(0)), total, num("f32", 1)));
             for (const [i, sum] of sums.entries()) {
-              const column = clampTo(iadd(lane, int(i * size)), e);
-              const product = op("mul", value, cast("f32", w.value(v, [row, source, group, column])));
-              w.emit(assign(sum.name, op("add", sum, product)));
+              const column = iadd(lane, int(i * size));
+              const done = store(w.out, flatten([token, head, column], [n, h, e]), op("div", sum, divisor));
+              w.emit((i + 1) * size <= e ? done : when(op("lt", column, int(e)), [done]));
             }
           });
-          w.emit(barrier);
-        }, "serial", size);
-        // A token that sees no key gets 0.
-        const divisor = w.bind("divisor", select(op("gt", visible, int(0)), total, num("f32", 1)));
-        for (const [i, sum] of sums.entries()) {
-          const column = iadd(lane, int(i * size));
-          const done = store(w.out, flatten([token, head, column], [n, h, e]), op("div", sum, divisor));
-          w.emit((i + 1) * size <= e ? done : when(op("lt", column, int(e)), [done]));
-        }
-      });
-    }, "grid");
-  }, "grid");
+        },
+        "grid",
+      );
+    },
+    "grid",
+  );
 }
 
 function newVariable(w: KernelWriter, hint: string, init: Expr): Extract<Expr, { k: "ref" }> {

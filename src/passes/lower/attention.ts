@@ -6,6 +6,7 @@
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import { type Buf, cast, type Expr, iadd, idiv, imul, int, load, num, op, ref } from "../../ir/kernel/kernel.ts";
 import { assign, note, store, variable, when } from "../../ir/kernel/stmt.ts";
+import { lowerAttentionGroup } from "./attention-group.ts";
 import { clampTo, flatten } from "./index-math.ts";
 import { forEachElement } from "./map.ts";
 import type { KernelWriter } from "./writer.ts";
@@ -29,6 +30,10 @@ interface Tile {
 }
 
 export function lowerAttention(w: KernelWriter, anchor: Node): void {
+  if (w.target.workgroup !== null) {
+    lowerAttentionGroup(w, anchor, w.target.workgroup);
+    return;
+  }
   const [q, k, v, positions, sequence] = anchor.ins as [Node, Node, Node, Node, Node]; // attention takes five operands
   const [n, h, d] = q.type.shape as [number, number, number]; // of rank 3
   const [b, s, g] = k.type.shape as [number, number, number]; // of rank 4

@@ -4,6 +4,7 @@ import { type Expr, iadd, imul, int, load, num, op, ref, select } from "../../ir
 import { assign, store, variable, when } from "../../ir/kernel/stmt.ts";
 import { clampTo, flatten } from "./index-math.ts";
 import { forEachElement } from "./map.ts";
+import { lowerPicksGroup } from "./select-group.ts";
 import type { KernelWriter } from "./writer.ts";
 
 /** What is stored for each pick. */
@@ -17,6 +18,10 @@ export const lowerArgMax = (w: KernelWriter, anchor: Node): void => lowerPicks(w
 
 function lowerPicks(w: KernelWriter, anchor: Node, k: number, pick: Pick): void {
   const [x] = anchor.ins as [Node]; // these ops take one operand
+  if (w.target.workgroup !== null) {
+    lowerPicksGroup(w, x, k, pick, w.target.workgroup);
+    return;
+  }
   const lead = x.type.shape.slice(0, -1);
   const length = x.type.shape.at(-1)!;
   const row = w.scratch("row", "f32", length);

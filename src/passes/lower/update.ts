@@ -5,9 +5,14 @@ import { store, when } from "../../ir/kernel/stmt.ts";
 import { sizeOf } from "../../ir/types.ts";
 import { flatten } from "./index-math.ts";
 import { forEachElement } from "./map.ts";
+import { lowerUpdateRowsGroup } from "./update-group.ts";
 import type { KernelWriter } from "./writer.ts";
 
 export function lowerUpdateRows(w: KernelWriter, anchor: Node): void {
+  if (w.target.workgroup !== null) {
+    lowerUpdateRowsGroup(w, anchor, w.target.workgroup);
+    return;
+  }
   const [x, rows, slots] = anchor.ins as [Node, Node, Node]; // updateRows takes three operands
   const [size, ...rest] = x.type.shape as [number, ...number[]]; // of rank 1 or more
   // Later rows win, so the rows are written in order.
