@@ -5,7 +5,7 @@ import type { Kernel } from "../../src/ir/kernel/kernel.ts";
 import { runKernel } from "../../src/ir/kernel/run.ts";
 import { verifyKernel } from "../../src/ir/kernel/verify.ts";
 import { opKind } from "../../src/ir/ops/all.ts";
-import { jsTarget } from "../../src/ir/target.ts";
+import { jsTarget, type Target } from "../../src/ir/target.ts";
 import { type Tensor, type TensorData, tensorFrom, zeros } from "../../src/ir/tensor.ts";
 import { type LoweredKernel, lowerFunc } from "../../src/passes/lower/lower.ts";
 import { runPasses } from "../../src/passes/pass.ts";
@@ -15,16 +15,18 @@ export interface LowerOptions {
   readonly fuse?: boolean;
   /** Whether the tensor and kernel passes that only optimise run. Default true. */
   readonly optimize?: boolean;
+  /** Default: plain JavaScript's. */
+  readonly target?: Target;
 }
 
 /** The verified kernels of a module's entry, which calls nothing and reads no weights. */
-export function lowerModule(module: Module, { fuse = true, optimize = true }: LowerOptions = {}) {
-  const passed = runPasses(module, tensorPasses(jsTarget, { optimize }), jsTarget);
+export function lowerModule(module: Module, { fuse = true, optimize = true, target = jsTarget }: LowerOptions = {}) {
+  const passed = runPasses(module, tensorPasses(target, { optimize }), target);
   const func = getFunc(passed, passed.entry);
-  const kernels = lowerFunc(func, jsTarget, { enabled: fuse, weights: new Set() }).map((each): LoweredKernel => {
-    verifyKernel(each.kernel, { scratchBytes: jsTarget.scratchBytes });
-    const kernel = kernelPasses(jsTarget, { optimize }).reduce((now, pass) => pass.run(now), each.kernel);
-    verifyKernel(kernel, { scratchBytes: jsTarget.scratchBytes });
+  const kernels = lowerFunc(func, target, { enabled: fuse, weights: new Set() }).map((each): LoweredKernel => {
+    verifyKernel(each.kernel, { scratchBytes: target.scratchBytes });
+    const kernel = kernelPasses(target, { optimize }).reduce((now, pass) => pass.run(now), each.kernel);
+    verifyKernel(kernel, { scratchBytes: target.scratchBytes });
     return { ...each, kernel };
   });
   return { func, kernels };

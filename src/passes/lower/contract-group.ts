@@ -114,9 +114,7 @@ function lowerRowsOf(nest: Nest, outer: number, rows: number, summed: number, { 
               const stores = w.nested(() => {
                 for (const [t, total] of totals.entries()) {
                   const at = iadd(first, int(t));
-                  const body = w.nested(() =>
-                    finish(nest, total, batch, indexOf(nest, nest.outer, at), indexOf(nest, nest.rows, row)),
-                  );
+                  const body = w.nested(() => finish(nest, total, batch, outers[t]!, rowIndex));
                   if (outer % tile === 0) for (const stmt of body) w.emit(stmt);
                   else w.emit(when(op("lt", at, int(outer)), body));
                 }

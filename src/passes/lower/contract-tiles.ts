@@ -73,9 +73,12 @@ export function lowerTiles(nest: Nest, outer: number, rows: number, summed: numb
                 for (const [j, sum] of line.entries()) {
                   const [o, r] = [iadd(iadd(firstOuter, y), int(i * side)), iadd(iadd(firstRow, x), int(j * side))];
                   const inside = op("and", op("lt", o, int(outer)), op("lt", r, int(rows)));
-                  const body = w.nested(() =>
-                    finish(nest, sum, batch, indexOf(nest, nest.outer, o), indexOf(nest, nest.rows, r)),
-                  );
+                  // The clamps change nothing under the condition; they show that the store is inside.
+                  const [at, row] = [
+                    indexOf(nest, nest.outer, outer % square === 0 ? o : clampTo(o, outer)),
+                    indexOf(nest, nest.rows, rows % square === 0 ? r : clampTo(r, rows)),
+                  ];
+                  const body = w.nested(() => finish(nest, sum, batch, at, row));
                   w.emit(when(inside, body));
                 }
               }

@@ -1,0 +1,134 @@
+/** Lowering for GPUs against the interpreter, in the executor that finds races between the iterations of a workgroup. */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { isOp, type Module, topoOrder } from "../../../src/ir/graph.ts";
+import { interpret } from "../../../src/ir/interpret.ts";
+import { printKernel } from "../../../src/ir/kernel/print.ts";
+import { printModule } from "../../../src/ir/print.ts";
+import { webgpuTarget } from "../../../src/ir/target.ts";
+import type { Tensor } from "../../../src/ir/tensor.ts";
+import { close, type Limits } from "../../arb/compare.ts";
+import { arbInputs } from "../../arb/inputs.ts";
+import { type Build, inputsOf, moduleOf } from "../../arb/module-of.ts";
+import { arbModule } from "../../arb/program.ts";
+import { opCases } from "../../backends/cases.ts";
+import { lowerModule, runLowered } from "../lowered.ts";
+
+/** Sums are kept in f32, in another order than the interpreter's in double. */
+const limits: Limits = { ulp: 512, absolute: 1e-5, finiteOnly: true };
+const target = webgpuTarget;
+
+function check(
+  module: Module,
+  inputs: readonly Tensor[] = inputsOf(module.funcs.get("main")!),
+  tolerance = limits,
+): void {
+  const expected = interpret(module, inputs);
+  for (const options of [{ optimize: false, fuse: false, target }, { target }]) {
+    try {
+      close(runLowered(module, inputs, options).results, expected, tolerance);
+    } catch (error) {
+      const text = lowerModule(module, options).kernels.map(({ kernel }) => printKernel(kernel));
+      throw new Error([error, printModule(module), ...text].join("\n"));
+    }
+  }
+}
+
+describe("op cases", () => {
+  const plain = opCases.filter(({ module }) =>
+    topoOrder(module.funcs.get("main")!.outs).every((node) => !isOp(node, "weight") && !isOp(node, "call")),
+  );
+  test.each(plain.map((each) => [each.name, each] as const))("%s", (_, { module, inputs, tolerance }) => {
+    check(module, inputs, { absolute: 0, ...tolerance });
+  });
+});
+
+test("random programs", () => {
+  const given = { finite: true, without: ["dotGroups" as const] };
+  fc.assert(
+    fc.property(
+      arbModule(given).chain((module) => arbInputs(module, given).map(({ inputs }) => ({ module, inputs }))),
+      ({ module, inputs }) => {
+        const main = module.funcs.get("main")!;
+        if (module.funcs.size > 1 || topoOrder(main.outs).some((node) => isOp(node, "weight"))) return;
+        check(module, inputs);
+      },
+    ),
+    { numRuns: 100 },
+  );
+});
+
+const contract = (axes: string, x: readonly number[], y: readonly number[]): [string, Build] => [
+  `contract ${axes} of [${x}] and [${y}]`,
+  (m, p) => m.silu(m.contract(axes, p("x", "f32", ...x), p("y", "f32", ...y))),
+];
+test.each<[string, Build]>([
+  contract("n i, o i -> n o", [1, 70], [9, 70]),
+  contract("n i, o i -> n o", [3, 64], [130, 64]),
+  contract("n i, o i -> n o", [6, 40], [7, 40]),
+  contract("n i, o i -> n o", [17, 19], [18, 19]),
+  contract("n i, i o -> o n", [33, 16], [16, 34]),
+  contract("n h d, h r d -> n h r", [20, 2, 33], [2, 21, 33]),
+  contract("b n i, b o i -> b n o", [2, 16, 8], [2, 16, 8]),
+  contract("n a b, o a b -> n o", [2, 6, 8], [5, 6, 8]),
+  ["a norm of long rows", (m, p) => m.rmsNorm(p("x", "f32", 3, 70), p("w", "f32", 70), 1e-6)],
+  ["softmax of long rows", (m, p) => m.softmax(p("x", "f32", 2, 3, 50))],
+  ["sums of long rows", (m, p) => m.reduceSum(m.exp(p("x", "f32", 3, 80)))],
+  ["a sum of all", (m, p) => m.reduceMax(m.reduceSum(p("x", "f32", 40, 33)))],
+  ["top-k of long rows", (m, p) => m.topKIndices(p("x", "f32", 2, 70), 5)],
+  ["the same values", (m, p) => m.topKValues(m.softmax(p("x", "f32", 2, 70)), 5)],
+  [
+    "updates of rows that are normalised",
+    (m, p) =>
+      m.updateRows(
+        p("x", "f32", 5, 40),
+        m.rmsNorm(p("rows", "f32", 4, 40), p("w", "f32", 40), 1e-6),
+        p("slots", "i32", 4),
+      ),
+  ],
+  [
+    "attention over several tiles of keys",
+    (m, p) =>
+      m.attention(
+        p("q", "f32", 2, 4, 9),
+        p("k", "f32", 2, 150, 2, 9),
+        p("v", "f32", 2, 150, 2, 7),
+        m.add(p("t", "i32", 2), 140),
+        p("b", "i32", 2),
+        0.5,
+      ),
+  ],
+])("%s", (_, build) => {
+  check(moduleOf(build));
+});
+
+test("kernels use workgroups where there is work for them", () => {
+  const [, build] = contract("n i, o i -> n o", [1, 70], [9, 70]);
+  const { kernels } = lowerModule(moduleOf(build), { target });
+  expect(kernels.map(({ kernel }) => printKernel(kernel)).join("\n")).toMatchInlineSnapshot(`
+    "kernel mul from "contract f32[1,9]", "sigmoid f32[1,9]", "mul f32[1,9]" {
+      write out: f32[9] // f32[1,9]
+      read y: f32[630] // f32[9,70]
+      read x: f32[70] // f32[1,70]
+      note "tile: 1 by 2 rows, 128 invocations a row"
+      grid r in 0 .. 9 step 2 {
+        workgroup lane in 0 .. 256 {
+          let row = r + lane / 128
+          let start = lane % 128
+          let inside = min(max(row, 0), 8)
+          var acc: f32 = 0.0
+          let y_base = inside * 70
+          for k in start .. 70 step 128 {
+            let b = y[y_base + k]
+            acc = acc + x[k] * b
+          }
+          combine total = add(acc) over 128
+          if start == 0 && row < 9 {
+            out[inside] = total * sigmoid(total)
+          }
+        }
+      }
+    }
+    "
+  `);
+});
