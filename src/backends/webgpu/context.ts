@@ -86,7 +86,10 @@ export function makeContext(device: GPUDevice): GpuContext {
   return {
     device,
     limits: {
-      invocations: Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
+      // A processor that plays GPU switches between the invocations of a workgroup at every barrier.
+      invocations: device.adapterInfo.isFallbackAdapter
+        ? 32
+        : Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
       sharedBytes: limits.maxComputeWorkgroupStorageSize,
       buffers: Math.max(limits.maxStorageBuffersPerShaderStage, leastWebGpu.buffers),
     },

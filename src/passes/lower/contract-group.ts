@@ -36,7 +36,7 @@ export function lowerContractGroup(w: KernelWriter, group: Group, workgroup: Wor
     number,
   ]; // as many as were mapped
   const alongSum = nest.summed.includes(nest.bAxes.at(-1) ?? "");
-  if (outer >= 16 && rows >= 16 && summed >= 8) lowerTiles(nest, outer, rows, summed);
+  if (outer >= 16 && rows >= 16 && summed >= 8) lowerTiles(nest, outer, rows, summed, workgroup);
   else if (alongSum && summed >= 32) lowerRowsOf(nest, outer, rows, summed, workgroup);
   else lowerElements(nest, outer, rows, summed);
 }

@@ -1,14 +1,17 @@
 /** Contractions of many outer indices with many rows on GPUs: squares of the result, of slices of both operands in shared memory. */
 import { type Expr, iadd, idiv, imul, int, irem, load, num, op, select } from "../../ir/kernel/kernel.ts";
 import { barrier, note, store, when } from "../../ir/kernel/stmt.ts";
+import type { Workgroup } from "../../ir/target.ts";
 import { accumulate, finish, indexOf, type Nest, newSum, overBatch, range, read } from "./contract-nest.ts";
 import { clampTo } from "./index-math.ts";
 
-/** Invocations along each side of a square, sums along each side of an invocation's own, and summed indices at once. */
-const [side, own, depth] = [16, 4, 16];
+/** Sums along each side of an invocation's own square, and summed indices that go through shared memory at once. */
+const [own, depth] = [4, 16];
 
-export function lowerTiles(nest: Nest, outer: number, rows: number, summed: number): void {
+export function lowerTiles(nest: Nest, outer: number, rows: number, summed: number, { invocations }: Workgroup): void {
   const { w } = nest;
+  // Invocations along each side of a workgroup's square.
+  const side = invocations >= 256 ? 16 : invocations >= 64 ? 8 : 4;
   // Small squares for small results, which would leave most invocations idle.
   const each = outer >= 64 && rows >= 64 ? own : outer >= 32 && rows >= 32 ? 2 : 1;
   const square = side * each;
