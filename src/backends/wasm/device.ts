@@ -36,7 +36,7 @@ function openDevice(options: DeviceOptions = {}): Device {
   const pool = threads > 1 && memory.shared ? new ThreadPool(memory.memory, threads, startWorker) : null;
   const why = threads > 1 && pool === null ? " (no shared memory: the page is not cross-origin isolated)" : "";
   return {
-    target: wasmTarget,
+    target: { ...wasmTarget, byteDots: rules.byteDots },
     summary: `WebAssembly, ${rules.tier === "relaxed" ? "relaxed SIMD" : "SIMD"}, ${pool === null ? "one thread" : `${threads} threads`}${why}`,
     allocate: (type) => memory.tensor(type),
     hold: (type, data) => {
