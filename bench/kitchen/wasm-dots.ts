@@ -1,6 +1,7 @@
 /**
  * Products of codes on WebAssembly, one matrix at a time: bytes of packed weights read per second and operations per
- * second at real shapes, for each style of products that the engine has, against a loop that only reads the same bytes.
+ * second at real shapes, for each kind of products that the engine has, against a loop that only reads the same bytes:
+ * medians, and the best in brackets, of rounds in turn.
  *
  *     npx tsx bench/kitchen/wasm-dots.ts [--bits 4,8] [--tokens 1] [--threads 1,2] [--tiers quads,pairs,simd] [--rounds 5]
  */
@@ -156,7 +157,8 @@ async function measure(setting: Setting, threads: number): Promise<void> {
     const rate = bytes / median(times) / 1e6;
     const best = bytes / Math.min(...times) / 1e6;
     const gops = (2 * rows * inner * tokens) / median(times) / 1e6;
-    const operations = name === "read" ? "" : ` ${gops.toFixed(0)} GOP/s`;
+    const most = (2 * rows * inner * tokens) / Math.min(...times) / 1e6;
+    const operations = name === "read" ? "" : ` ${gops.toFixed(0)} [${most.toFixed(0)}] GOP/s`;
     return `${name} ${rate.toFixed(1)} [${best.toFixed(1)}] GB/s${operations}`;
   });
   console.log(`int${bits} ${inner}x${rows}, ${tokens} tokens, ${threads} threads: ${shown.join("; ")}`);

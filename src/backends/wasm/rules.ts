@@ -3,6 +3,7 @@
  * what it gives is only defined where the second operand is 0 .. 127 ("i7" in its name); for other bytes it is used
  * where a probe has shown that this engine is exact for them.
  */
+import { invariant } from "../../ir/errors.ts";
 import type { IntrinsicName } from "../../ir/kernel/intrinsics.ts";
 import type { ValueType } from "../../ir/kernel/value.ts";
 import type { ByteDots } from "../../ir/target.ts";
@@ -86,5 +87,12 @@ export const intrinsicRows: Readonly<Record<IntrinsicName, Emit>> = {
   low4: (_, __, ___, x) => apply("v128.and", x!, [splatBits(0x0f0f0f0f)]),
   high4: (_, __, ___, x) => apply("v128.and", apply("i16x8.shr_u", x!, int(4)), [splatBits(0x0f0f0f0f)]),
   repeat4: (_, __, ___, x) => apply("i32x4.splat", [...x!, { k: "lane", op: "i32x4.extract_lane", lane: 0 }]),
+  spread4: (_, temp, __, x, i) => {
+    const [number] = i!;
+    invariant(number?.k === "const", () => "spread4 takes a constant");
+    const name = temp("v128");
+    const lanes = Array.from({ length: 16 }, (_, lane) => 4 * (number.value & 3) + (lane % 4));
+    return [...assign(name, x!), ...local(name), ...local(name), { k: "shuffle", lanes }];
+  },
   f16s: (_, temp, __, x) => [...apply("i32x4.extend_low_i16x8_u", x!), ...ruleCode(widenF16x4, temp)],
 };

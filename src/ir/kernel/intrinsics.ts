@@ -130,6 +130,12 @@ export const intrinsics = {
     takes: "4 bytes",
     eval: (x) => Array.from({ length: 16 }, (_, i) => x![i % 4]!),
   },
+  /** Bytes 4i to 4i + 3, four times; i is a constant from 0 to 3. */
+  spread4: {
+    type: ([x, i, more]) => (is(x, "i8x16", "u8x16") && is(i, "i32") && more === undefined ? x : undefined),
+    takes: "16 bytes and an i32",
+    eval: (x, i) => Array.from({ length: 16 }, (_, lane) => x![4 * (i![0]! & 3) + (lane % 4)]!),
+  },
   /** Eight bytes as four f16, the low byte of each first. */
   f16s: {
     type: ([type, more]) => (more === undefined && is(type, "u8x8") ? valueType("f32", 4) : undefined),

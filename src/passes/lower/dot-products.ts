@@ -8,15 +8,15 @@ import type { ByteDots } from "../../ir/target.ts";
 
 /** The products of one chunk for one quad of rows. */
 export interface DotProducts {
-  /** Quads of rows to walk at once for one token, at most: the fewer instructions for each byte, the more. */
-  readonly streams: number;
+  /** Quads of rows in a tile of one token, where they are streams of memory, and of several, where they are sums. */
+  readonly quads: readonly [one: number, several: number];
   /** What four codes of the input, repeated in every lane, are made into. */
   readonly inputs: (x: Expr) => readonly Expr[];
   /** What a chunk of weights is made into: `half(i)` are its bytes from 8i, `whole` all. */
   readonly weights: (whole: Expr, half: (i: number) => Expr) => readonly Expr[];
   /** Adds a chunk's products to the sums of those before; the first chunk has none, or starts with `start`. */
   readonly step: (sums: readonly Expr[] | undefined, xs: readonly Expr[], ws: readonly Expr[]) => readonly Expr[];
-  /** How the zero point's share, an i32x4, comes in: as the first sum, added at the end, or not at all. */
+  /** How the zero point's share comes in: as the first sum or at the end, at the end, or not at all. */
   readonly start: "first" | "last" | "none";
   /** A group's sums as one i32x4, a row in each lane. */
   readonly finish: (sums: readonly Expr[]) => Expr;
@@ -32,7 +32,7 @@ const quads = (
   weights: DotProducts["weights"],
   start: DotProducts["start"],
 ): DotProducts => ({
-  streams: 16,
+  quads: [16, 2],
   inputs: (x) => [x],
   weights,
   start,
@@ -45,7 +45,7 @@ const quads = (
 
 /** Two products at once. A group has 16 per lane of at most 15 * 128, which fit into 16 bits. */
 const pairs: DotProducts = {
-  streams: 4,
+  quads: [4, 4],
   inputs: (x) => [x],
   weights: nibbles,
   start: "last",
@@ -61,7 +61,7 @@ const addDots = (sum: Expr | undefined, products: readonly Expr[]): Expr =>
 
 /** Codes of 4 bits widened: even and odd codes apart, of the input likewise. */
 const smallWords: DotProducts = {
-  streams: 4,
+  quads: [4, 4],
   inputs: halves,
   weights: (whole) => nibbles(whole).flatMap(halves),
   start: "first",
@@ -76,7 +76,7 @@ const smallWords: DotProducts = {
 
 /** Codes of 8 bits widened as they are loaded, two rows at a time: a row's sums lie in two lanes until the end. */
 const words: DotProducts = {
-  streams: 4,
+  quads: [4, 2],
   inputs: (x) => [intrinsic("widen8", x)],
   weights: (_, half) => [0, 1].map((i) => intrinsic("widen8", half(i))),
   start: "last",

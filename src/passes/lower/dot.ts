@@ -61,7 +61,7 @@ function lowerDotVectors(w: KernelWriter, anchor: Node, group: Group, byteDots: 
   const products = productsFor(byteDots, bits);
   // At least eight tiles, so that threads have something to share.
   const fits = (each: number) => quads % each === 0 && quads / each >= 8;
-  const tile = (tokens === 1 ? [16, 8, 4, 2].filter((each) => each <= products.streams) : [2]).find(fits) ?? 1;
+  const tile = [16, 8, 4, 2].find((each) => each <= products.quads[tokens === 1 ? 0 : 1] && fits(each)) ?? 1;
   w.emit(note(`tile: ${tokens} tokens by ${tile} quads of rows`));
   // Quads far apart, so that each stream goes on where it was from one tile to the next.
   const far = tokens === 1;
@@ -113,28 +113,37 @@ function writeGroup(dot: Dot, { g, quad, sums, token }: Place): void {
     w.value(node, [...own(node, token(t), trailing), ...rest]);
   const quadAt = (u: number) => iadd(quad, int(apart * u));
   /** A chunk meets four codes of the input, or, with two codes in a byte, twice four. */
+  const halves = range(tokens).map((t) =>
+    [0, 16].map((k) => w.bind("codes", vector(at(x, t, 1, iadd(imul(g, int(dotGroup)), int(k))), "i8", 16))),
+  );
   const inputs = (t: number, chunk: number): readonly Expr[] =>
     (bits === 4 ? [chunk, chunk + 4] : [chunk]).flatMap((each) => {
-      const codes = vector(at(x, t, 1, iadd(imul(g, int(dotGroup)), int(4 * each))), "i8", 4);
-      return products.inputs(w.bind("x", intrinsic("repeat4", codes))).map((made) => w.bind("x", made));
+      const four = intrinsic("spread4", halves[t]![each >> 2]!, int(each & 3));
+      return products.inputs(w.bind("x", four)).map((made) => w.bind("x", made));
     });
   const codes = (u: number, chunk: number): readonly Expr[] => {
     const from = (row: number, lanes: number) =>
       vector(at(weights, 0, 5, quadAt(u), g, int(chunk), int(row), int(0)), "u8", lanes);
     return products.weights(from(0, 16), (i) => from(2 * i, 8));
   };
+  // What the zero point adds to each row is a whole number below 2^24, so that f32 is exact too.
   const starts = range(tokens).map((t) => {
-    if (products.start === "none") return splat(int(0), 4);
-    return w.bind("start", splat(cast("i32", op("mul", at(xSum, t, 1, g), num("f32", -zero))), 4));
+    if (products.start === "none") return splat(num("f32", 0), 4);
+    const start = op("mul", splat(at(xSum, t, 1, g), 4), splat(num("f32", -zero), 4));
+    return w.bind("start", tokens === 1 && products.start === "first" ? cast("i32", start) : start);
   });
-  const first = (t: number) => (products.start === "last" ? undefined : [starts[t]!]);
+  const first = (t: number) => {
+    if (products.start === "last") return undefined;
+    return [starts[t]!.type.dtype === "i32" ? starts[t]! : splat(int(0), 4)];
+  };
   const xs = range(tokens).map((t) => w.bind("x_scale", splat(at(xScale, t, 1, g), 4)));
   const scales = (u: number) => intrinsic("finite", vector(at(wScale, 0, 3, quadAt(u), g, int(0)), "f32", 4));
   const add = (t: number, u: number, parts: readonly Expr[], scale: Expr): void => {
-    const total = products.finish(parts);
-    const dots = products.start === "last" ? op("add", total, starts[t]!) : total;
+    const total = cast("f32", products.finish(parts));
+    const start = starts[t]!;
+    const dots = products.start === "none" || start.type.dtype === "i32" ? total : op("add", total, start);
     const sum = sums[t]![u]!;
-    w.emit(assign(sum.name, intrinsic("fma", cast("f32", dots), op("mul", scale, xs[t]!), sum)));
+    w.emit(assign(sum.name, intrinsic("fma", dots, op("mul", scale, xs[t]!), sum)));
   };
   if (tokens === 1) {
     const all = range(bits).map((chunk) => inputs(0, chunk));
