@@ -124,7 +124,8 @@ function writeGroup(dot: Dot, { g, quad, sums, token }: Place): void {
   const codes = (u: number, chunk: number): readonly Expr[] => {
     const from = (row: number, lanes: number) =>
       vector(at(weights, 0, 5, quadAt(u), g, int(chunk), int(row), int(0)), "u8", lanes);
-    return products.weights(from(0, 16), (i) => from(2 * i, 8));
+    // A byte of two codes is read once.
+    return products.weights(bits === 4 ? w.bind("bytes", from(0, 16)) : from(0, 16), (i) => from(2 * i, 8));
   };
   // What the zero point adds to each row is a whole number below 2^24, so that f32 is exact too.
   const starts = range(tokens).map((t) => {
