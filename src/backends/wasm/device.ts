@@ -8,13 +8,16 @@ import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory }
 import { rowLength } from "./driver.ts";
 import { DeviceMemory } from "./memory.ts";
 import { startWorker, ThreadPool } from "./pool.ts";
-import { rulesFor } from "./probe.ts";
+import { missingWasm, rulesFor } from "./probe.ts";
 import { type BuiltProgram, buildProgram } from "./program.ts";
-import type { Rules } from "./rules.ts";
+import { type Rules, rulesOf } from "./rules.ts";
 
 export const wasmBackend: Backend = {
   target: wasmTarget,
-  emit: (plan) => buildProgram(plan, { rules: rulesFor(undefined), shared: false, threaded: false }).sources,
+  // Text alone, so for engines without vectors too.
+  emit: (plan) =>
+    buildProgram(plan, { rules: missingWasm() === null ? rulesFor() : rulesOf.simd, shared: false, threaded: false })
+      .sources,
   open: openDevice,
 };
 
@@ -59,12 +62,13 @@ function load(home: Home, plan: Plan): Program {
 }
 
 function instantiate(
-  { memory, pool }: Home,
+  home: Home,
   plan: Plan,
   built: BuiltProgram,
   module: WebAssembly.Module,
   given: ProgramMemory,
 ): Instance {
+  const { memory, pool } = home;
   const entry = plan.funcs.get(plan.entry)!;
   const params = entry.params.map(({ name, type }) => {
     const data = given.params?.get(name) ?? memory.tensor(type);
@@ -81,15 +85,55 @@ function instantiate(
   const scratchBytes = Math.ceil(built.scratchBytes / 64) * 64;
   const scratch = memory.allocate(scratchBytes * (pool?.threads ?? 1), () => "scratch");
   const args = [...addresses, arena, writeRows(memory, plan, entry, null, given)];
+  if (given.onLaunch !== undefined) return { params, results, run: profiledRun(home, plan, args, scratch, given) };
   if (pool !== null) {
     const id = pool.load(module, built.entry, args, scratch, scratchBytes);
     return { params, results, run: (signal) => pool.run(id, signal) };
   }
-  const { exports } = new WebAssembly.Instance(module, { env: { memory: memory.memory } });
+  return { params, results, run: bindStep(module, built.entry, { memory: memory.memory }, args, scratch) };
+}
+
+/** A step on the calling thread. */
+function bindStep(
+  module: WebAssembly.Module,
+  entry: string,
+  env: WebAssembly.ModuleImports,
+  args: readonly number[],
+  scratch: number,
+): () => void {
+  const { exports } = new WebAssembly.Instance(module, { env });
   // The driver and the global are exported by `buildProgram`.
-  const step = exports[built.entry] as (...args: number[]) => void;
+  const step = exports[entry] as (...args: readonly number[]) => void;
   (exports.scratch as WebAssembly.Global<"i32">).value = scratch | 0;
-  return { params, results, run: () => step(...args) };
+  return () => step(...args);
+}
+
+/** The same on the calling thread alone, which hears of every launch. */
+function profiledRun(
+  { memory, rules }: Home,
+  plan: Plan,
+  args: readonly number[],
+  scratch: number,
+  { onLaunch }: ProgramMemory,
+): () => void {
+  const built = buildProgram(plan, { rules, shared: memory.shared, threaded: false, profiled: true });
+  let last = 0;
+  const launched = (kernel: number) => {
+    const now = performance.now();
+    onLaunch?.(kernel, now - last);
+    last = performance.now();
+  };
+  const step = bindStep(
+    new WebAssembly.Module(built.bytes),
+    built.entry,
+    { memory: memory.memory, launched },
+    args,
+    scratch,
+  );
+  return () => {
+    last = performance.now();
+    step();
+  };
 }
 
 /** Writes a function's row and those of what it calls (see `driver.ts`); gives its address. */
