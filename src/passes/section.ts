@@ -83,7 +83,10 @@ const reduced: SectionRule = (context, node, box) =>
 
 /** What `inner` has of a value that has the elements of `outer`. */
 function cut({ slice }: Maths, node: Node, outer: Box, inner: Box): Node {
-  return inner.reduce((x, { from, to }, axis) => slice(x, axis, from - outer[axis]!.from, to - outer[axis]!.from), node);
+  return inner.reduce(
+    (x, { from, to }, axis) => slice(x, axis, from - outer[axis]!.from, to - outer[axis]!.from),
+    node,
+  );
 }
 
 const ints = (node: Node, name: string) => attrsOf(node)[name] as readonly number[]; // checked against the op's spec
