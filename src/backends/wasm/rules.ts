@@ -60,6 +60,8 @@ export const intrinsicRows: Readonly<Record<IntrinsicName, Emit>> = {
     rules.tier === "relaxed"
       ? apply("f32x4.relaxed_madd", a!, b!, c!)
       : apply("f32x4.add", apply("f32x4.mul", a!, b!), c!),
+  pmin: (_, __, a, b) => apply("f32x4.pmin", a!, b!),
+  pmax: (_, __, a, b) => apply("f32x4.pmax", a!, b!),
   low4: (_, __, x) => apply("v128.and", x!, [splatBits(0x0f0f0f0f)]),
   high4: (_, __, x) => apply("i8x16.shr_u", x!, int(4)),
   repeat4: (_, __, x) => apply("i32x4.splat", [...x!, { k: "lane", op: "i32x4.extract_lane", lane: 0 }]),
