@@ -3,12 +3,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { compileToPlan, openDevice } from "../src/compile.ts";
-import { type Box, blocksOf, evaluateFold, FoldPrograms } from "../src/fold.ts";
+import { type Box, blocksOf, evaluateFold, FoldPrograms, planFold } from "../src/fold.ts";
 import type { Maths } from "../src/ir/build.ts";
 import { type Module, makeModule, type Node } from "../src/ir/graph.ts";
 import { interpret } from "../src/ir/interpret.ts";
 import type { Plan } from "../src/ir/plan.ts";
-import { jsTarget } from "../src/ir/target.ts";
+import { printFunc } from "../src/ir/print.ts";
+import { jsTarget, wasmTarget } from "../src/ir/target.ts";
 import { type Tensor, tensorFrom, zeros } from "../src/ir/tensor.ts";
 import { byteSize, type DType } from "../src/ir/types.ts";
 import type { WeightSource } from "../src/ir/weight.ts";
@@ -115,6 +116,23 @@ test("FP8 weights of published sizes are cut along their scales", () => {
     // At least 128 rows, which share scales.
     expect(Math.max(...sizes)).toBeLessThan(Math.max(limit, 130 * columns));
     expect(sizes.reduce((a, b) => a + b, 0)).toBeLessThan(1.5 * rows * columns);
+  }
+});
+
+test("temporaries are those of a block, whatever the size", () => {
+  const [rows, columns] = [7168, 18432];
+  const { outs } = moduleWith((m, w) => {
+    const x = m.dequantizeBlocks(w("w", "f8e4m3", rows, columns), w("s", "f32", rows / 128, columns / 128), [128, 128]);
+    const scales = m.groupScales(x, { group: 32, to: "i4", method: "mse" });
+    return m.quantizeGroups(x, [scales], "i4", 32);
+  }).funcs.get("main")!;
+  for (const target of [jsTarget, wasmTarget]) {
+    const plans = new Map(blocksOf(outs, 2 ** 19).map(({ func }) => [printFunc(func, { canonical: true }), func]));
+    expect(plans.size).toBe(1);
+    // FP8 is expanded to f32 for 128 rows, the fewest that share scales.
+    for (const func of plans.values()) {
+      expect(planFold(func, target).funcs.get("fold")!.arenaBytes).toBeLessThan(4.5 * 128 * columns);
+    }
   }
 });
 

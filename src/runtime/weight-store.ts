@@ -35,7 +35,7 @@ export type ReadWeight = (name: string, range: ElementRange, into: TensorData) =
 export type WeightProgress = (done: number, total: number) => void;
 
 export interface WeightStoreOptions {
-  /** Elements of weights that are computed at once, about. Default 2^20. */
+  /** Elements of weights that are computed at once, about. Default 2^19. */
   readonly blockElements?: number;
   /** Blocks read ahead of the one that is computed. Default 3. */
   readonly readAhead?: number;
@@ -64,7 +64,7 @@ export class WeightStore {
   constructor(read: ReadWeight, device: Device, options: WeightStoreOptions = {}) {
     this.#read = read;
     this.#device = device;
-    this.#options = { blockElements: 2 ** 20, readAhead: 3, ...options };
+    this.#options = { blockElements: 2 ** 19, readAhead: 3, ...options };
   }
 
   /** Bytes of all values held. */

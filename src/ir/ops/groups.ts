@@ -202,15 +202,12 @@ function symmetricParams(xs: readonly number[], to: DType, method: string): Grou
 function affineParams(xs: readonly number[], method: string): GroupParams[] {
   const inside = xs.map((x) => Math.min(Math.max(x, -largestF16), largestF16));
   const [low, high] = [Math.min(...inside), Math.max(...inside)];
+  const params = (from: number, to: number) => ({ scale: toF16(Math.fround(to - from) / 15), minimum: toF16(from) });
+  if (method === "range") return [params(low, high)];
   const middle = Math.fround(Math.fround(low + high) * 0.5);
-  const shrinks = Array.from({ length: method === "mse" ? searchedShrink + 1 : 1 }, (_, i) => i / 16);
+  const shrinks = Array.from({ length: searchedShrink + 1 }, (_, i) => i / 16);
   const shrunk = (end: number, by: number) => Math.fround(end + Math.fround(Math.fround(middle - end) * by));
-  return shrinks.flatMap((below) =>
-    shrinks.map((above) => {
-      const [from, to] = [shrunk(low, below), shrunk(high, above)];
-      return { scale: toF16(Math.fround(to - from) / 15), minimum: toF16(from) };
-    }),
-  );
+  return shrinks.flatMap((below) => shrinks.map((above) => params(shrunk(low, below), shrunk(high, above))));
 }
 
 /**
