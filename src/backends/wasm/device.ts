@@ -9,13 +9,16 @@ import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory }
 import { rowLength } from "./driver.ts";
 import { DeviceMemory } from "./memory.ts";
 import { startWorker, ThreadPool } from "./pool.ts";
-import { rulesFor } from "./probe.ts";
+import { missingWasm, rulesFor } from "./probe.ts";
 import { type BuiltProgram, buildProgram } from "./program.ts";
-import type { Rules } from "./rules.ts";
+import { type Rules, rulesOf } from "./rules.ts";
 
 export const wasmBackend: Backend = {
   target: wasmTarget,
-  emit: (plan) => buildProgram(plan, { rules: rulesFor(undefined), shared: false, threaded: false }).sources,
+  // Text alone, so for engines without vectors too.
+  emit: (plan) =>
+    buildProgram(plan, { rules: missingWasm() === null ? rulesFor() : rulesOf.simd, shared: false, threaded: false })
+      .sources,
   open: openDevice,
 };
 
@@ -60,12 +63,13 @@ function load(home: Home, plan: Plan): Program {
 }
 
 function instantiate(
-  { memory, pool }: Home,
+  home: Home,
   plan: Plan,
   built: BuiltProgram,
   module: WebAssembly.Module,
   given: ProgramMemory,
 ): Instance {
+  const { memory, pool } = home;
   const entry = plan.funcs.get(plan.entry)!;
   const own: number[] = [];
   const allocate: Allocate = (bytes, what) => {
@@ -97,6 +101,9 @@ function instantiate(
   const free = () => {
     for (const at of own.splice(0)) memory.free(at);
   };
+  if (given.onLaunch !== undefined) {
+    return { params, results, run: profiledRun(home, plan, args, scratch, given), release: free };
+  }
   if (pool !== null) {
     const id = pool.load(module, built.entry, args, scratch, scratchBytes);
     const release = () => {
@@ -105,11 +112,51 @@ function instantiate(
     };
     return { params, results, run: (signal) => pool.run(id, signal), release };
   }
-  const { exports } = new WebAssembly.Instance(module, { env: { memory: memory.memory } });
+  const run = bindStep(module, built.entry, { memory: memory.memory }, args, scratch);
+  return { params, results, run, release: free };
+}
+
+/** A step on the calling thread. */
+function bindStep(
+  module: WebAssembly.Module,
+  entry: string,
+  env: WebAssembly.ModuleImports,
+  args: readonly number[],
+  scratch: number,
+): () => void {
+  const { exports } = new WebAssembly.Instance(module, { env });
   // The driver and the global are exported by `buildProgram`.
-  const step = exports[built.entry] as (...args: number[]) => void;
+  const step = exports[entry] as (...args: readonly number[]) => void;
   (exports.scratch as WebAssembly.Global<"i32">).value = scratch | 0;
-  return { params, results, run: () => step(...args), release: free };
+  return () => step(...args);
+}
+
+/** The same on the calling thread alone, which hears of every launch. */
+function profiledRun(
+  { memory, rules }: Home,
+  plan: Plan,
+  args: readonly number[],
+  scratch: number,
+  { onLaunch }: ProgramMemory,
+): () => void {
+  const built = buildProgram(plan, { rules, shared: memory.shared, threaded: false, profiled: true });
+  let last = 0;
+  const launched = (kernel: number) => {
+    const now = performance.now();
+    onLaunch?.(kernel, now - last);
+    last = performance.now();
+  };
+  const step = bindStep(
+    new WebAssembly.Module(built.bytes),
+    built.entry,
+    { memory: memory.memory, launched },
+    args,
+    scratch,
+  );
+  return () => {
+    last = performance.now();
+    step();
+  };
 }
 
 type Allocate = (bytes: number, what: () => string) => number;

@@ -6,7 +6,7 @@ import { InternalError, UnsupportedError } from "../../ir/errors.ts";
 import type { For, Kernel, Stmt, Store } from "../../ir/kernel/kernel.ts";
 import { afterStmt, assume, factsOf, insideLoop, rangeOf } from "../../ir/kernel/range.ts";
 import { storageBits, type ValueType } from "../../ir/kernel/value.ts";
-import { gridLoop, writesOf } from "../../ir/kernel/walk.ts";
+import { globalBufs, gridLoop, writesOf } from "../../ir/kernel/walk.ts";
 import { dtypeInfo } from "../../ir/types.ts";
 import { addressOf, loopPointers, nibbleAddress } from "./address.ts";
 import { apply, assign, type Code, int, local } from "./code.ts";
@@ -43,7 +43,7 @@ export interface WasmKernel {
 
 /** Emits a kernel as a function of this name. Throws UnsupportedError for barriers and vectors the target lacks. */
 export function emitKernel(kernel: Kernel, name: string, rules: Rules): WasmKernel {
-  const globals = kernel.bufs.filter((buf) => buf.space === "global");
+  const globals = globalBufs(kernel);
   const grid = gridLoop(kernel);
   const range = grid === undefined ? [] : [gridBegin, gridEnd];
   const params: Typed[] = [...globals.map((buf) => buf.name), ...range].map((each) => ({ name: each, type: "i32" }));

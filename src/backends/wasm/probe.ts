@@ -26,6 +26,11 @@ export function probe(): Probe {
   return found;
 }
 
+/** Why there can be no WebAssembly device here, or null. */
+export function missingWasm(found: Probe = probe()): string | null {
+  return found.tier === "none" ? "the engine has no WebAssembly with SIMD" : null;
+}
+
 /** The rules for a tier, or for the best one there is. Throws UnsupportedError where the engine lacks it. */
 export function rulesFor(wanted?: string): Rules {
   const { tier, dotExact, dotSigned, dotUnsigned } = probe();
