@@ -28,7 +28,7 @@ function joined(xs: readonly Tensor[], axis: number): Tensor {
 
 const combine = {
   /** In the order of the group, in double, rounded once: the same result on every device. */
-  sum: (values: readonly number[]) => values.reduce((total, x) => total + x, 0),
+  sum: (values: readonly number[]) => values.reduce((total, x) => total + x),
   max: (values: readonly number[]) => values.reduce((most, x) => Math.max(most, x), Number.NEGATIVE_INFINITY),
 } as const;
 export type Combine = keyof typeof combine;

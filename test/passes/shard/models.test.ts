@@ -9,7 +9,7 @@ import { interpretedModel, joined, largestDifference, type Run } from "../../mod
 /** Sums are grouped by device; logits are of the order of 1, and f32 has 24 bits. What issue 6 asks for. */
 const tolerance = 1e-4;
 
-const sizes = { blockSize: 8, total: 8, blocks: 3 };
+const sizes = { blockSize: 4, total: 4, blocks: 2 };
 
 const dense = ["llama-coder", "qwen2-distill", "qwen2-tied", "qwen3-distill"] as const;
 const mixtures = ["v2-lite", "v2", "v3", "v3-plain", "v3-fp8"] as const;
@@ -31,16 +31,16 @@ function logitsOf(name: GoldenName, run?: Run): Float32Array {
   const ids = Array.from(goldenTensors(name, "golden").get("input_ids")!.data);
   const model = interpretedModel(config, goldenTensors(name, "model"), sizes, run);
   const [a, b] = [
-    [2, 0, 1],
-    [5, 7, 4],
+    [1, 0],
+    [2, 3],
   ];
   const prefill = model.step([
-    { ids: ids.slice(0, 10), start: 0, table: a! },
-    { ids: ids.slice(40, 50), start: 0, table: b! },
+    { ids: ids.slice(0, 4), start: 0, table: a! },
+    { ids: ids.slice(40, 44), start: 0, table: b! },
   ]);
   const decode = model.step([
-    { ids: ids.slice(10, 11), start: 10, table: a! },
-    { ids: ids.slice(50, 51), start: 10, table: b! },
+    { ids: ids.slice(4, 5), start: 4, table: a! },
+    { ids: ids.slice(44, 45), start: 4, table: b! },
   ]);
   return joined([...prefill.logits, ...decode.logits]);
 }
