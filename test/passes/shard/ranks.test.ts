@@ -13,7 +13,7 @@ import { buildModel } from "../../../src/models/deepseek/model.ts";
 import { modelSharding } from "../../../src/models/deepseek/sharding.ts";
 import { legalize } from "../../../src/passes/legalize.ts";
 import { runPasses } from "../../../src/passes/pass.ts";
-import { type Sharded, shardModule } from "../../../src/passes/shard/shard.ts";
+import { interpretSharded, type Sharded, shardModule } from "../../../src/passes/shard/shard.ts";
 import { balancedEnds } from "../../../src/passes/shard/stages.ts";
 import { collectivesOf, verifyRanks } from "../../../src/passes/shard/verify-ranks.ts";
 import { goldenConfigText } from "../../models/read-golden.ts";
@@ -132,6 +132,20 @@ test("runs of layers are cut where the dearest is cheapest", () => {
   expect(balancedEnds([5, 1, 1, 1, 1], 2)).toEqual([1, 5]);
   expect(balancedEnds([1, 1, 1, 9], 3)).toEqual([1, 3, 4]);
   expect(balancedEnds([0, 0], 2)).toEqual([1, 2]);
+});
+
+test("an axis that changes dimension is exchanged, and the way back is none", () => {
+  const { builder, transpose } = maths(new Builder());
+  const x = builder.param("x", "f32", [2, 4]);
+  const module = makeModule("m", [{ name: "main", params: [x], outs: [transpose(x, [1, 0]), x] }], "main");
+  const dims = (a: readonly string[], b: readonly string[]) => ({ dims: [a, b] });
+  const placement = { mesh: { tp: 2 }, weight: () => undefined, param: () => dims(["tp"], []) };
+  const result = (i: number) => (i === 0 ? dims(["tp"], []) : dims([], ["tp"]));
+  const sharded = shardModule(module, { ...placement, result });
+  expect(collectivesOf(sharded.stages[0]!.module).map(({ op }) => op)).toEqual(["allToAll", "allToAll"]);
+  const [turned, same] = interpretSharded(sharded, [tensorOf("f32", [2, 4], [1, 2, 3, 4, 5, 6, 7, 8])]);
+  expect(valuesOf(turned!)).toEqual([1, 5, 2, 6, 3, 7, 4, 8]);
+  expect(valuesOf(same!)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
 });
 
 describe("models", () => {
