@@ -31,6 +31,8 @@ const owners = {
   // Lowerings own the ops they lower.
   // Packs what the pass quantize makes of contractions.
   "src/passes/pack-dots.ts": ["contract", "dequantizeGroups", "gather"],
+  // A rank's part of a weight becomes a slice.
+  "src/passes/shard/localize.ts": ["shard"],
   "src/passes/lower/map.ts": ["concat"],
   "src/passes/lower/values.ts": ["reduceMax"],
 };
