@@ -136,6 +136,25 @@ test("temporaries are those of a block, whatever the size", () => {
   }
 });
 
+test.each([1, 2])("memory of a program is given back for the next, with %i threads", async (threads) => {
+  const device = openDevice("wasm", { threads });
+  const programs = new FoldPrograms(device);
+  const foldOf = (size: number) =>
+    blocksOf(moduleWith((m, w) => m.cast(w("w", "bf16", size), "f32")).funcs.get("main")!.outs, 2 ** 20)[0]!;
+  const places = new Set<number>();
+  for (const size of [4000, 3000, 4000, 2000]) {
+    const instance = programs.ready(foldOf(size).func);
+    instance.params[0]!.fill(0x3f80);
+    await instance.run();
+    expect(instance.results[0]!.every((value) => value === 1)).toBe(true);
+    places.add(instance.params[0]!.byteOffset);
+  }
+  expect([places.size, programs.count]).toEqual([1, 3]);
+  programs.release();
+  expect(device.allocate({ dtype: "u8", shape: [4000] }).byteOffset).toBe([...places][0]);
+  await device.close();
+});
+
 const boxSize = (box: Box) => box.reduce((size, { from, to }) => size * (to - from), 1);
 
 test("blocks of equal size are one program", () => {
