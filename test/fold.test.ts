@@ -249,6 +249,19 @@ describe("weight store", () => {
     expect(store.bytes).toBe(5 * 64);
   });
 
+  test("a tensor that is given whole is not asked for again and again", async () => {
+    const { outs } = moduleWith((m, w) => m.cast(w("w", "bf16", 100, 4), "f32")).funcs.get("main")!;
+    let asked = 0;
+    const read = async () => {
+      asked++;
+      await Promise.resolve();
+      return contentsOf({ dtype: "bf16", shape: [100, 4] }, 1);
+    };
+    const store = new WeightStore(read, openDevice("js"), { blockElements: 4, readAhead: 2 });
+    await store.evaluate(outs[0]!, null);
+    expect(asked).toBeLessThanOrEqual(2);
+  });
+
   test("a few blocks are read ahead, and no more", async () => {
     const module = moduleOf((m, p) => {
       const w = m.cast(m.builder.weight("e.{0}.w", "bf16", [16, 8, 8]), "f32");
