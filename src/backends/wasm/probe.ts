@@ -7,7 +7,7 @@ import { UnsupportedError } from "../../ir/errors.ts";
 import type { ByteDots } from "../../ir/target.ts";
 import { encodeModule } from "./encode.ts";
 import { get, type Instr, laneOf, memory, type PlainOp, plain, set, type WasmFunc } from "./instr.ts";
-import type { Rules, Tier } from "./rules.ts";
+import { type Rules, simdRules, type Tier } from "./rules.ts";
 
 export interface Probe {
   readonly tier: Tier;
@@ -46,10 +46,7 @@ export function rulesFor(wanted?: string): Rules {
       hint: best === "none" ? "Use the js backend." : `It has ${best === "relaxed" ? "relaxed, simd" : best}.`,
     });
   }
-  if (chosen === "simd") {
-    const byteDots = { small: "words", any: "words" } as const;
-    return { tier: chosen, dotSigned: false, dotUnsigned: false, dotPairs: false, byteDots };
-  }
+  if (chosen === "simd") return simdRules;
   // Only where four products are one instruction are they exact beyond 127: elsewhere they are put together from pairs,
   // which saturate, and the pairs are faster by themselves.
   const quads = chosen === "quads" || (chosen === "relaxed" && (dotUnsigned || dotSigned || !dotPairs));
