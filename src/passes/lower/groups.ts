@@ -42,9 +42,12 @@ function lowerGroups(w: KernelWriter, anchor: Node, wanted: keyof GroupParams): 
   const { shape } = anchor.type;
   const length = x.type.shape.at(-1)!;
   const xs = w.scratch("xs", "f32", Math.min(size, length));
+  // The outermost loop that is written; axes of size 1 have none.
+  const outermost = shape.findIndex((dim) => dim > 1);
   const enter = (axis: number, idx: readonly Expr[]): void => {
     if (axis < shape.length) {
-      w.loop("ijkl"[axis] ?? "i", shape[axis]!, (i) => enter(axis + 1, [...idx, i]), axis === 0 ? "grid" : "serial");
+      const how = axis === outermost ? "grid" : "serial";
+      w.loop("ijkl"[axis] ?? "i", shape[axis]!, (i) => enter(axis + 1, [...idx, i]), how);
       return;
     }
     const first = imul(idx.at(-1)!, int(size));
@@ -65,11 +68,15 @@ function lowerGroups(w: KernelWriter, anchor: Node, wanted: keyof GroupParams): 
 function symmetric(w: KernelWriter, xs: Buf, count: Expr, to: DType, method: string): GroupParams {
   const most = ref(w.unique("most"), "f32");
   w.emit(variable(most.name, zero));
+  if (to === "i8") {
+    // The sign does not matter, and a plain maximum is found in lanes.
+    w.loop("j", count, (j) => w.emit(assign(most.name, op("max", most, op("abs", load(xs, j))))));
+    return { scale: bounded(op("div", most, num("f32", 127))), minimum: zero };
+  }
   w.loop("j", count, (j) => {
     const x = w.bind("x", load(xs, j));
     w.emit(assign(most.name, select(op("gt", op("abs", x), op("abs", most)), x, most)));
   });
-  if (to === "i8") return { scale: bounded(op("div", op("abs", most), num("f32", 127))), minimum: zero };
   const range = w.bind("range", op("div", most, num("f32", -8)));
   if (method === "range") return { scale: bounded(range), minimum: zero };
   const { from, to: last } = searchedScales;
