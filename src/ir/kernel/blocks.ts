@@ -57,6 +57,7 @@ export function iterationsOf({ from, to, step }: For): number | undefined {
 /** What a loop does with each of these buffers; `facts` hold before it. */
 export function touchedBlocks(bufs: readonly Buf[], loop: For, facts: Facts): Map<string, Touched> {
   const touched = new Map<string, Touched>();
+  if (bufs.length === 0) return touched;
   const byName = new Map(bufs.map((buf) => [buf.name, buf]));
   eachAccess(loop.body, insideLoop(loop, facts), (access) => {
     const buf = byName.get(access.buf);

@@ -4,24 +4,29 @@
  * of a few thousand values may run on one thread with what follows, and that a matrix product may not.
  */
 import type { Expr, Kernel, Stmt } from "../../ir/kernel/kernel.ts";
-import { afterStmt, assume, type Facts, factsOf, insideLoop, rangeOf } from "../../ir/kernel/range.ts";
+import { afterStmt, assume, type Facts, insideLoop, looseFactsOf, rangeOf } from "../../ir/kernel/range.ts";
 import { exprsOf, operandsOf } from "../../ir/kernel/walk.ts";
 
 /** Threads that a launch is assumed to be divided among. */
 const workers = 4;
 /** What waiting between two launches costs: about a microsecond. */
-const barrier = 8192;
+const barrier = 16384;
+/** The part of the work that may be done again by every iteration, which costs where there is one thread. */
+const mostRepeated = 1 / 32;
 /** More work than this is not known to be small, as where a loop's length depends on data. */
 const unbounded = 1e12;
 
 /** Ops, loads and stores of a whole launch, at most. */
 export function workOf(kernel: Kernel): number {
-  return blockWork(kernel.body, factsOf(kernel));
+  return blockWork(kernel.body, looseFactsOf(kernel));
 }
 
-/** Whether two launches of this work and these numbers of iterations should be one of `extent` iterations. */
-export function paysOff(a: Launch, b: Launch, extent: number): boolean {
-  return timeOf({ work: a.work + b.work, extent }) <= timeOf(a) + timeOf(b) + barrier;
+/** Whether two launches should be one of `extent` iterations, which does some of the work again. */
+export function paysOff(a: Launch, b: Launch, extent: number, repeated: number): boolean {
+  const work = a.work + b.work;
+  return (
+    repeated <= work * mostRepeated && timeOf({ work: work + repeated, extent }) <= timeOf(a) + timeOf(b) + barrier
+  );
 }
 
 export interface Launch {

@@ -11,8 +11,7 @@ import { invariant } from "../../ir/errors.ts";
 import { type Func, isOp, type Node, topoOrder } from "../../ir/graph.ts";
 import type { Target } from "../../ir/target.ts";
 import type { LoweredKernel } from "../lower/lower.ts";
-import { type Candidate, candidateOf, type MergeContext, mergePair } from "./merge-pair.ts";
-import { extentOf } from "./nest.ts";
+import { type Candidate, candidateOf, type MergeContext, mergePair, withGrid } from "./merge-pair.ts";
 
 /** The kernels of a function with as many merged as is worth it, in no particular order. */
 export function mergeLaunches(func: Func, kernels: readonly LoweredKernel[], target: Target): readonly LoweredKernel[] {
@@ -22,8 +21,7 @@ export function mergeLaunches(func: Func, kernels: readonly LoweredKernel[], tar
     changed = false;
     for (const kind of ["divided", "whole", "apart"] as const) while (merger.mergeOne(kind)) changed = true;
   }
-  const merged = merger.candidates.map(({ lowered }) => lowered);
-  return merged.length === kernels.length ? kernels : merged;
+  return merger.candidates.map((each) => withGrid(each, target));
 }
 
 /** Why a launch and one that reads a result of it stay two. */
@@ -84,7 +82,7 @@ class Merger {
   }
 
   tryMerge(a: Candidate, b: Candidate, divided = false): Candidate | string {
-    if (divided && (extentOf(a.nest) === 1 || extentOf(b.nest) === 1)) return "runs as a whole";
+    if (divided && (a.extent === 1 || b.extent === 1)) return "runs as a whole";
     const known = this.#tried.get(a)?.get(b);
     if (known !== undefined) return known;
     const between = this.#between(a, b);

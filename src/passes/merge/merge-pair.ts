@@ -9,11 +9,11 @@ import type { Node } from "../../ir/graph.ts";
 import { touchedBlocks } from "../../ir/kernel/blocks.ts";
 import { type Buf, type Expr, imul, int, isub, type Kernel, ref, type Stmt } from "../../ir/kernel/kernel.ts";
 import { reservedWords } from "../../ir/kernel/print.ts";
-import { factsOf } from "../../ir/kernel/range.ts";
+import { looseFactsOf } from "../../ir/kernel/range.ts";
 import { loop } from "../../ir/kernel/stmt.ts";
 import { storageBits } from "../../ir/kernel/value.ts";
 import { verifyKernel } from "../../ir/kernel/verify.ts";
-import { boundName, eachStmt, globalBufs, mapOperands, mapStmt, namesOf } from "../../ir/kernel/walk.ts";
+import { boundName, eachStmt, globalBufs, gridLoop, mapOperands, mapStmt, namesOf } from "../../ir/kernel/walk.ts";
 import type { Target } from "../../ir/target.ts";
 import { sizeOf } from "../../ir/types.ts";
 import { type LoweredKernel, operandsOf, resultsOf } from "../lower/lower.ts";
@@ -25,19 +25,38 @@ export interface Candidate {
   readonly lowered: LoweredKernel;
   readonly nest: Nest;
   readonly work: number;
+  /** The part of it that every iteration would repeat. */
+  readonly repeated: number;
+  /** Iterations that can run on different threads as it is. */
+  readonly extent: number;
   readonly results: readonly Node[];
   readonly operands: readonly Node[];
 }
 
 export function candidateOf(lowered: LoweredKernel): Candidate {
   const { kernel } = lowered;
+  const nest = nestOf(kernel);
+  const plain = nest.prologue.length === 0 || gridLoop(kernel) !== undefined;
   return {
     lowered,
-    nest: nestOf(kernel),
+    nest,
     work: workOf(kernel),
+    repeated: nest.prologue.length === 0 ? 0 : workOf({ ...kernel, body: nest.prologue }),
+    extent: plain ? extentOf(nest) : 1,
     results: resultsOf(lowered),
     operands: operandsOf(lowered),
   };
+}
+
+/** The kernel with its outermost loop as a grid, where that was proved to be one and lowering did not know. */
+export function withGrid({ lowered, nest }: Candidate, target: Target): LoweredKernel {
+  const { kernel, dims, prologue } = nest;
+  const outermost = kernel.body.at(-1);
+  if (outermost?.k !== "for" || dims.length === 0 || prologue.length > 0 || gridLoop(kernel) !== undefined)
+    return lowered;
+  // A grid has no loop for the elements left over by vectors.
+  if (dims.length === 1 && dims[0]!.count % target.lanes !== 0) return lowered;
+  return { ...lowered, kernel: { ...kernel, body: kernel.body.with(-1, { ...outermost, how: "grid" }) } };
 }
 
 export interface MergeContext {
@@ -48,6 +67,8 @@ export interface MergeContext {
 
 /** Larger kernels are hard to read, and slow to compile. */
 const maxStatements = 400;
+/** Extents that are tried; what cannot be proved for the largest few is seldom true of smaller ones, but for 1. */
+const mostTries = 6;
 /** Global buffers of a merged kernel. */
 const maxBuffers = 16;
 
@@ -57,19 +78,22 @@ export function mergePair(a: Candidate, b: Candidate, context: MergeContext): Ca
   if (shared !== undefined) return shared;
   const inB = new Set(extentsOf(b.nest));
   const extents = extentsOf(a.nest).filter((extent) => inB.has(extent));
-  const [first, second] = [a, b].map(({ nest, work }) => ({ work, extent: extentOf(nest) }));
+  let tries = mostTries;
   let why: string | undefined;
   // Only an extent that divides what is passed on can have blocks of it.
   const passed = a.results.filter((node) => b.lowered.args.includes(node)).map(({ type }) => sizeOf(type.shape));
   for (const extent of extents) {
     if (passed.some((size) => size % extent !== 0)) continue;
-    if (!paysOff(first!, second!, extent)) {
-      why ??= `${a.work + b.work} ops are too many for ${extent} iterations`;
+    const repeated = (a.repeated + b.repeated) * (extent - 1);
+    if (!paysOff(a, b, extent, repeated)) {
+      why ??= `${a.work + b.work + repeated} ops are too many for ${extent} iterations`;
       continue;
     }
+    if (tries === 0 && extent > 1) continue;
     const merged = mergeAt(a, b, extent, context);
     if (typeof merged !== "string") return merged;
     why ??= merged;
+    tries--;
   }
   return why ?? "no extent in common";
 }
@@ -92,31 +116,42 @@ function mergeAt(a: Candidate, b: Candidate, extent: number, context: MergeConte
   const name = `${first.name.replace(/_to_.*/, "")}_to_${last.name.replace(/.*_to_/, "")}`;
   const origin = [...first.origin, ...last.origin];
   const whole = { name, origin, bufs, body: extent === 1 ? stmts : [loop(i, 0, extent, stmts, "grid")] };
-  const problem = extent === 1 ? undefined : outsideOwn(whole);
+  const passed = bufs.filter((_, at) => a.results.includes(args[at]!) && b.lowered.args.includes(args[at]!));
+  const problem = extent === 1 ? undefined : outsideOwn(whole, passed);
   if (problem !== undefined) return problem;
   const kept = keepInside(whole, args, extent, i, (node) => context.needed(node, a, b));
   if (globals - (args.length - kept.args.length) > maxBuffers) return `more than ${maxBuffers} buffers`;
   if (countStmts(kept.kernel.body) > maxStatements) return `more than ${maxStatements} statements`;
-  try {
-    verifyKernel(kept.kernel, { scratchBytes: context.target.scratchBytes });
-  } catch (error) {
-    // An index that was in bounds because its buffer was only read, or too much scratch.
-    if (error instanceof IrError) return error.message;
-    throw error;
-  }
+  if (scratchOf(kept.kernel) > context.target.scratchBytes) return "too much scratch";
+  // An index loaded from a buffer may be known to be in bounds only where nothing stores to that buffer.
+  const outOfBounds = passed.some(({ dtype }) => dtype === "i32") ? problemOf(kept.kernel) : undefined;
+  if (outOfBounds !== undefined) return outOfBounds;
   const replaces = new Map([...a.lowered.replaces, ...b.lowered.replaces]);
   return candidateOf({ kernel: kept.kernel, args: kept.args, replaces });
 }
 
-/** Why iterations of the grid loop would depend on each other. */
-function outsideOwn(kernel: Kernel): string | undefined {
+/** Why iterations of the grid loop would depend on each other by what the first kernel passes on to the second. */
+function outsideOwn(kernel: Kernel, passed: readonly Buf[]): string | undefined {
   const [grid] = kernel.body;
-  if (grid?.k !== "for") return undefined;
-  const touched = touchedBlocks(globalBufs(kernel), grid, factsOf(kernel));
-  for (const [name, { loaded, stored, outside }] of touched)
-    if (loaded && stored && outside !== undefined)
-      return `${name} is not read where the same of ${kernel.name}'s iterations stored it: ${outside}`;
-  return undefined;
+  if (grid?.k !== "for" || passed.length === 0) return undefined;
+  const touched = touchedBlocks(passed, grid, looseFactsOf(kernel));
+  const outside = [...touched.values()].find((each) => each.outside !== undefined)?.outside;
+  return outside && `iterations would meet at ${outside}`;
+}
+
+function problemOf(kernel: Kernel): string | undefined {
+  try {
+    verifyKernel(kernel);
+    return undefined;
+  } catch (error) {
+    if (error instanceof IrError) return error.message;
+    throw error;
+  }
+}
+
+function scratchOf({ bufs }: Kernel): number {
+  const scratch = bufs.filter(({ space }) => space === "scratch");
+  return scratch.reduce((sum, { size, dtype }) => sum + Math.ceil((size * storageBits(dtype)) / 8), 0);
 }
 
 /** The second kernel with the first one's names for the values they share, and no other name of it. */
@@ -146,6 +181,7 @@ function renamed(a: Candidate, b: Candidate, taken: ReadonlySet<string>): Candid
   const nest: Nest = {
     kernel,
     dims: b.nest.dims.map((dim) => ({ ...dim, name: to(dim.name) })),
+    prologue: b.nest.prologue.map((stmt) => renameStmt(stmt, to)),
     body: b.nest.body.map((stmt) => renameStmt(stmt, to)),
   };
   return { ...b, nest };

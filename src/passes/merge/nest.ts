@@ -2,7 +2,7 @@
  * A kernel as a nest of independent loops around a body, so that it can be *retiled*: a grid over e1 * e2 elements becomes
  * one over G of them, with loops inside for what is left. A loop is independent if lowering made it a grid, or if it is
  * proved here: every iteration stores to its own block of each buffer, reads what is stored nowhere else, and neither sets
- * vars nor fills scratch for the next.
+ * vars nor fills scratch for the next. What stands before the loops (the sum of a row) is repeated by each iteration.
  */
 import { touchedBlocks } from "../../ir/kernel/blocks.ts";
 import {
@@ -17,9 +17,9 @@ import {
   ref,
   type Stmt,
 } from "../../ir/kernel/kernel.ts";
-import { factsOf } from "../../ir/kernel/range.ts";
+import { looseFactsOf } from "../../ir/kernel/range.ts";
 import { loop } from "../../ir/kernel/stmt.ts";
-import { mapStmt, namesOf, writesOf } from "../../ir/kernel/walk.ts";
+import { eachStmt, exprsOf, mapStmt, namesOf, writesOf } from "../../ir/kernel/walk.ts";
 import { mapExprs, mentions, substitute } from "../kernel/share.ts";
 
 /** One loop of the nest: its variable takes `count` values from `from` in steps. */
@@ -34,31 +34,46 @@ export interface Nest {
   readonly kernel: Kernel;
   /** Outermost first; none for a kernel that only runs as a whole. */
   readonly dims: readonly Dim[];
+  /** Before the loops, and more than names for expressions: a sum, or values in scratch. */
+  readonly prologue: readonly Stmt[];
+  /** What the loops run, after the names that are bound before them. */
   readonly body: readonly Stmt[];
 }
 
 /** The nest of a kernel, of as many loops as are independent and perfectly nested. */
 export function nestOf(kernel: Kernel): Nest {
   const { bufs: written } = writesOf(kernel.body);
-  const dims: Dim[] = [];
+  const isName = (stmt: Stmt) => stmt.k === "note" || (stmt.k === "let" && !mentions(stmt.value, noNames, written));
   const heads: Stmt[] = [];
-  let stmts = kernel.body;
+  let nest: Nest = { kernel, dims: [], prologue: [], body: kernel.body };
   for (;;) {
+    const stmts = nest.body.slice(heads.length);
     const inner = stmts.at(-1);
     const before = stmts.slice(0, -1);
-    const plain = before.every(
-      (stmt) => stmt.k === "note" || (stmt.k === "let" && !mentions(stmt.value, noNames, written)),
-    );
-    if (inner?.k !== "for" || !plain) break;
+    if (inner?.k !== "for") return nest;
+    const names = before.every(isName);
+    if (!names && (nest.dims.length > 0 || !canRepeat(kernel, before, inner.body))) return nest;
     const dim = dimOf(inner);
-    if (dim === undefined) break;
-    const deeper: Nest = { kernel, dims: [...dims, dim], body: [...heads, ...before, ...inner.body] };
-    if (inner.how !== "grid" && !isIndependent(deeper)) break;
-    dims.push(dim);
-    heads.push(...before);
-    stmts = inner.body;
+    if (dim === undefined) return nest;
+    const prologue = names ? nest.prologue : before;
+    if (names) heads.push(...before);
+    const deeper = { kernel, dims: [...nest.dims, dim], prologue, body: [...heads, ...inner.body] };
+    if (inner.how !== "grid" && !isIndependent(deeper, inner)) return nest;
+    nest = deeper;
   }
-  return { kernel, dims, body: dims.length === 0 ? kernel.body : [...heads, ...stmts] };
+}
+
+/** Whether every iteration of the loop after these statements can run them for itself. */
+function canRepeat({ bufs }: Kernel, before: readonly Stmt[], body: readonly Stmt[]): boolean {
+  const [mine, theirs] = [writesOf(before).bufs, writesOf(body).bufs];
+  const stored = new Set(
+    bufs.filter(({ space, name }) => space === "global" && mine.has(name)).map(({ name }) => name),
+  );
+  let loads = false;
+  eachStmt(before, (stmt) => {
+    loads ||= exprsOf(stmt).some((expr) => mentions(expr, noNames, theirs));
+  });
+  return stored.size === 0 && !loads && ![...mine].some((name) => theirs.has(name));
 }
 
 const noNames: ReadonlySet<string> = new Set();
@@ -68,16 +83,17 @@ function dimOf({ name, from, to, step, how }: For): Dim | undefined {
   return { name, from: from.value, count: Math.ceil((to.value - from.value) / step), step };
 }
 
-/** Whether iterations of all loops together can run in any order. */
-function isIndependent(nest: Nest): boolean {
-  const { kernel, body } = nest;
-  const { vars, bufs } = writesOf(body);
-  const bound = new Set(body.flatMap((stmt) => namesBound(stmt)));
+/** Whether iterations of all loops together, of which `inner` is the last, can run in any order. */
+function isIndependent(nest: Nest, inner: For): boolean {
+  const { kernel } = nest;
+  const { vars, bufs } = writesOf(inner.body);
+  const bound = new Set(inner.body.flatMap(namesBound));
   if ([...vars].some((name) => !bound.has(name))) return false;
   if (kernel.bufs.some(({ name, space }) => space === "scratch" && bufs.has(name))) return false;
+  const stored = kernel.bufs.filter(({ name }) => bufs.has(name));
   const flat = gridOf(nest, extentOf(nest), freshName(namesOf(kernel), "i"));
-  const touched = touchedBlocks(kernel.bufs, flat, factsOf({ ...kernel, body: [flat] }));
-  return [...touched.values()].every(({ stored, outside }) => !stored || outside === undefined);
+  const touched = touchedBlocks(stored, flat, looseFactsOf({ ...kernel, body: [flat] }));
+  return [...touched.values()].every(({ outside }) => outside === undefined);
 }
 
 function namesBound(stmt: Stmt): string[] {
@@ -111,7 +127,7 @@ export function gridOf(nest: Nest, extent: number, name: string): For {
 
 /** What iteration `i` of `extent` runs; `extent` is one of `extentsOf`, and `i` is not used where it is 1. */
 export function iterationOf(nest: Nest, extent: number, i: Expr): readonly Stmt[] {
-  const { dims, body } = nest;
+  const { dims, prologue, body } = nest;
   if (extent === 1) return nest.kernel.body.map(serial);
   let split = 0;
   let whole = dims[0]!.count;
@@ -137,8 +153,8 @@ export function iterationOf(nest: Nest, extent: number, i: Expr): readonly Stmt[
   let stmts: readonly Stmt[] = body.map(serial);
   stmts = stmts.map((stmt) => mapExprs(stmt, (expr) => substitute(expr, values)));
   for (const { name, from, count, step } of dims.slice(split + 1).reverse())
-    stmts = [loop(name, from, from + (count - 1) * step + 1, stmts, "serial", step)];
-  return kept === 1 ? stmts : [loop(inner.name, 0, kept, stmts)];
+    stmts = [loop(name, from, from + count * step, stmts, "serial", step)];
+  return [...prologue.map(serial), ...(kept === 1 ? stmts : [loop(inner.name, 0, kept, stmts)])];
 }
 
 /** The statement with its grid loops run in order. */
