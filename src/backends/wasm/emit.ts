@@ -10,6 +10,7 @@ import { globalBufs, gridLoop, writesOf } from "../../ir/kernel/walk.ts";
 import { dtypeInfo } from "../../ir/types.ts";
 import { addressOf, loopPointers, nibbleAddress } from "./address.ts";
 import { apply, assign, type Code, int, local } from "./code.ts";
+import { hoistConstants } from "./constants.ts";
 import { elementBytes, emitPart, emitScalar } from "./expr.ts";
 import { bufOf, type Frame, kindOf, Locals, partsOf, wasmTypeOf } from "./frame.ts";
 import {
@@ -58,7 +59,15 @@ export function emitKernel(kernel: Kernel, name: string, rules: Rules): WasmKern
   }
   const frame: Frame = { locals, rules, facts: factsOf(kernel), names: new Map(), pointers: [], scalar: emitScalar };
   const body = [...start.flat(), ...emitBlock(frame, kernel.body, grid?.loop)];
-  const func = { name, params, results: [], locals: locals.made, body, comment: kernel.origin, exported: true };
+  const func = hoistConstants({
+    name,
+    params,
+    results: [],
+    locals: locals.made,
+    body,
+    comment: kernel.origin,
+    exported: true,
+  });
   return {
     func,
     scratchBytes,
