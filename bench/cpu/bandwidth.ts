@@ -54,7 +54,7 @@ for (let pass = 1; pass <= passes; pass++) {
 }
 `;
 
-/** A module whose \`read(base)\` loads \`streams\` stretches of \`streamBytes\` bytes that follow each other, in step. */
+/** A module whose `read(base)` loads `streams` stretches of `streamBytes` bytes that follow each other, in step. */
 function readLoop(streams: number, streamBytes: number, pages: number): Uint8Array<ArrayBuffer> {
   const u = (value: number): number[] => (value < 128 ? [value] : [(value & 127) | 128, ...u(Math.floor(value / 128))]);
   const i = (value: number): number[] => {

@@ -1,5 +1,6 @@
 /** A candidate's process: loads one engine, then answers the parent's requests, one at a time. */
 import type { Runner, Spec } from "./candidates/candidate.ts";
+import { type OpRunner, type OpSpec, openOp } from "./ops/op-runner.ts";
 import { delayBetween, peakMemory, runQueueMs } from "./run-queue.ts";
 
 /** From the parent. */
@@ -8,6 +9,7 @@ export type Request =
   | { readonly do: "decode"; readonly context: number; readonly count: number }
   | { readonly do: "prefill"; readonly count: number }
   | { readonly do: "greedy"; readonly context: number; readonly count: number }
+  | { readonly do: "op" }
   | { readonly do: "memory" }
   | { readonly do: "close" };
 
@@ -21,7 +23,7 @@ export interface Loaded {
   readonly info: string;
 }
 
-export async function serve(spec: Spec): Promise<void> {
+export async function serve(spec: Spec | OpSpec): Promise<void> {
   const send = (answer: Answer) => process.send?.(answer);
   const runner = await timed(() => open(spec), send);
   if (runner === null) return process.exit(1);
@@ -36,13 +38,16 @@ export async function serve(spec: Spec): Promise<void> {
 }
 
 /** Engines are loaded when asked for, so that a process holds one only and a missing one harms no other. */
-async function open(spec: Spec): Promise<Runner> {
+async function open(spec: Spec | OpSpec): Promise<Runner | OpRunner> {
   if (spec.engine === "ciuic") return (await import("./candidates/ciuic.ts")).openCiuic(spec);
+  if (spec.engine === "op") return openOp(spec);
   if (spec.engine === "llama") return (await import("./candidates/llama.ts")).openLlama(spec);
   return (await import("./candidates/wllama.ts")).openWllama(spec);
 }
 
-async function answer(runner: Runner, request: Exclude<Request, { do: "close" }>): Promise<unknown> {
+async function answer(runner: Runner | OpRunner, request: Exclude<Request, { do: "close" }>): Promise<unknown> {
+  if (request.do === "memory") return runner.peakMemory?.() ?? peakMemory();
+  if ("run" in runner) return runner.run();
   switch (request.do) {
     case "context":
       return runner.context(request.tokens);
@@ -52,8 +57,8 @@ async function answer(runner: Runner, request: Exclude<Request, { do: "close" }>
       return runner.prefill(request.count);
     case "greedy":
       return runner.greedy?.(request.context, request.count) ?? null;
-    case "memory":
-      return peakMemory();
+    case "op":
+      throw new Error("a model has no single op");
   }
 }
 
@@ -65,8 +70,9 @@ async function timed<T>(task: () => Promise<T>, send: (answer: Answer) => void):
     const result = await task();
     const ms = performance.now() - start;
     const delayMs = delayBetween(queue, runQueueMs());
-    const info = (result as { info?: string } | undefined)?.info; // a runner has it
-    send({ ok: true, ms, delayMs, value: info === undefined ? (result ?? null) : info });
+    // A runner has `info`; some know their own time.
+    const known = (result ?? {}) as { info?: string; ms?: number };
+    send({ ok: true, ms: known.ms ?? ms, delayMs, value: known.info ?? result ?? null });
     return result;
   } catch (error) {
     send({ ok: false, message: error instanceof Error ? `${error.message}` : String(error) });

@@ -2,6 +2,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import type { Spec } from "./candidates/candidate.ts";
 import type { Answer, Request } from "./child.ts";
+import type { OpSpec } from "./ops/op-runner.ts";
 
 export interface Sample {
   readonly ms: number;
@@ -17,7 +18,7 @@ export interface EngineProcess {
 }
 
 /** Starts a process of this same program that loads the candidate. Rejects with its message if it cannot. */
-export async function startEngine(spec: Spec): Promise<EngineProcess> {
+export async function startEngine(spec: Spec | OpSpec): Promise<EngineProcess> {
   const child = fork(process.argv[1]!, ["--child", JSON.stringify(spec)], {
     stdio: ["ignore", "ignore", "pipe", "ipc"],
   });

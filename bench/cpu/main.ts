@@ -14,6 +14,7 @@ import { describeMachine } from "./machine.ts";
 import { defaultLayers, type Shape, type ShapeName, shapeNames, shapeOf } from "./make/shapes.ts";
 import { type Measured, measure, type Task } from "./measure.ts";
 import { type OpReport, opBench, showOps } from "./ops/op-bench.ts";
+import type { OpSpec } from "./ops/op-runner.ts";
 import { type GroupReport, type RowReport, showBandwidth, showGroup, showMachine } from "./report.ts";
 import { type Group, type GroupName, groupNames, groupsOf } from "./rows.ts";
 
@@ -27,6 +28,7 @@ const flags = {
   builds: { type: "string", default: "best,icelake" },
   batch: { type: "string", default: "128" },
   rounds: { type: "string" },
+  method: { type: "string" },
   cache: { type: "string", default: fileURLToPath(new URL("models", import.meta.url)) },
   lock: { type: "string" },
   quick: { type: "boolean", default: false },
@@ -54,6 +56,7 @@ async function main(): Promise<void> {
     for (const threads of threadCounts) {
       const options = {
         ...{ shape, threads, log, cache: values.cache, batch: Number(values.batch) },
+        method: chosen(values.method ?? (values.quick ? "range" : "mse"), ["mse", "range"] as const, "--method")[0]!,
         ...{ peers: list(values.peers), builds: list(values.builds) },
       };
       for (const group of groupsOf(chosen<GroupName>(values.groups, groupNames, "--groups"), options)) {
@@ -74,26 +77,21 @@ async function main(): Promise<void> {
 
 /** Fewer rounds where a sample takes seconds. */
 function tasksOf(names: readonly string[], quick: boolean, rounds: string | undefined): Task[] {
-  return names.map((name) => {
+  return names.map((name): Task => {
     const [, kind, digits] = /^(decode|prefill)(\d+)$/.exec(name) ?? [];
     if (kind === undefined) throw new Error(`--tasks: ${name}: expected e.g. decode128 or prefill512`);
     const size = Number(digits);
-    const count = quick ? 4 : 8;
-    return kind === "decode"
-      ? {
-          name,
-          context: size,
-          tokens: count,
-          request: { do: "decode", context: size, count },
-          rounds: Number(rounds ?? (quick ? 5 : 11)),
-        }
-      : {
-          name,
-          context: null,
-          tokens: size,
-          request: { do: "prefill", count: size },
-          rounds: Number(rounds ?? (quick ? 1 : 3)),
-        };
+    const decode = kind === "decode";
+    const tokens = decode ? (quick ? 4 : 8) : size;
+    const usual = decode ? (quick ? 5 : 11) : quick ? 1 : 3;
+    return {
+      name,
+      tokens,
+      context: decode ? size : null,
+      request: decode ? { do: "decode", context: size, count: tokens } : { do: "prefill", count: size },
+      rounds: Number(rounds ?? usual),
+      warmUps: decode ? 2 : 1,
+    };
   });
 }
 
@@ -172,5 +170,5 @@ function chosen<T extends string>(text: string, names: readonly T[], flag: strin
 
 const [first, spec] = process.argv.slice(2);
 // The parent is this same program, which wrote the text.
-if (first === "--child") await serve(JSON.parse(spec!) as Spec);
+if (first === "--child") await serve(JSON.parse(spec!) as Spec | OpSpec);
 else await main();

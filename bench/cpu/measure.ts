@@ -4,12 +4,14 @@ import type { EngineProcess, Sample } from "./engine-process.ts";
 
 export interface Task {
   readonly name: string;
-  readonly request: Extract<Request, { do: "decode" | "prefill" }>;
-  /** Tokens of a sample. */
+  readonly request: Extract<Request, { do: "decode" | "prefill" | "op" }>;
+  /** Tokens of a sample, or ops. */
   readonly tokens: number;
   /** Tokens in the cache before the first sample; null where the sample begins with none. */
   readonly context: number | null;
   readonly rounds: number;
+  /** Samples before those that count. */
+  readonly warmUps: number;
 }
 
 export interface Measured {
@@ -24,12 +26,12 @@ export interface Measured {
 const mostDelay = 0.03;
 const attempts = 3;
 
-/** One warm-up each, then rounds in which every candidate is sampled once, the order turned by one each round. */
+/** Warm-ups, then rounds in which every candidate is sampled once, the order turned by one each round. */
 export async function measure(engines: readonly EngineProcess[], task: Task): Promise<Measured[]> {
   const samples: Sample[][] = engines.map(() => []);
   for (const engine of engines) {
     if (task.context !== null) await engine.ask({ do: "context", tokens: task.context });
-    await engine.ask(task.request);
+    for (let i = 0; i < task.warmUps; i++) await engine.ask(task.request);
   }
   for (let round = 0; round < task.rounds; round++) {
     for (let turn = 0; turn < engines.length; turn++) {

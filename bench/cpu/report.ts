@@ -3,6 +3,7 @@ import type { Bandwidth } from "./bandwidth.ts";
 import type { Machine } from "./machine.ts";
 import type { Measured } from "./measure.ts";
 import type { OpReport } from "./ops/op-bench.ts";
+import { digits, table, threadsText } from "./table.ts";
 
 export interface RowReport {
   readonly name: string;
@@ -80,24 +81,6 @@ function showRate({ median, best, clean, samples }: Measured): string {
 function ratio(measured: Measured, rows: readonly RowReport[], base: string, task: string): string {
   const rates = rows.flatMap((row) => (row.name.startsWith(base) ? (row.tasks[task]?.median ?? []) : []));
   return rates.length === 0 ? "-" : (measured.median / Math.max(...rates)).toFixed(2);
-}
-
-export function table(rows: readonly (readonly string[])[]): string {
-  const columns = Math.max(...rows.map((row) => row.length));
-  const full = rows.filter((row) => row.length === columns);
-  const widths = Array.from({ length: columns }, (_, c) => Math.max(...full.map((row) => row[c]!.length)));
-  const first = Math.max(...rows.map((row) => row[0]!.length));
-  const line = (row: readonly string[]) =>
-    `  ${row.map((cell, c) => (c === 0 ? cell.padEnd(first) : cell.padStart(widths[c]!))).join("  ")}`;
-  return rows.map(line).join("\n");
-}
-
-export function digits(value: number): string {
-  return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
-}
-
-export function threadsText(threads: number): string {
-  return threads === 1 ? "1 thread" : `${threads} threads`;
 }
 
 function short(baseline: string): string {

@@ -25,6 +25,8 @@ export interface RowOptions {
   readonly batch: number;
   readonly peers: readonly string[];
   readonly builds: readonly string[];
+  /** How scales of 4-bit weights are found (see `QuantizeOptions`): no matter for speed, much for loading. */
+  readonly method: "mse" | "range";
   readonly cache: string;
   readonly log: (text: string) => void;
 }
@@ -70,13 +72,13 @@ function f32(options: RowOptions): Group {
 
 function ciuic(
   name: string,
-  { shape, threads, batch, cache, log }: RowOptions,
+  { shape, threads, batch, method, cache, log }: RowOptions,
   weights: "int8" | "int4" | null,
   more: object = {},
   disabledPasses: readonly string[] = [],
 ): Row {
   const folder = makeCheckpoint(shape, weights === null ? "f32" : "bf16", cache, log);
-  const quantize = weights === null ? null : { weights, activations: "int8", ...more };
+  const quantize = weights === null ? null : { weights, activations: "int8", method, ...more };
   return { name, spec: { engine: "ciuic", folder, threads, batch, quantize, disabledPasses } };
 }
 

@@ -20,6 +20,9 @@ export type Spec =
     }
   | { readonly engine: "wllama"; readonly file: string; readonly threads: number };
 
+/** A number that depends on what was computed; or the time that it took, where the engine knows better. */
+export type Outcome = number | { readonly ms: number };
+
 /** A loaded model with one sequence. */
 export interface Runner {
   /** What runs, e.g. the instruction set. */
@@ -27,11 +30,13 @@ export interface Runner {
   /** Fills the cache with `tokens` tokens, or cuts it to as many. */
   context(tokens: number): Promise<void>;
   /** Runs `count` steps of one token after `context` tokens; later steps overwrite the earlier ones' cache. */
-  decode(context: number, count: number): Promise<number>;
+  decode(context: number, count: number): Promise<Outcome>;
   /** Runs a prompt of `count` tokens from an empty cache, for the logits of the last. */
-  prefill(count: number): Promise<number>;
+  prefill(count: number): Promise<Outcome>;
   /** Ids that follow a prompt of `context` tokens, each the most likely. */
   greedy?(context: number, count: number): Promise<number[]>;
+  /** Most resident memory of what runs it, where that is not this process. */
+  peakMemory?(): Promise<number>;
   close(): Promise<void>;
 }
 

@@ -35,10 +35,9 @@ interface AddonContext {
   sampleToken(index: number, sampler: AddonSampler): Promise<number>;
 }
 
-/** Where the addon and its libraries lie: in the bundle beside the program, otherwise in node_modules. */
-export function llamaFolder(): string {
-  const set = process.env.BENCH_LLAMA;
-  return set ?? fileURLToPath(new URL("../node_modules/@node-llama-cpp/linux-x64/bins/linux-x64", import.meta.url));
+/** Where the addon and its libraries lie; the bundle has the same place. */
+function llamaFolder(): string {
+  return fileURLToPath(new URL("../node_modules/@node-llama-cpp/linux-x64/bins/linux-x64", import.meta.url));
 }
 
 /** The builds of the CPU kernels that are there, e.g. `zen4`. */
