@@ -2,7 +2,6 @@
  * The benchmark of the CPU backend against its peers: `node bench/cpu/main.ts [--quick] [--json]`; see README.md for
  * the flags. Every engine runs in a process of its own; those of a group are loaded together and sampled in turns.
  */
-import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type Bandwidth, measureBandwidth } from "./bandwidth.ts";
@@ -10,6 +9,7 @@ import { bytesPerToken } from "./bytes.ts";
 import type { Spec } from "./candidates/candidate.ts";
 import { serve } from "./child.ts";
 import { type EngineProcess, startEngine } from "./engine-process.ts";
+import { locked } from "./lock.ts";
 import { describeMachine } from "./machine.ts";
 import { defaultLayers, type Shape, type ShapeName, shapeNames, shapeOf } from "./make/shapes.ts";
 import { type Measured, measure, type Task } from "./measure.ts";
@@ -69,7 +69,7 @@ async function main(): Promise<void> {
   const ops: OpReport[] = [];
   const opPeers = list(values.peers).filter((peer) => peer === "ort" || peer === "tfjs");
   for (const threads of opPeers.length === 0 ? [] : threadCounts) {
-    ops.push(...(await locked(values.lock, () => opBench({ threads, peers: opPeers, quick: values.quick, log }))));
+    ops.push(...(await opBench({ threads, peers: opPeers, quick: values.quick, lock: values.lock, log })));
     show(showOps(ops.filter((op) => op.threads === threads)));
   }
   if (values.json) console.log(JSON.stringify({ machine, bandwidth, groups, ops }, null, 2));
@@ -139,21 +139,6 @@ async function runGroup(group: Group, shape: Shape, options: GroupOptions): Prom
   }
   const { title, baselines } = group;
   return { model: shape.title, group: title, threads, baselines, rows: [...rows, ...failed] };
-}
-
-/** Runs a task while this process alone holds the lock of `file` among benchmarks that ask for it, by util-linux's flock. */
-async function locked<T>(file: string | undefined, task: () => Promise<T>): Promise<T> {
-  if (file === undefined) return task();
-  const holder = spawn("flock", ["-x", file, "sh", "-c", "echo held; cat"], { stdio: ["pipe", "pipe", "inherit"] });
-  await new Promise((resolve, reject) => {
-    holder.stdout.once("data", resolve);
-    holder.once("error", reject);
-  });
-  try {
-    return await task();
-  } finally {
-    holder.stdin.end();
-  }
 }
 
 function list(text: string): string[] {

@@ -1,5 +1,6 @@
 /** Single kernels against single ops of the ONNX runtimes and tfjs, at the shapes of a model; each in its own process. */
 import { type EngineProcess, startEngine } from "../engine-process.ts";
+import { locked } from "../lock.ts";
 import { measure } from "../measure.ts";
 import { digits, table, threadsText } from "../table.ts";
 import type { OpSpec } from "./op-runner.ts";
@@ -23,6 +24,8 @@ export interface OpOptions {
   /** Some of `ort` and `tfjs`. */
   readonly peers: readonly string[];
   readonly quick: boolean;
+  /** A file whose lock is held while samples are taken. */
+  readonly lock: string | undefined;
   readonly log: (text: string) => void;
 }
 
@@ -37,7 +40,7 @@ const sizes: readonly (readonly [k: number, n: number])[] = [
 const arenaBytes = 200e6;
 const bytesPerWeight = { f32: 4, int8: 34 / 32, int4: 18 / 32 } as const;
 
-export async function opBench({ threads, peers, quick, log }: OpOptions): Promise<OpReport[]> {
+export async function opBench({ threads, peers, quick, lock, log }: OpOptions): Promise<OpReport[]> {
   const reports: OpReport[] = [];
   for (const [k, n] of quick ? sizes.slice(0, 1) : sizes) {
     for (const m of [1, 128]) {
@@ -50,7 +53,9 @@ export async function opBench({ threads, peers, quick, log }: OpOptions): Promis
           return { engine: "op", library, weights, k, n, m, copies: slow ? 1 : wanted, threads };
         });
         log(`op ${weights} ${m}x${k}x${n}`);
-        reports.push(...(await compare(specs, quick ? 5 : 11)));
+        const some = await compare(specs, quick ? 5 : 11, lock);
+        log(showOps(some));
+        reports.push(...some);
       }
     }
   }
@@ -67,7 +72,7 @@ function librariesFor(weights: OpSpec["weights"], m: number, peers: readonly str
   ];
 }
 
-async function compare(specs: readonly OpSpec[], rounds: number): Promise<OpReport[]> {
+async function compare(specs: readonly OpSpec[], rounds: number, lock: string | undefined): Promise<OpReport[]> {
   const reports: OpReport[] = [];
   const running: { spec: OpSpec; engine: EngineProcess }[] = [];
   const base = ({ library, weights, k, n, m, threads }: OpSpec) => ({ library, weights, k, n, m, threads });
@@ -81,7 +86,7 @@ async function compare(specs: readonly OpSpec[], rounds: number): Promise<OpRepo
   }
   const engines = running.map(({ engine }) => engine);
   const task = { name: "op", request: { do: "op" }, tokens: 1, context: null, rounds, warmUps: 5 } as const;
-  const measured = await measure(engines, task);
+  const measured = await locked(lock, () => measure(engines, task));
   for (const [i, { spec, engine }] of running.entries()) {
     const { k, n, m, copies, weights } = spec;
     const gops = (runs: number) => (2 * k * n * m * copies * runs) / 1e9;
