@@ -42,6 +42,8 @@ export interface LoadOptions {
   readonly backend?: string | undefined;
   /** Threads that compute together, where the backend has threads. Default: the backend's. */
   readonly threads?: number | undefined;
+  /** In a browser, see `DeviceOptions`. */
+  readonly threadUrl?: string | undefined;
   /** Longest sequence in tokens, prompt and answer. Default: what the model allows, at most 4096. */
   readonly contextLength?: number | undefined;
   /** Most sequences computed at once. Default 8. */
@@ -65,6 +67,7 @@ export interface LoadOptions {
 const optionNames = [
   "backend",
   "threads",
+  "threadUrl",
   "contextLength",
   "maxSequences",
   "maxBatchTokens",
@@ -118,13 +121,13 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
   }
 }
 
-function openNamedDevice(backend: string, { threads }: LoadOptions): Device {
+function openNamedDevice(backend: string, { threads, threadUrl }: LoadOptions): Device {
   if (!backendNames.some((name) => name === backend)) {
     const names = [...backendNames, interpreterName];
     const hint = didYouMean(backend, names) ?? `Backends: ${names.join(", ")}.`;
     throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(backend)}`, { hint });
   }
-  return openDevice(backend, threads === undefined ? {} : { threads });
+  return openDevice(backend, { ...(threads && { threads }), ...(threadUrl && { threadUrl }) });
 }
 
 /** Compiles and loads what every request needs: a step of one token. Other steps share its weights. */
@@ -214,7 +217,9 @@ function weightReader(
 
 async function openFolder(path: string): Promise<ModelFolder> {
   if (typeof process === "undefined") {
-    throw new UnsupportedError("loadModel", "a path can only be opened under Node", { hint: "Pass a ModelFolder." });
+    throw new UnsupportedError("loadModel", "a path can only be opened under Node", {
+      hint: "Pass a ModelFolder, or use ciuic/browser.",
+    });
   }
   const { openNodeFolder } = await import("./node-folder.ts");
   return openNodeFolder(path);
