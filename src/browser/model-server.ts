@@ -129,14 +129,19 @@ export class ModelServer {
 type ModelOptions = Omit<NonNullable<Parameters<typeof loadModel>[1]>, "backend" | "threads" | "compile">;
 
 /** Loads on the first backend that takes the model: memory, say, may be short only when it is asked for. */
-async function loadFirst(folder: ModelFolder, choices: readonly BackendChoice[], options: ModelOptions) {
+export async function loadFirst(
+  folder: ModelFolder,
+  choices: readonly BackendChoice[],
+  options: ModelOptions,
+  load: typeof loadModel = loadModel,
+) {
   const failed: Refusal[] = [];
   for (const [i, choice] of choices.entries()) {
     const passes: PassRecord[] = [];
     const { backend, threads } = choice;
     const compile = { instruments: [recordPasses(passes)] };
     try {
-      const model = await loadModel(folder, { ...options, backend, threads, compile });
+      const model = await load(folder, { ...options, backend, threads, compile });
       return { model, choice, passes: [...passes], failed };
     } catch (error) {
       const other = error instanceof UnsupportedError && error.where.startsWith(backend) && i + 1 < choices.length;
