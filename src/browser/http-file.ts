@@ -92,7 +92,8 @@ export async function* streamRemoteFile(
 }
 
 async function request(url: string, init: RequestInit, signal?: AbortSignal): Promise<Response> {
-  const all = { ...init, ...(signal && { signal }) };
+  // The browser's own cache would hold every model a second time.
+  const all: RequestInit = { ...init, cache: "no-store", ...(signal && { signal }) };
   return fetch(url, all).catch((cause: unknown) => rethrow(url, cause));
 }
 

@@ -63,6 +63,8 @@ export async function download(
           await writeRecord(store, file, { ...record, hashes });
         }
       } catch (error) {
+        // Makes room for the record, without which the rest would be worth nothing.
+        if (isQuotaError(error) && hashes.pop() !== undefined) writer.truncate(stored());
         failures = stored() > before ? 1 : failures + 1;
         const wait = retryAfter[failures - 1];
         if (!(error instanceof NetworkError) || wait === undefined) throw error;
@@ -188,6 +190,10 @@ async function repair(
     writer?.close();
   }
   return chunk;
+}
+
+export function isQuotaError(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "QuotaExceededError";
 }
 
 function delay(ms: number, signal?: AbortSignal): Promise<void> {

@@ -6,7 +6,7 @@ import type { FileStore } from "./file-store.ts";
 import { fileUrl } from "./folder-url.ts";
 import { NetworkError, type RemoteFile, readRemoteRange } from "./http-file.ts";
 import { type FileSearch, findModelFiles, type RemoteFiles } from "./model-files.ts";
-import { download, openStoredFile, storedBytes } from "./stored-file.ts";
+import { download, isQuotaError, openStoredFile, storedBytes } from "./stored-file.ts";
 
 export interface DownloadProgress {
   readonly phase: "download";
@@ -43,11 +43,10 @@ export async function openStoredFolder(url: string, options: StoredFolderOptions
     return offline;
   });
   await removeOthers(store, files);
-  const kept = new Map<string, number>();
-  for (const [name, remote] of files) kept.set(name, await storedBytes(store, name, remote));
+  const kept = await keptBytes(store, files);
   const total = sum([...files.values()].map(({ size }) => size));
   const before = sum(kept.values());
-  await checkSpace(files, kept, await options.freeBytes());
+  checkSpace(files, kept, await options.freeBytes());
   let done = before;
   for (const [name, remote] of files) {
     const start = done - (kept.get(name) ?? 0);
@@ -55,8 +54,8 @@ export async function openStoredFolder(url: string, options: StoredFolderOptions
       done = start + bytes;
       onProgress?.({ phase: "download", done, total, kept: before, file: name });
     };
-    await download(store, name, remote, { progress, signal }).catch((cause: unknown) => {
-      throw isQuotaError(cause) ? noRoom(files, kept, null, cause) : cause;
+    await download(store, name, remote, { progress, signal }).catch(async (cause: unknown) => {
+      throw isQuotaError(cause) ? noRoom(files, await keptBytes(store, files), null, cause) : cause;
     });
     progress(remote.size);
   }
@@ -134,6 +133,13 @@ async function completeFolder(store: FileStore, url: string): Promise<RemoteFile
   return files;
 }
 
+/** The bytes of each file that are there. */
+async function keptBytes(store: FileStore, files: RemoteFiles): Promise<ReadonlyMap<string, number>> {
+  const kept = new Map<string, number>();
+  for (const [name, remote] of files) kept.set(name, await storedBytes(store, name, remote));
+  return kept;
+}
+
 /** What an earlier version of the model left behind only takes room. */
 async function removeOthers(store: FileStore, files: RemoteFiles): Promise<void> {
   const ours = new Set(["folder.record", ...files.keys(), ...[...files.keys()].map(recordName)]);
@@ -143,7 +149,8 @@ async function removeOthers(store: FileStore, files: RemoteFiles): Promise<void>
 /** Records and the file system's own bookkeeping take some more. */
 const spareBytes = 4 * 2 ** 20;
 
-async function checkSpace(files: RemoteFiles, kept: ReadonlyMap<string, number>, free: number | null): Promise<void> {
+/** Browsers may say more than they will give, so that sites cannot recognise people by it: then writing fails later. */
+function checkSpace(files: RemoteFiles, kept: ReadonlyMap<string, number>, free: number | null): void {
   const missing = sum([...files].map(([name, { size }]) => size - (kept.get(name) ?? 0)));
   if (free !== null && missing > 0 && missing + spareBytes > free) throw noRoom(files, kept, free);
 }
@@ -160,20 +167,20 @@ function noRoom(
     const missing = size - (kept.get(name) ?? 0);
     if (missing === 0) return `  ${name}: ${megabytes(size)}, stored`;
     left -= missing;
-    const fits = free === null ? "" : left >= 0 ? ", fits" : ", does not fit";
-    return `  ${name}: ${megabytes(missing)}${missing < size ? ` of ${megabytes(size)} missing` : ""}${fits}`;
+    const fits = free === null ? "missing" : left >= 0 ? "fits" : "does not fit";
+    return `  ${name}: ${megabytes(missing)}${missing < size ? ` of ${megabytes(size)}` : ""}, ${fits}`;
   });
   const missing = sum([...files].map(([name, { size }]) => size - (kept.get(name) ?? 0)));
-  const room = free === null ? "the browser gives no more" : `${megabytes(free)} are free`;
-  return new UnsupportedError("storage", `no room for the model: ${megabytes(missing)} to be stored, ${room}`, {
-    text: lines.join("\n"),
-    hint: 'Free some space, remove other models, or load with storage: "none", which keeps nothing.',
-    cause,
-  });
-}
-
-function isQuotaError(error: unknown): boolean {
-  return error instanceof DOMException && error.name === "QuotaExceededError";
+  const room = free === null ? "and the browser gives no more" : `and ${megabytes(free)} are free`;
+  return new UnsupportedError(
+    "storage",
+    `no room for the model: ${megabytes(missing)} are still to be stored, ${room}`,
+    {
+      text: lines.join("\n"),
+      hint: 'Free some space, remove other models, or load with storage: "none", which keeps nothing.',
+      cause,
+    },
+  );
 }
 
 function megabytes(bytes: number): string {
