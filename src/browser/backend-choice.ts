@@ -1,5 +1,5 @@
 /** Which backend runs in this browser: the first of a list that nothing speaks against, and what spoke against those before. */
-import { backendNames, probeWasm } from "../compile.ts";
+import { backendNames, missingWasm } from "../compile.ts";
 import { UnsupportedError } from "../ir/errors.ts";
 
 /** What decides. Texts say why something is not there, null that it is. */
@@ -32,18 +32,15 @@ interface Rung {
   readonly missing: (capabilities: Capabilities, threads: number) => string | null;
 }
 
-/** More threads than this seldom help, and machines have cores of two speeds. */
-const mostThreads = 8;
-
 /** From the fastest to what runs everywhere. A new backend is one more entry, and a capability that speaks against it. */
 const ladder: readonly Rung[] = [
   { label: "WebGPU", backend: "webgpu", missing: ({ webgpu }) => webgpu },
   {
     label: "WebAssembly with threads",
     backend: "wasm",
-    threads: (wanted, { cores }) => wanted ?? Math.min(cores, mostThreads),
+    threads: (wanted, { cores }) => wanted ?? cores,
     missing: ({ wasm, isolation }, threads) =>
-      wasm ?? isolation ?? (threads > 1 ? null : "one thread: the machine has one core, or one was asked for"),
+      wasm ?? isolation ?? (threads > 1 ? null : "one thread was asked for, or is best for this model on this machine"),
   },
   { label: "WebAssembly on one thread", backend: "wasm", threads: () => 1, missing: ({ wasm }) => wasm },
   { label: "JavaScript", backend: "js", missing: () => null },
@@ -111,11 +108,6 @@ async function missingWebgpu(): Promise<string | null> {
   if (!("gpu" in navigator)) return "this browser has no WebGPU";
   const adapter = await navigator.gpu.requestAdapter().catch(() => null);
   return adapter === null ? "the browser offers no GPU" : null;
-}
-
-function missingWasm(): string | null {
-  if (typeof WebAssembly === "undefined") return "this browser has no WebAssembly";
-  return probeWasm().tier === "none" ? "the browser's WebAssembly has no SIMD" : null;
 }
 
 function missingIsolation(): string | null {

@@ -1,7 +1,9 @@
 /** The worker's side: loads one model and answers the page's requests. */
 import { InputError, UnsupportedError } from "../ir/errors.ts";
+import { parseModelConfigText } from "../models/deepseek/config.ts";
 import { type PassRecord, recordPasses } from "../passes/record-passes.ts";
 import type { ModelFolder } from "../runtime/byte-source.ts";
+import { defaultThreads } from "../runtime/default-threads.ts";
 import type { Generation } from "../runtime/generation.ts";
 import { loadModel } from "../runtime/load-model.ts";
 import type { Model } from "../runtime/model.ts";
@@ -35,6 +37,8 @@ export interface OpenedFolder {
   /** Asked for after loading, since damage shows when a file is read. */
   readonly storage: () => StorageReport;
 }
+
+const maxConfigBytes = 1_000_000;
 
 type Request<K extends ToWorker["kind"]> = Extract<ToWorker, { kind: K }>;
 
@@ -100,8 +104,11 @@ export class ModelServer {
     const onProgress = (progress: BrowserProgress) => this.#post({ kind: "progress", id, progress });
     try {
       const capabilities = await this.#surroundings.capabilities();
-      const { possible, refused } = chooseBackends(settings, capabilities);
+      chooseBackends(settings, capabilities); // what cannot run is said before anything is downloaded
       const { folder, storage } = await this.#surroundings.openFolder(url, settings, { onProgress, signal });
+      const config = parseModelConfigText(await folder.readText("config.json", maxConfigBytes), "config.json");
+      const { threads = defaultThreads(config, capabilities.cores) } = settings;
+      const { possible, refused } = chooseBackends({ ...settings, threads }, capabilities);
       const threadUrl = capabilities.blobWorkers ? undefined : this.#surroundings.threadUrl;
       const options = { ...modelOptions(settings), onProgress, signal, threadUrl };
       const { model, choice, passes, failed } = await loadFirst(folder, possible, options);

@@ -17,7 +17,7 @@ export type BrowserProgress = DownloadProgress | LoadProgress;
 export interface LoadSettings {
   /** Left out, the best backend that runs here, as `BackendReport` then says. */
   readonly backend?: string | undefined;
-  /** Default: the machine's cores, at most 8. */
+  /** Default: one per core, one alone for small models. */
   readonly threads?: number | undefined;
   readonly contextLength?: number | undefined;
   readonly maxSequences?: number | undefined;
