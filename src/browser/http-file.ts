@@ -22,7 +22,9 @@ const missing = [404, 410];
 export async function findRemoteFile(url: string, signal?: AbortSignal): Promise<RemoteFile | null> {
   // One byte instead of HEAD: redirects to storage services are often signed for GET only.
   const response = await request(url, { headers: { Range: "bytes=0-0" } }, signal);
-  void response.body?.cancel();
+  // What is short is read, so that it does not look like a failure; a server without ranges sends everything.
+  if (response.status === 200) void response.body?.cancel();
+  else await response.arrayBuffer().catch((cause: unknown) => rethrow(url, cause));
   if (missing.includes(response.status) || isPage(response)) return null;
   if (!response.ok && response.status !== 416) throw refused(url, response);
   const size = totalSize(response) ?? (await sizeByHead(url, signal));

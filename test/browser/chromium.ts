@@ -1,7 +1,9 @@
 /** Chromium for tests: found, started, and pointed at a site of this checkout. */
 import { existsSync } from "node:fs";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { readFile } from "node:fs/promises";
+import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { transform } from "esbuild";
 import { type Browser, chromium } from "playwright-core";
 import { bundleExample } from "../../examples/bundle.ts";
 import { exampleSite } from "../../examples/serve.ts";
@@ -31,8 +33,6 @@ export interface TestSite {
   readonly url: string;
   /** Path, with the range where one is asked for. */
   readonly log: string[];
-  /** Sees requests before the site does; true where it has answered. */
-  intercept: (request: IncomingMessage, response: ServerResponse) => boolean;
   close(): void;
 }
 
@@ -41,30 +41,48 @@ export interface SiteOptions {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** The page that tests run in: the library as `ciuic`. */
-const testPage = `<!doctype html><title>test</title><link rel="icon" href="data:,">
-<script type="module" src="/test.js"></script>`;
-const testScript = 'import * as ciuic from "/browser.js"; globalThis.ciuic = ciuic;';
+/** A page that tests run in: the library, found at `path`, as `ciuic`. */
+function testPage(name: string, path: string): [string, Uint8Array][] {
+  const html = `<!doctype html><title>test</title><link rel="icon" href="data:,">
+    <script type="module" src="/${name}.js"></script>`;
+  const script = `import * as ciuic from "${path}"; globalThis.ciuic = ciuic;`;
+  const encode = (text: string) => new TextEncoder().encode(text);
+  return [
+    [`/${name}.html`, encode(html)],
+    [`/${name}.js`, encode(script)],
+  ];
+}
+
+/** Modules as they are, their types taken away: what a browser loads where there is no bundler. */
+async function serveModule(url: string, response: ServerResponse): Promise<void> {
+  const source = await readFile(new URL(`../..${url}`, import.meta.url), "utf8");
+  const { code } = await transform(source, { loader: "ts", target: "es2022" });
+  response.setHeader("Content-Type", "text/javascript").end(code);
+}
 
 let bundle: Promise<ReadonlyMap<string, Uint8Array>> | null = null;
 
-/** The example's site, and `/test.html`. */
+/** The example's site, and `/test.html`; `/unbundled.html` takes every file of the library by itself, but for the worker. */
 export async function startSite({ isolated = true, headers = {} }: SiteOptions = {}): Promise<TestSite> {
   bundle ??= bundleExample();
-  const encode = (text: string) => new TextEncoder().encode(text);
-  const files = new Map([...(await bundle), ["/test.html", encode(testPage)], ["/test.js", encode(testScript)]]);
+  const files = new Map([
+    ...(await bundle),
+    ...testPage("test", "/browser.js"),
+    ...testPage("unbundled", "/src/browser.ts"),
+  ]);
+  files.set("/src/browser/worker.js", files.get("/browser/worker.js")!);
   const site = { ...exampleSite(files, isolated), headers };
   const server = createServer((request, response) => {
     const { range } = request.headers;
     started.log.push(range === undefined ? `${request.url}` : `${request.url} ${range}`);
-    if (!started.intercept(request, response)) void serveSite(site, request, response);
+    if (/^\/src\/[\w/-]+\.ts$/.test(request.url ?? "")) void serveModule(`${request.url}`, response);
+    else void serveSite(site, request, response);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo; // of a server that listens
   const started: TestSite = {
     url: `http://127.0.0.1:${port}`,
     log: [],
-    intercept: () => false,
     close: () => {
       server.close();
       server.closeAllConnections();
