@@ -9,15 +9,15 @@ import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory }
 import { rowLength } from "./driver.ts";
 import { DeviceMemory } from "./memory.ts";
 import { startWorker, ThreadPool } from "./pool.ts";
-import { missingWasm, rulesFor } from "./probe.ts";
+import { missingWasm, rulesFor, simdRules } from "./probe.ts";
 import { type BuiltProgram, buildProgram } from "./program.ts";
-import { type Rules, rulesOf } from "./rules.ts";
+import type { Rules } from "./rules.ts";
 
 export const wasmBackend: Backend = {
   target: wasmTarget,
   // Text alone, so for engines without vectors too.
   emit: (plan) =>
-    buildProgram(plan, { rules: missingWasm() === null ? rulesFor() : rulesOf.simd, shared: false, threaded: false })
+    buildProgram(plan, { rules: missingWasm() === null ? rulesFor() : simdRules, shared: false, threaded: false })
       .sources,
   open: openDevice,
 };

@@ -34,6 +34,15 @@ export function missingWasm(found: Probe = probe()): string | null {
   return found.tier === "none" ? "the engine has no WebAssembly with SIMD" : null;
 }
 
+/** For vectors without relaxed instructions. */
+export const simdRules: Rules = {
+  tier: "simd",
+  dotSigned: false,
+  dotUnsigned: false,
+  dotPairs: false,
+  byteDots: { small: "words", any: "words" },
+};
+
 /** The rules for a tier, or for the best one there is. Throws UnsupportedError where the engine lacks it. */
 export function rulesFor(wanted?: string): Rules {
   const { tier, dotExact, dotSigned, dotUnsigned, dotPairs } = probe();
@@ -46,10 +55,7 @@ export function rulesFor(wanted?: string): Rules {
       hint: best === "none" ? "Use the js backend." : `It has ${best === "relaxed" ? "relaxed, simd" : best}.`,
     });
   }
-  if (chosen === "simd") {
-    const byteDots = { small: "words", any: "words" } as const;
-    return { tier: chosen, dotSigned: false, dotUnsigned: false, dotPairs: false, byteDots };
-  }
+  if (chosen === "simd") return simdRules;
   // Only where four products are one instruction are they exact beyond 127: elsewhere they are put together from pairs,
   // which saturate, and the pairs are faster by themselves.
   const quads = chosen === "quads" || (chosen === "relaxed" && (dotUnsigned || dotSigned || !dotPairs));
