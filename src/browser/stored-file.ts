@@ -132,10 +132,12 @@ export async function openStoredFile(
   const { size, hashes, version } = await usableRecord(store, file, remote);
   if (!isComplete({ size, version, hashes })) throw new InputError(file, "is not all in the browser's storage");
   const verified = new Set<number>();
+  /** Chunks that are being compared: reads overlap. */
+  const verifying = new Map<number, Promise<Uint8Array<ArrayBuffer>>>();
   // One repair at a time: a file has one writer.
   let repairs: Promise<unknown> = Promise.resolve();
 
-  const verify = async (index: number): Promise<Uint8Array<ArrayBuffer>> => {
+  const compare = async (index: number): Promise<Uint8Array<ArrayBuffer>> => {
     const at = index * chunkBytes;
     const chunk = await store.read(file, at, Math.min(chunkBytes, size - at));
     if ((await hashChunk(chunk)) === hashes[index]) return chunk;
@@ -145,12 +147,17 @@ export async function openStoredFile(
     onRepair?.(file, restored.length);
     return restored;
   };
+  const verify = (index: number): Promise<Uint8Array<ArrayBuffer>> => {
+    const chunk = verifying.get(index) ?? compare(index).finally(() => verifying.delete(index));
+    verifying.set(index, chunk);
+    return chunk;
+  };
 
   return {
     size,
-    read: async (offset, length) => {
+    read: async (offset, length, into) => {
       checkRange(file, offset, length, size);
-      const bytes = new Uint8Array(length);
+      const bytes = into ?? new Uint8Array(length);
       for (let done = 0; done < length; ) {
         const from = offset + done;
         const index = Math.floor(from / chunkBytes);

@@ -102,9 +102,12 @@ export async function openRemoteFolder(url: string, search: FileSearch = {}): Pr
   };
   const open = async (file: string) => {
     const remote = find(file);
-    const read = async (offset: number, length: number) => {
+    const read = async (offset: number, length: number, into?: Uint8Array) => {
       checkRange(file, offset, length, remote.size);
-      return readRemoteRange(remote, offset, length, search.signal);
+      const bytes = await readRemoteRange(remote, offset, length, search.signal);
+      if (into === undefined) return bytes;
+      into.set(bytes);
+      return into;
     };
     return { size: remote.size, read, close: async () => {} };
   };

@@ -1,6 +1,6 @@
 /** Chromium for tests: found, started, and pointed at a site of this checkout. */
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { transform } from "esbuild";
@@ -33,6 +33,8 @@ export interface TestSite {
   readonly url: string;
   /** Path, with the range where one is asked for. */
   readonly log: string[];
+  /** The file of this path is sent as far as this many bytes; then nothing more comes. */
+  stall: { readonly path: string; readonly bytes: number } | null;
   close(): void;
 }
 
@@ -62,6 +64,22 @@ async function serveModule(url: string, response: ServerResponse): Promise<void>
 
 let bundle: Promise<ReadonlyMap<string, Uint8Array>> | null = null;
 
+/** Answers a request for all of a model's file, and stays silent in the middle. */
+async function serveBeginning(
+  { path, bytes }: NonNullable<TestSite["stall"]>,
+  response: ServerResponse,
+): Promise<void> {
+  const file = new URL(`../..${path}`, import.meta.url);
+  const [content, { mtimeMs }] = [await readFile(file), await stat(file)];
+  response.writeHead(206, {
+    "Content-Length": content.length,
+    "Content-Range": `bytes 0-${content.length - 1}/${content.length}`,
+    // As the site itself has it.
+    ETag: `"${content.length}-${Math.floor(mtimeMs)}"`,
+  });
+  response.write(content.subarray(0, bytes));
+}
+
 /** The example's site, and `/test.html`; `/unbundled.html` takes every file of the library by itself, but for the worker. */
 export async function startSite({ isolated = true, headers = {} }: SiteOptions = {}): Promise<TestSite> {
   bundle ??= bundleExample();
@@ -75,7 +93,9 @@ export async function startSite({ isolated = true, headers = {} }: SiteOptions =
   const server = createServer((request, response) => {
     const { range } = request.headers;
     started.log.push(range === undefined ? `${request.url}` : `${request.url} ${range}`);
-    if (/^\/src\/[\w/-]+\.ts$/.test(request.url ?? "")) void serveModule(`${request.url}`, response);
+    if (started.stall !== null && request.url === started.stall.path && range !== "bytes=0-0") {
+      void serveBeginning(started.stall, response);
+    } else if (/^\/src\/[\w/-]+\.ts$/.test(request.url ?? "")) void serveModule(`${request.url}`, response);
     else void serveSite(site, request, response);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -83,6 +103,7 @@ export async function startSite({ isolated = true, headers = {} }: SiteOptions =
   const started: TestSite = {
     url: `http://127.0.0.1:${port}`,
     log: [],
+    stall: null,
     close: () => {
       server.close();
       server.closeAllConnections();

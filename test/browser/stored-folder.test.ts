@@ -98,6 +98,17 @@ describe("a model", () => {
   });
 });
 
+it("is read into memory that is given, at its place", async () => {
+  for (const folder of [await open(), await openRemoteFolder(server.url)]) {
+    const source = await folder.open(weights);
+    const memory = new Uint8Array(200);
+    const into = memory.subarray(50, 150);
+    expect(await source.read(chunkBytes - 30, 100, into)).toBe(into);
+    expectBytes(into, original.subarray(chunkBytes - 30, chunkBytes + 70));
+    expectBytes(memory.subarray(150), new Uint8Array(50));
+  }
+});
+
 describe("an interrupted download", () => {
   it("goes on at the chunk where it was aborted", async () => {
     const controller = new AbortController();
@@ -152,6 +163,9 @@ describe("a damaged copy", () => {
     damage(chunkBytes + 17);
     server.log.length = 0;
     const folder = await open();
+    const source = await folder.open(weights);
+    const parts = [0, 1, 2, 3].map((i) => source.read(chunkBytes + 10 * i, 10));
+    expectBytes(Buffer.concat(await Promise.all(parts)), original.subarray(chunkBytes, chunkBytes + 40));
     expectBytes(await readAll(folder), original);
     expect(bigRequests()).toEqual([`${weights} bytes=${chunkBytes}-${2 * chunkBytes - 1}`]);
     expect(folder.state().repaired).toBe(chunkBytes);
