@@ -16,6 +16,8 @@ export interface Backend {
 export interface DeviceOptions {
   /** Threads that compute together, where the backend has threads. Default: 1. */
   readonly threads?: number;
+  /** In a browser: the address of a module that calls `serveThread`, where threads may not start from a blob. */
+  readonly threadUrl?: string;
   /** The instruction set to use, where the backend has several; by default the best that the engine has. */
   readonly tier?: string;
   /** Where a WebGPU device is asked for. Default: the browser's `navigator.gpu`. */
@@ -58,7 +60,7 @@ export interface ProgramMemory {
   readonly weight: (func: string, index: number, layer: number | null) => TensorData;
   /** Memory for entry parameters by name, such as caches; others are allocated. */
   readonly params?: ReadonlyMap<string, TensorData>;
-  /** Called after each launch with the kernel's number in the plan and its milliseconds; slows running down. */
+  /** Called after each launch with the kernel's number in the plan and its milliseconds; slows running down, on one thread. */
   readonly onLaunch?: (kernel: number, ms: number) => void;
   /** Memory for results by number; others are allocated. */
   readonly results?: ReadonlyMap<number, TensorData>;
@@ -71,4 +73,6 @@ export interface Instance {
   readonly results: readonly TensorData[];
   /** Computes the results. Where it runs elsewhere, `signal` ends it in the middle. */
   readonly run: (signal?: AbortSignal) => void | Promise<void>;
+  /** Gives back the memory that was allocated for it; it cannot run any more. */
+  readonly release: () => void;
 }

@@ -3,7 +3,9 @@ import {
   allBackendNames,
   type CompileOptions,
   type Device,
+  type DeviceOptions,
   isInputScale,
+  openDefaultDevice,
   prepareDevice,
   type QuantizeOptions,
 } from "../compile.ts";
@@ -21,6 +23,7 @@ import type { BucketLimits } from "./bucket-ladder.ts";
 import type { ModelFolder } from "./byte-source.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.ts";
 import { debugFileWriter } from "./debug-files.ts";
+import { defaultThreads } from "./default-threads.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation-defaults.ts";
 import { checkInputScales, type InputScales, inputScaleWeight, readInputScales } from "./input-scales.ts";
 import { type InterpreterOptions, InterpreterRunner } from "./interpreter-runner.ts";
@@ -28,7 +31,7 @@ import type { KernelProfile } from "./kernel-profile.ts";
 import { Model } from "./model.ts";
 import { ModelRunner, type RunnerOptions } from "./model-runner.ts";
 import { loadTokenizer } from "./tokenizer.ts";
-import { WeightStore } from "./weight-store.ts";
+import { type ReadWeight, WeightStore } from "./weight-store.ts";
 
 export interface LoadProgress {
   readonly phase: "compile" | "weights";
@@ -38,12 +41,17 @@ export interface LoadProgress {
 }
 
 export interface LoadOptions {
-  /** What computes: js, wasm or webgpu. Default "js"; "interpreter" is the slow definition of every op, for comparison. */
+  /**
+   * What computes: js, wasm or webgpu. Default "wasm", or "js" where the engine cannot; `model.device` says what it is.
+   * "interpreter" is the slow definition of every op, for comparison.
+   */
   readonly backend?: string | undefined;
-  /** Threads that compute together, where the backend has threads. Default: the backend's. */
+  /** Threads that compute together, where the backend has threads. Default: one per core, one alone for small models. */
   readonly threads?: number | undefined;
   /** Where backend webgpu finds its GPU. Default: `navigator.gpu`, under Node the package `webgpu`. */
   readonly gpu?: GPU | undefined;
+  /** In a browser, see `DeviceOptions`. */
+  readonly threadUrl?: string | undefined;
   /** Longest sequence in tokens, prompt and answer. Default: what the model allows, at most 4096. */
   readonly contextLength?: number | undefined;
   /** Most sequences computed at once. Default 8. */
@@ -68,6 +76,7 @@ const optionNames = [
   "backend",
   "threads",
   "gpu",
+  "threadUrl",
   "contextLength",
   "maxSequences",
   "maxBatchTokens",
@@ -95,8 +104,9 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
-  const { backend = "js", compile = {}, profile } = options;
-  const device = backend === interpreterName ? null : await openNamedDevice(backend, options);
+  const { backend, compile = {}, profile, threads = defaultThreads(config), threadUrl, gpu } = options;
+  const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }) };
+  const device = backend === interpreterName ? null : await openNamedDevice(backend, on);
   try {
     const headers = new Map(
       [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
@@ -121,17 +131,15 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
   }
 }
 
-async function openNamedDevice(backend: string, { threads, gpu }: LoadOptions): Promise<Device> {
+async function openNamedDevice(backend: string | undefined, options: DeviceOptions): Promise<Device> {
+  if (backend === undefined) return openDefaultDevice(options);
   if (!allBackendNames.some((name) => name === backend)) {
     const names = [...allBackendNames, interpreterName];
     const hint = didYouMean(backend, names) ?? `Backends: ${names.join(", ")}.`;
     throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(backend)}`, { hint });
   }
-  const found = gpu ?? (backend === "webgpu" ? await nodeGpu() : undefined);
-  return prepareDevice(backend, {
-    ...(threads !== undefined && { threads }),
-    ...(found !== undefined && { gpu: found }),
-  });
+  const gpu = options.gpu ?? (backend === "webgpu" ? await nodeGpu() : undefined);
+  return prepareDevice(backend, { ...options, ...(gpu && { gpu }) });
 }
 
 /** The GPU of a process under Node; a browser's backend finds its own. */
@@ -217,18 +225,23 @@ function weightReader(
   checkpoint: Checkpoint,
   ropeRows: number,
   inputScales: InputScales | undefined,
-): (name: string) => Promise<Tensor> {
+): ReadWeight {
   const derived = deriveWeights(config, ropeRows);
   const scales = inputScales === undefined ? null : checkInputScales(inputScales);
-  return async (name) => {
+  return async (name, range, into) => {
     if (isInputScale(name)) return inputScaleWeight(scales, name);
-    return isDerivedWeight(name) ? derived(name) : checkpoint.read(name);
+    if (isDerivedWeight(name)) return derived(name);
+    const { dtype, shape } = checkpoint.find(name);
+    await checkpoint.readInto(name, range, into);
+    return { dtype, shape };
   };
 }
 
 async function openFolder(path: string): Promise<ModelFolder> {
   if (typeof process === "undefined") {
-    throw new UnsupportedError("loadModel", "a path can only be opened under Node", { hint: "Pass a ModelFolder." });
+    throw new UnsupportedError("loadModel", "a path can only be opened under Node", {
+      hint: "Pass a ModelFolder, or use ciuic/browser.",
+    });
   }
   const { openNodeFolder } = await import("./node-folder.ts");
   return openNodeFolder(path);

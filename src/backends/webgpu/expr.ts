@@ -2,7 +2,7 @@
 import { InternalError, UnsupportedError } from "../../ir/errors.ts";
 import type { Cast, Expr, Num, Op } from "../../ir/kernel/kernel.ts";
 import { assume, type Facts, rangeOf } from "../../ir/kernel/range.ts";
-import { isByteValue, isFloatValue, isIntValue, loadedDType, type ValueType } from "../../ir/kernel/value.ts";
+import { isFloatValue, isIntValue, isPackedValue, loadedDType, type ValueType } from "../../ir/kernel/value.ts";
 import type { LibraryName } from "./library.ts";
 import { atom, binary, binds, type Emit, grouped, integerRows, type Row, scalarRows, type Text } from "./scalar.ts";
 import { isPacked, wgslType } from "./storage.ts";
@@ -55,7 +55,7 @@ export function nameOf({ names }: Context, name: string): string {
 }
 
 export function typeText({ dtype, lanes }: ValueType): string {
-  if (isByteValue(dtype)) throw unsupported("vectors of bytes");
+  if (isPackedValue(dtype)) throw unsupported("vectors of bytes");
   if (lanes > 4) throw unsupported(`vectors of ${lanes} lanes`);
   const scalar = wgslType(dtype);
   return lanes === 1 ? scalar : `vec${lanes}<${scalar}>`;
@@ -93,7 +93,7 @@ function emitNum({ value, type }: Num, { needs }: Context): Text {
 function emitLoad(expr: Extract<Expr, { k: "load" }>, facts: Facts, context: Context): Text {
   const buf = facts.bufs.get(expr.buf);
   if (buf === undefined) throw new InternalError("kernel", `has no buffer ${expr.buf}`);
-  if (isByteValue(expr.type.dtype)) throw unsupported("loads of bytes");
+  if (isPackedValue(expr.type.dtype)) throw unsupported("loads of bytes");
   const name = nameOf(context, expr.buf);
   const index = emitExpr(expr.index, facts, context);
   const packed = isPacked(buf.dtype) && buf.space === "global";

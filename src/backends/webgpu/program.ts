@@ -64,7 +64,15 @@ function instantiate(
     });
     await readBack(context, staging, outputs);
   };
-  return { params, results, run };
+  const own = [
+    ...params.filter((_, i) => given.params?.get(entry.params[i]!.name) === undefined),
+    ...results.filter((data, i) => (entry.donated[i] ?? null) === null && given.results?.get(i) !== data),
+  ];
+  const release = () => {
+    for (const data of own) memory.free(data);
+    for (const buffer of [arena, staging, ...binding.extra]) memory.destroy(buffer);
+  };
+  return { params, results, run, release };
 }
 
 type Ready =

@@ -15,18 +15,20 @@
  *  K7  A barrier or combine stands in a workgroup loop that counts from 0 in steps of 1, not under an if, and in no loop
  *      whose bounds may differ between its iterations; what combine takes together divides them.
  *  K8  Grid and workgroup iterations are independent of vars: none set in such a loop is bound outside it.
+ *  K9  Grid iterations are independent of memory: of a global buffer that an outermost grid loop both loads and stores,
+ *      each iteration touches its own block alone (`blocks.ts`).
  */
 import { IrError, UnsupportedError } from "../errors.ts";
+import { touchedBlocks } from "./blocks.ts";
 import { intrinsicType } from "./intrinsics.ts";
 import type { Buf, Expr, For, Kernel, Stmt } from "./kernel.ts";
 import { tightRange } from "./linear.ts";
 import { printExpr, printKernel, reservedWords } from "./print.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop } from "./range.ts";
 import {
-  isByteValue,
   isFloatValue,
   isIndex,
-  isIntValue,
+  isPackedValue,
   loadedDType,
   opTypeProblem,
   sameValueType,
@@ -35,7 +37,7 @@ import {
   type ValueType,
   valueType,
 } from "./value.ts";
-import { isLazyOperand, operandsOf } from "./walk.ts";
+import { isLazyOperand, isSameInAll, operandsOf } from "./walk.ts";
 
 /**
  * Indices are i32. A kernel with a larger buffer can be read and measured (plans of models that only run sharded), but
@@ -140,12 +142,12 @@ function checkStmt(place: Place, stmt: Stmt, facts: Facts): void {
       checkExpr(place, stmt.value, facts, stmt);
       checkName(place, stmt.name, stmt);
       checkMeeting(place, stmt);
-      const { over, value } = stmt;
+      const { over } = stmt;
+      const { type } = stmt.value;
       const fits = Number.isInteger(Math.log2(over)) && place.workgroup % over === 0;
       insist(fits, "K7", () => `${place.workgroup} iterations cannot be combined over ${over}`);
-      const number = value.type.lanes === 1 && (isFloatValue(value.type.dtype) || isIntValue(value.type.dtype));
-      insist(number, "K3", () => `combines ${showValueType(value.type)}`);
-      place.names.set(stmt.name, { type: value.type, how: "let", grids, uniform: over === place.workgroup });
+      insist(showValueType(type) === "f32" || isIndex(type), "K3", () => `combines ${showValueType(type)}`);
+      place.names.set(stmt.name, { type, how: "let", grids, uniform: over === place.workgroup });
       return;
     }
     case "var":
@@ -219,6 +221,11 @@ function checkLoop(place: Place, loop: For, facts: Facts): void {
     insist(count % loop.step === 0, "K6", () => `a vector loop's range is no multiple of ${loop.step}`);
   }
   checkName(place, loop.name, loop);
+  if (loop.how === "grid" && place.grids === 0) {
+    const shared = place.kernel.bufs.filter(({ space, access }) => space === "global" && access === "readwrite");
+    for (const { loaded, stored, outside } of touchedBlocks(shared, loop, facts).values())
+      insist(!loaded || !stored || outside === undefined, "K9", () => `iterations may meet at ${outside}`);
+  }
   const names = new Map(place.names);
   const grids = place.grids + (loop.how === "grid" || loop.how === "workgroup" ? 1 : 0);
   const even = isUniform(place, loop.from) && isUniform(place, loop.to);
@@ -233,16 +240,12 @@ function checkLoop(place: Place, loop: For, facts: Facts): void {
 
 /** What all iterations must reach together. */
 function checkMeeting(place: Place, stmt: Stmt): void {
-  const holds = place.workgroup > 0 && place.branches === 0;
   const what = () => `a ${stmt.k} outside a workgroup loop, under an if or in a loop of uneven bounds`;
-  demand(place, holds, "K7", what, stmt);
+  demand(place, place.workgroup > 0 && place.branches === 0, "K7", what, stmt);
 }
 
-/** Whether an expression certainly has the same value in all iterations of a workgroup loop. */
-function isUniform(place: Place, expr: Expr): boolean {
-  if (expr.k === "ref") return place.names.get(expr.name)?.uniform === true;
-  if (expr.k === "load" && place.bufs.get(expr.buf)?.access !== "read") return false;
-  return operandsOf(expr).every((operand) => isUniform(place, operand));
+function isUniform({ bufs, names }: Place, expr: Expr): boolean {
+  return isSameInAll(expr, bufs, (name) => names.get(name)?.uniform === true);
 }
 
 function checkExpr(place: Place, expr: Expr, facts: Facts, stmt: Stmt): void {
@@ -272,7 +275,8 @@ function checkExpr(place: Place, expr: Expr, facts: Facts, stmt: Stmt): void {
     );
     insist(typeof type !== "string", "K3", () => `${type}`);
   }
-  if (isByteValue(expr.type.dtype)) insist(expr.type.lanes >= 4, "K6", () => `${expr.type.lanes} bytes as a value`);
+  if (isPackedValue(expr.type.dtype))
+    insist(expr.type.lanes >= 4, "K6", () => `${expr.type.lanes} x ${expr.type.dtype} as a value`);
   if (expr.k === "load") {
     const buf = checkAccess(place, expr.buf, expr.index, expr.type.lanes, facts, stmt);
     insist(buf.access !== "write" || buf.space !== "global", "K4", () => `load of ${expr.buf}, which is only written`);

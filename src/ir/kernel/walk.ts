@@ -1,5 +1,5 @@
 /** Walks over kernels: the operands of an expression, an expression with other operands, names, the grid loop. */
-import { cast, type Expr, extract, type For, type Kernel, op, type Stmt, splat, sum } from "./kernel.ts";
+import { type Buf, cast, type Expr, extract, type For, type Kernel, op, type Stmt, splat, sum } from "./kernel.ts";
 
 export function operandsOf(expr: Expr): readonly Expr[] {
   switch (expr.k) {
@@ -52,6 +52,13 @@ export function mapOperands(expr: Expr, f: (operand: Expr, i: number) => Expr): 
 /** Whether operand `i` is a branch of a select that is evaluated only when chosen. */
 export function isLazyOperand(expr: Expr, i: number): boolean {
   return expr.k === "op" && expr.op === "select" && i > 0 && expr.args[0]!.type.lanes === 1;
+}
+
+/** Whether an expression certainly has the same value in all iterations of a workgroup loop, as the names say of themselves. */
+export function isSameInAll(expr: Expr, bufs: ReadonlyMap<string, Buf>, uniform: (name: string) => boolean): boolean {
+  if (expr.k === "ref") return uniform(expr.name);
+  if (expr.k === "load" && bufs.get(expr.buf)?.access !== "read") return false;
+  return operandsOf(expr).every((operand) => isSameInAll(operand, bufs, uniform));
 }
 
 /** The expressions that a statement itself evaluates, not those of statements inside it. */
@@ -138,6 +145,11 @@ export function namesOf(kernel: Kernel): Set<string> {
     if (name !== undefined) names.add(name);
   });
   return names;
+}
+
+/** The buffers that are a launch's arguments, in their order. */
+export function globalBufs(kernel: Kernel): readonly Buf[] {
+  return kernel.bufs.filter((buf) => buf.space === "global");
 }
 
 /** Variables assigned and buffers stored to in these statements or in statements inside them. */
