@@ -1,6 +1,8 @@
 /** WebGPU under Node: Dawn, out of the optional package `webgpu`. Imported when first needed, so that a browser bundle can leave it out. */
 import { UnsupportedError } from "../ir/errors.ts";
 
+const packageName = "webgpu";
+
 /** Dawn under Node frees what a device needs when nobody holds the GPU object that it came from any more. */
 const held = new Map<string, GPU>();
 
@@ -12,7 +14,9 @@ export async function openNodeGpu(flags: readonly string[] = []): Promise<GPU> {
   const key = flags.join(" ");
   const known = held.get(key);
   if (known !== undefined) return known;
-  const loaded = await import("webgpu").catch((cause: unknown) => {
+  // By a name in a variable, so that bundlers for browsers leave the package alone.
+  const loading: Promise<typeof import("webgpu")> = import(packageName);
+  const loaded = await loading.catch((cause: unknown) => {
     throw new UnsupportedError("webgpu", `Node's WebGPU cannot be loaded: ${reason(cause)}`, {
       hint: "Install it beside this package: npm install webgpu@0.6.2.",
       cause,

@@ -5,9 +5,9 @@ import { store } from "../../src/ir/kernel/stmt.ts";
 import type { FuncPlan, Plan, Step } from "../../src/ir/plan.ts";
 import { verifyPlan } from "../../src/ir/plan-verify.ts";
 
-const type = { dtype: "f32", shape: [16] } as const; // 64 bytes, the alignment of the arena
+const type = { dtype: "f32", shape: [64] } as const; // 256 bytes, the alignment of the arena
 const buf = (name: string, access: "read" | "write") =>
-  ({ name, dtype: "f32", size: 16, access, space: "global" }) as const;
+  ({ name, dtype: "f32", size: 64, access, space: "global" }) as const;
 const [y, x] = [buf("y", "write"), buf("x", "read")];
 const kernel: Kernel = { name: "first", origin: [], bufs: [y, x], body: [store(y, int(0), load(x, int(0)))] };
 /** Writes two buffers. */
@@ -34,9 +34,9 @@ const layer: FuncPlan = {
     { place: "arena", offset: 0, type },
   ],
   steps: [launch(4, 1), launch(2, 3), launch(0, 4)],
-  arenaBytes: 64,
+  arenaBytes: 256,
 };
-const call = { step: "call", func: "layer", layer: 3, args: [0, 2], results: [0, 3], arena: 128 } as const;
+const call = { step: "call", func: "layer", layer: 3, args: [0, 2], results: [0, 3], arena: 512 } as const;
 const main: FuncPlan = {
   ...layer,
   name: "main",
@@ -46,15 +46,15 @@ const main: FuncPlan = {
     { place: "param", index: 0, type },
     { place: "param", index: 1, type },
     { place: "arena", offset: 0, type },
-    { place: "arena", offset: 64, type },
+    { place: "arena", offset: 256, type },
     { place: "result", index: 1, type },
     { place: "result", index: 2, type },
-    { place: "result", index: 2, type: { dtype: "f32", shape: [4, 4, 2] } },
+    { place: "result", index: 2, type: { dtype: "f32", shape: [4, 4, 8] } },
     { place: "weight", index: 0, type },
   ],
   // Locations 2 and 3 are both needed during the call, and after it.
   steps: [launch(2, 1), call, launch(4, 2), launch(2, 3), { step: "copy", from: 4, to: 5 }],
-  arenaBytes: 192,
+  arenaBytes: 768,
 };
 const planOf = (...funcs: readonly FuncPlan[]): Plan => ({
   name: "test",
@@ -76,7 +76,7 @@ const broken: Record<string, readonly [plan: Plan, message: string]> = {
   "an argument too few": [withStep(3, { step: "launch", kernel: 0, args: [2] }), "P3 launches: buffers and arguments"],
   "an argument of another size": [
     withStep(3, launch(6, 3)),
-    "P3 launches: buffer y is f32 x 16, its argument f32[4,4,2]",
+    "P3 launches: buffer y is f32 x 64, its argument f32[4,4,8]",
   ],
   "a weight that is written": [withStep(3, launch(7, 3)), "@main step 3: P4 weights: a weight is written"],
   "a weight that is copied to": [
@@ -96,11 +96,11 @@ const broken: Record<string, readonly [plan: Plan, message: string]> = {
   ],
   "a copy to another size": [withStep(4, { step: "copy", from: 4, to: 6 }), "@main step 4: P7 copies: sizes differ"],
   "a place between the lines": [withLocation(3, 72), "P8 arena: place at 72 leaves the arena"],
-  "a place beyond the arena": [withLocation(3, 192), "P8 arena: place at 192 leaves the arena"],
+  "a place beyond the arena": [withLocation(3, 768), "P8 arena: place at 768 leaves the arena"],
   "two places in one": [withLocation(3, 0), "P8 arena: places at 0 and 0 overlap while both are needed"],
   "a value read before it is made": [withStep(0, launch(4, 1)), "P9 order: location 2 is read before it is written"],
   "a callee's arena on top of a value": [
-    withStep(1, { ...call, arena: 64 }),
+    withStep(1, { ...call, arena: 256 }),
     "@main step 1: P10 calls: the arena of @layer overlaps location 3",
   ],
   "a parameter overwritten in vain": [

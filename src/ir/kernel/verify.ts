@@ -71,7 +71,6 @@ interface Bound {
   /** Whether all iterations of a workgroup loop have the same value. */
   readonly uniform: boolean;
 }
-
 interface Place {
   readonly kernel: Kernel;
   readonly bufs: ReadonlyMap<string, Buf>;
@@ -93,8 +92,8 @@ export function verifyKernel(kernel: Kernel, options: VerifyOptions = {}): void 
     bufs.set(buf.name, buf);
     const whole = Number.isSafeInteger(buf.size) && buf.size >= 0;
     demand(place, whole, "K6", () => `buffer ${buf.name} has ${buf.size} elements`);
-    const wide = buf.dtype === "f64" && buf.space === "global";
-    demand(place, !wide, "K6", () => `buffer ${buf.name} is f64 and not scratch`);
+    const own = buf.dtype !== "f64" || buf.space !== "global";
+    demand(place, own, "K6", () => `buffer ${buf.name} is f64 and not scratch`);
     if (buf.space === "scratch") scratch += Math.ceil((buf.size * storageBits(buf.dtype)) / 8);
   }
   const most = options.scratchBytes ?? Number.POSITIVE_INFINITY;

@@ -11,7 +11,9 @@ if (process.env.VK_DRIVER_FILES === undefined && existsSync(softwareDriver)) {
 /** Compiles shaders and checks bindings as every Dawn does, and computes nothing. */
 export const nullGpu = await openNodeGpu(["backend=null"]);
 export const gpu = await openNodeGpu();
-export const hasGpu = (await gpu.requestAdapter()) !== null;
+const adapter = await gpu.requestAdapter();
+export const hasGpu = adapter !== null;
+export const isSoftware = adapter?.info.isFallbackAdapter === true;
 if (!hasGpu) {
   console.error(
     "\nNO VULKAN DRIVER: WebGPU's tests of results are skipped. Run scripts/install-gpu-tests.sh as root.\n",
