@@ -190,7 +190,9 @@ function wayInto(user: Node, operand: Node, root: Node, { target, anchors, reduc
   const streams = kind === "contract" || kind === "composite";
   if (!streams || (anchors.get(root) ?? root) !== user) return "free";
   const uses = user.ins.flatMap((x, i) => (x === operand ? [i] : []));
-  if (kind === "composite") return uses.some((i) => i === 1 || i === 2) ? "inner" : uses.includes(0) ? "stage" : "free";
+  // What makes a query needs buffers of its own, of which a kernel on a small GPU has none to spare.
+  const query = target.buffers >= 12 ? "stage" : "inner";
+  if (kind === "composite") return uses.some((i) => i === 1 || i === 2) ? "inner" : uses.includes(0) ? query : "free";
   // Workgroups of a GPU would each compute the rows again.
   if (target.workgroup !== null) return "inner";
   const { a } = contractOperands(user);

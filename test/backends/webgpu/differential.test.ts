@@ -18,7 +18,7 @@ describe.skipIf(!hasGpu).each(Object.entries(modes))("webgpu, %s", (_, options) 
       fc.asyncProperty(arbCase({ finite: true, without: ["dotGroups"] }), ({ module, given }) =>
         compareWithInterpreter(device, module, given, options, { finiteOnly: true, flushes: true }),
       ),
-      { numRuns: 100 },
+      { numRuns: 40 },
     );
   });
 });

@@ -1,9 +1,14 @@
 /** Every shader of the test corpus, through Dawn's own compiler, which needs no driver; and one to be read. */
+import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { emitKernel } from "../../../src/backends/webgpu/emit.ts";
 import { compileToPlan } from "../../../src/compile.ts";
+import type { Kernel } from "../../../src/ir/kernel/kernel.ts";
 import { parseKernel } from "../../../src/ir/kernel/parse.ts";
 import { leastWebGpu, webgpuTarget } from "../../../src/ir/target.ts";
+import { parseModelConfigText } from "../../../src/models/deepseek/config.ts";
+import { buildModel } from "../../../src/models/deepseek/model.ts";
+import { goldenNames } from "../../models/read-golden.ts";
 import { opCases } from "../cases.ts";
 import { nullGpu } from "./gpu.ts";
 
@@ -22,18 +27,37 @@ async function problemsOf(source: string): Promise<string[]> {
   return error === null ? [] : [error.message];
 }
 
+/** What is wrong with a kernel's shader, bound apart from what it writes and beside it. */
+async function problemsOfKernel(kernel: Kernel): Promise<string[]> {
+  const inputs = kernel.bufs.filter(({ access, space }) => access === "read" && space === "global");
+  const wrong: string[] = [];
+  for (const shared of [new Set<string>(), new Set(inputs.map((buf) => buf.name))]) {
+    const { source, access } = emitKernel(kernel, { shared });
+    if (access.length > leastWebGpu.buffers) wrong.push(`${kernel.name}: ${access.length} buffers`);
+    for (const problem of await problemsOf(source)) wrong.push(`${kernel.name}: ${problem}\n${source}`);
+  }
+  return wrong;
+}
+
+test.each(goldenNames.flatMap((name) => [1, 40].map((tokens) => [name, tokens] as const)))(
+  "the shaders of %s for %i tokens are valid within the limits of every device",
+  async (name, tokens) => {
+    const file = new URL(`../../fixtures/goldens/${name}/config.json`, import.meta.url);
+    const config = parseModelConfigText(readFileSync(file, "utf8"), name);
+    const sizes = { tokens, sequences: Math.min(tokens, 2), blocks: 8, outputs: 1, blockSize: 16, slots: 256, ropeRows: 128 };
+    const { plan } = compileToPlan(buildModel(config, sizes, {}), webgpuTarget);
+    const wrong: string[] = [];
+    for (const kernel of plan.kernels) wrong.push(...(await problemsOfKernel(kernel)));
+    expect(wrong).toEqual([]);
+  },
+);
+
 describe.each([{}, { optimize: false }])("with options %o", (options) => {
   test("the shaders of every op case are valid within the limits of every device", async () => {
     const wrong: string[] = [];
     for (const { name, module } of opCases) {
       for (const kernel of compileToPlan(module, webgpuTarget, options).plan.kernels) {
-        const inputs = kernel.bufs.filter(({ access, space }) => access === "read" && space === "global");
-        // As bound when apart from what is written, and when beside it.
-        for (const shared of [new Set<string>(), new Set(inputs.map((buf) => buf.name))]) {
-          const { source, access } = emitKernel(kernel, { shared });
-          if (access.length > leastWebGpu.buffers) wrong.push(`${name}: ${access.length} buffers`);
-          for (const problem of await problemsOf(source)) wrong.push(`${name}: ${problem}\n${source}`);
-        }
+        wrong.push(...(await problemsOfKernel(kernel)).map((problem) => `${name}: ${problem}`));
       }
     }
     expect(wrong).toEqual([]);
