@@ -44,7 +44,15 @@ test.each(goldenNames.flatMap((name) => [1, 40].map((tokens) => [name, tokens] a
   async (name, tokens) => {
     const file = new URL(`../../fixtures/goldens/${name}/config.json`, import.meta.url);
     const config = parseModelConfigText(readFileSync(file, "utf8"), name);
-    const sizes = { tokens, sequences: Math.min(tokens, 2), blocks: 8, outputs: 1, blockSize: 16, slots: 256, ropeRows: 128 };
+    const sizes = {
+      tokens,
+      sequences: Math.min(tokens, 2),
+      blocks: 8,
+      outputs: 1,
+      blockSize: 16,
+      slots: 256,
+      ropeRows: 128,
+    };
     const { plan } = compileToPlan(buildModel(config, sizes, {}), webgpuTarget);
     const wrong: string[] = [];
     for (const kernel of plan.kernels) wrong.push(...(await problemsOfKernel(kernel)));
