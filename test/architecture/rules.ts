@@ -119,7 +119,7 @@ export const environmentInOnePlace = noCode(
 );
 export const processInCommandLine = noCode(/\bprocess\./, "only src/cli (and src/env.ts) sees the process", {
   // Node's worker threads are reached through the process, so that a browser bundle holds no import of them.
-  except: /^src\/(cli\/|env\.ts$|backends\/wasm\/pool\.ts$)/,
+  except: /^src\/(cli\/|env\.ts$|backends\/wasm\/machine\.ts$)/,
 });
 
 export const fileNames: Rule = (sources) =>
