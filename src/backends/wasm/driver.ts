@@ -38,7 +38,7 @@ export function rowLength(func: FuncPlan): number {
 }
 
 /** Operations that a chunk has at least: a few microseconds, many times what taking it costs. */
-const smallestChunk = 4000;
+export const smallestChunk = 4000;
 /** Chunks per thread, so that one that is put aside in the middle of a launch leaves most of its share to others. */
 const chunksPerThread = 8;
 
@@ -46,6 +46,8 @@ export interface DriverOptions {
   readonly address: AddressType;
   /** Threads that run it together. */
   readonly threads: number;
+  /** Operations that a chunk has at least. */
+  readonly smallest: number;
   /** Whether `launched` is called after each launch, with the kernel's number. One thread only. */
   readonly profiled: boolean;
 }
@@ -60,10 +62,13 @@ export interface Shares {
 }
 
 /** How launches of a kernel are shared by threads; null where one thread is as fast, or must do it. */
-export function sharesOf({ kernel, grid, divides }: WasmKernel, threads: number): Shares | null {
+export function sharesOf(
+  { kernel, grid, divides }: WasmKernel,
+  { threads, smallest }: Pick<DriverOptions, "threads" | "smallest">,
+): Shares | null {
   if (threads === 1 || grid === undefined || !divides) return null;
   const count = Math.ceil((grid.to - grid.from) / grid.step);
-  const worth = Math.floor(workOf(kernel).operations / smallestChunk);
+  const worth = Math.floor(workOf(kernel).operations / smallest);
   const wanted = Math.min(count, threads * chunksPerThread, worth);
   if (wanted < 2) return null;
   const size = Math.ceil(count / wanted);
@@ -71,10 +76,10 @@ export function sharesOf({ kernel, grid, divides }: WasmKernel, threads: number)
 }
 
 /** Tickets of a step: the chunks of all launches that are shared, called functions included. */
-export function ticketsOf(plan: Plan, kernels: readonly WasmKernel[], threads: number): number {
+export function ticketsOf(plan: Plan, kernels: readonly WasmKernel[], options: DriverOptions): number {
   const count = (func: FuncPlan): number => func.steps.reduce((sum, step) => sum + ofStep(step), 0);
   const ofStep = (step: Step): number => {
-    if (step.step === "launch") return sharesOf(kernels[step.kernel]!, threads)?.chunks ?? 0;
+    if (step.step === "launch") return sharesOf(kernels[step.kernel]!, options)?.chunks ?? 0;
     return step.step === "call" ? count(plan.funcs.get(step.func)!) : 0;
   };
   return count(plan.funcs.get(plan.entry)!);
@@ -84,8 +89,9 @@ export function emitDriver(
   plan: Plan,
   func: FuncPlan,
   kernels: readonly WasmKernel[],
-  { address, threads, profiled }: DriverOptions,
+  options: DriverOptions,
 ): WasmFunc {
+  const { address, threads, profiled } = options;
   const inRow = (entry: number): Code => [...local("row"), memory(address.load, address.bytes * entry)];
   const at = (i: number): Code => {
     const location = func.locations[i]!;
@@ -111,7 +117,7 @@ export function emitDriver(
       case "launch": {
         const kernel = kernels[step.kernel]!;
         const args = step.args.flatMap(at);
-        const shares = sharesOf(kernel, threads);
+        const shares = sharesOf(kernel, options);
         if (shares !== null) {
           body.push(shareLaunch(kernel.func.name, kernel.grid!, shares, args)); // what has shares has a grid
           break;

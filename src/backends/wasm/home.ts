@@ -18,6 +18,8 @@ export interface HomeOptions {
   readonly narrowBytes?: number;
   /** Where the first array lies. Default: at the start. */
   readonly start?: number;
+  /** Operations that a chunk of a shared launch has at least. Default: what is worth sharing. */
+  readonly smallest?: number;
   /** Bytes of memory that the machine has. Default: what it says, undefined where it does not. */
   readonly machineBytes?: number | undefined;
 }
@@ -72,7 +74,8 @@ export class Home {
 
   get moduleOptions(): ModuleOptions {
     const { shared, address } = this.memory;
-    return { rules: this.rules, shared, address, threads: this.threads };
+    const { smallest } = this.#options;
+    return { rules: this.rules, shared, address, threads: this.threads, ...(smallest !== undefined && { smallest }) };
   }
 
   /** Chooses how wide addresses are, by the first program. @throws UnsupportedError for one that cannot fit. */

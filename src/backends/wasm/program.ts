@@ -2,7 +2,7 @@
 import type { Plan } from "../../ir/plan.ts";
 import { type AddressType, narrow } from "./address-type.ts";
 import { checkModule } from "./check.ts";
-import { driverName, emitDriver, launched, ticketsOf } from "./driver.ts";
+import { driverName, emitDriver, launched, smallestChunk, ticketsOf } from "./driver.ts";
 import { emitKernel, type WasmKernel } from "./emit.ts";
 import { encodeModule } from "./encode.ts";
 import type { WasmFunc, WasmGlobal, WasmImport, WasmModule } from "./instr.ts";
@@ -18,6 +18,8 @@ export interface ModuleOptions {
   readonly address?: AddressType;
   /** Threads that run the driver together. Default: 1. */
   readonly threads?: number;
+  /** Operations that a chunk of a shared launch has at least. Default: what is worth sharing. */
+  readonly smallest?: number;
   /** Whether the driver tells JavaScript of each launch. Default false. */
   readonly profiled?: boolean;
 }
@@ -56,7 +58,8 @@ export function moduleOf(
 }
 
 export function buildProgram(plan: Plan, options: ModuleOptions): BuiltProgram {
-  const { rules, shared, address = narrow, threads = 1, profiled = false } = options;
+  const { rules, shared, address = narrow, threads = 1, smallest = smallestChunk, profiled = false } = options;
+  const driving = { address, threads, smallest, profiled };
   const names = new Map<string, number>();
   const kernels: WasmKernel[] = plan.kernels.map((kernel) => {
     const count = (names.get(kernel.name) ?? 0) + 1;
@@ -64,9 +67,7 @@ export function buildProgram(plan: Plan, options: ModuleOptions): BuiltProgram {
     // With a number after a dot, which no kernel's own name has.
     return emitKernel(kernel, count === 1 ? `kernel ${kernel.name}` : `kernel ${kernel.name}.${count}`, rules, address);
   });
-  const drivers = [...plan.funcs.values()].map((func) =>
-    emitDriver(plan, func, kernels, { address, threads, profiled }),
-  );
+  const drivers = [...plan.funcs.values()].map((func) => emitDriver(plan, func, kernels, driving));
   const own = kernels.map(({ func }) => ({ ...func, exported: false }));
   const funcs = [...own, ...(threads > 1 ? syncFuncs(address) : []), ...drivers];
   const module = moduleOf(funcs, shared, address, profiled ? [launched] : []);
@@ -76,6 +77,6 @@ export function buildProgram(plan: Plan, options: ModuleOptions): BuiltProgram {
     sources: kernels.map(({ func }) => printFunc(func)),
     scratchBytes: Math.max(0, ...kernels.map((kernel) => kernel.scratchBytes)),
     entry: driverName(plan.entry),
-    tickets: ticketsOf(plan, kernels, threads),
+    tickets: ticketsOf(plan, kernels, driving),
   };
 }
