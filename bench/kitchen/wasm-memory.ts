@@ -113,6 +113,11 @@ printReports([
   ),
   runInterleaved(
     forms.map((form) => timed(form, tile, cached, 600)),
-    { title: `matrix times ${tile} tokens, ${K} x ${cached} floats in the cache`, unit: "GFLOP", warmUps: 2, rounds: 41 },
+    {
+      title: `matrix times ${tile} tokens, ${K} x ${cached} floats in the cache`,
+      unit: "GFLOP",
+      warmUps: 2,
+      rounds: 41,
+    },
   ),
 ]);

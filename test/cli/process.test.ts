@@ -10,7 +10,11 @@ describe("run", () => {
     const { code, stdout, stderr } = await ciuic([...story, "--stop", " lived"]);
     expect(code).toBe(0);
     expect(stdout).toBe(" a little boy named Leo. He\n");
-    expect(stderr).toMatch(/^\[\d+ tokens, [\d.]+ tokens\/s, first after [\d.]+ s, seed \d+\]\n$/);
+    const [summary, speed] = stderr.split("\n");
+    expect(summary).toMatch(/^\[\d+ tokens, [\d.]+ tokens\/s, first after [\d.]+ s, seed \d+\]$/);
+    expect(speed).toMatch(
+      /^\[WebAssembly, .*SIMD, one thread; a token reads [\d.]+ MB of weights, [\d.]+ GB\/s of the [\d.]+ GB\/s .* limits? it\]$/,
+    );
   });
 
   it("stops at Ctrl-C with a summary and exit code 130", async () => {
