@@ -32,6 +32,20 @@ const converted = [
   NaN,
 ];
 
+/** On a single device a collective is its operand. */
+const collectives: CaseSpec[] = [
+  { op: "shard" as const, attrs: { axis: 1 } },
+  { op: "allGather" as const, attrs: { axis: 0 } },
+  { op: "allReduce" as const, attrs: { by: "sum" } },
+  { op: "reduceScatter" as const, attrs: { by: "max", axis: 1 } },
+  { op: "allToAll" as const, attrs: { split: 0, concat: 1 } },
+].map(({ op, attrs }) => ({
+  name: `${op} of one device`,
+  op,
+  // Each op has its own attributes; the Builder checks them.
+  build: (m, p) => m.neg(m.builder.make(op, [m.neg(p("x", "f32", 2, 3))], { over: "", parts: 1, ...attrs } as never)),
+}));
+
 const casts: CaseSpec[] = allDTypes
   .filter((dtype) => dtype !== "f32")
   .flatMap((dtype) => [
@@ -81,6 +95,7 @@ const rowsOf = (x: Tensor, name: string): CaseSpec[] => {
 
 export const dataCases: readonly CaseSpec[] = [
   ...casts,
+  ...collectives,
   ...rowsOf(floats([3, 4], 1, 3, 3, -2, 5, 5, 5, 5, -1, -2, 0, -0), "ties"),
   ...rowsOf(floats([3, 4], -inf, NaN, -inf, 2, NaN, NaN, NaN, NaN, inf, -inf, inf, 0), "NaN and infinities"),
   ...rowsOf(floats([2, 1], -3, 7), "rows of one"),
@@ -210,18 +225,20 @@ export const dataCases: readonly CaseSpec[] = [
   },
   // Rows of five: four lanes and a rest, whose accesses must not share the pointers of the lanes.
   { name: "tanh of rows of five", op: "tanh", build: (m, p) => m.tanh(p("x", "f32", 3, 5)) },
-  ...([8, 4] as const).flatMap((bits) => {
-    const attrs = { bits, zero: bits === 8 ? 128 : 8 };
+  ...([8, 4, "affine 4"] as const).flatMap((format) => {
+    const bits = format === 8 ? 8 : 4;
+    const attrs = { bits, zero: format === 8 ? 128 : format === 4 ? 8 : 0 };
     const dot = (name: string, xLead: readonly number[], wLead: readonly number[]): CaseSpec => ({
-      name: `dotGroups of ${bits} bits, ${name}`,
+      name: `dotGroups of ${format} bits, ${name}`,
       op: "dotGroups",
       build: (m, p) => {
         const per = (named: string) => p(named, "f32", ...xLead, 2);
         const w = p("w", "u8", ...wLead, 2, 2, bits, 4, 4);
         const scales = p("w_scale", "f16", ...wLead, 2, 2, 4);
+        const minimums = attrs.zero === 0 ? [p("w_min", "f16", ...wLead, 2, 2, 4)] : [];
         return m.builder.make(
           "dotGroups",
-          [p("x", "i8", ...xLead, 64), per("x_scale"), per("x_sum"), w, scales],
+          [p("x", "i8", ...xLead, 64), per("x_scale"), per("x_sum"), w, scales, ...minimums],
           attrs,
         );
       },

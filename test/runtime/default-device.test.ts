@@ -16,7 +16,7 @@ const golden = fileURLToPath(new URL("../fixtures/goldens/qwen2-tied", import.me
 test("WebAssembly where the engine has vectors, else JavaScript that says why", () => {
   const device = openDefaultDevice();
   expect(device.target.name).toBe("wasm");
-  const none = { tier: "none", dotExact: false, dotUnsigned: false, dotSigned: false, fused: null } as const;
+  const none = { ...probe(), tier: "none" } as const;
   expect(missingWasm(probe())).toBeNull();
   const fallback = openDefaultDevice({ threads: 2 }, missingWasm(none));
   expect(fallback.target.name).toBe("js");

@@ -5,30 +5,31 @@ import type { Plan } from "../../ir/plan.ts";
 import { wasmTarget } from "../../ir/target.ts";
 import { storageLength } from "../../ir/tensor.ts";
 import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory } from "../backend.ts";
-import { Home, type HomeOptions } from "./home.ts";
+import { Allotment } from "./allotment.ts";
+import { Home, type HomeOptions, type Placed } from "./home.ts";
 import { missingWasm, rulesFor } from "./probe.ts";
 import { type BuiltProgram, buildProgram } from "./program.ts";
 import { measureReading } from "./reading.ts";
 import { writeRows } from "./rows.ts";
-import { rulesOf } from "./rules.ts";
+import { simdRules } from "./rules.ts";
 
 export const wasmBackend: Backend = {
   target: wasmTarget,
   // Text alone, so for engines without vectors too.
-  emit: (plan) =>
-    buildProgram(plan, { rules: missingWasm() === null ? rulesFor() : rulesOf.simd, shared: false }).sources,
+  emit: (plan) => buildProgram(plan, { rules: missingWasm() === null ? rulesFor() : simdRules, shared: false }).sources,
   open: (options) => openWasm(options),
 };
 
 /** Opens a device; `more` is for tests of what large programs need. */
 export function openWasm(options: DeviceOptions = {}, more: HomeOptions = {}): Device {
-  const { threads = 1, tier } = options;
+  const { threads = 1, threadUrl, tier } = options;
   if (!Number.isInteger(threads) || threads < 1 || threads > 64) {
     throw new InputError("wasm threads", `expected a whole number from 1 to 64, got ${threads}`);
   }
-  const home = new Home(rulesFor(tier), threads, more);
+  const rules = rulesFor(tier);
+  const home = new Home(rules, threads, { ...more, threadUrl });
   return {
-    target: wasmTarget,
+    target: { ...wasmTarget, byteDots: rules.byteDots },
     get summary() {
       return home.summary;
     },
@@ -60,7 +61,7 @@ function instantiate(
   module: WebAssembly.Module,
   given: ProgramMemory,
 ): Instance {
-  const { memory } = home;
+  const memory = new Allotment(home.memory);
   const entry = plan.funcs.get(plan.entry)!;
   const params = entry.params.map(({ name, type }) => {
     const data = given.params?.get(name) ?? memory.tensor(type);
@@ -71,19 +72,27 @@ function instantiate(
     const param = entry.donated[i] ?? null;
     return param === null ? (given.results?.get(i) ?? memory.tensor(type)) : params[param]!;
   });
-  const addresses = [...params, ...results].map((data) => memory.addressOf(data, () => `@${entry.name}`));
+  const addresses = [...params, ...results].map((data) => home.memory.addressOf(data, () => `@${entry.name}`));
   const arena = memory.allocate(entry.arenaBytes, () => "the arena");
   const args = [...addresses, arena, writeRows(memory, plan, entry, null, given)];
-  const run =
-    given.onLaunch === undefined ? home.bind({ built, module, args }) : profiledRun(home, plan, args, given.onLaunch);
-  return { params, results, run };
+  const placed = { built, module, args, memory };
+  if (given.onLaunch !== undefined) {
+    const run = profiledRun(home, plan, placed, given.onLaunch);
+    return { params, results, run, release: () => memory.free() };
+  }
+  const { run, forget } = home.bind(placed);
+  const release = () => {
+    forget();
+    memory.free();
+  };
+  return { params, results, run, release };
 }
 
 /** A step on the calling thread alone, which hears of every launch. */
 function profiledRun(
   home: Home,
   plan: Plan,
-  args: readonly number[],
+  placed: Placed,
   onLaunch: (kernel: number, ms: number) => void,
 ): () => void {
   const built = buildProgram(plan, { ...home.moduleOptions, threads: 1, profiled: true });
@@ -94,7 +103,7 @@ function profiledRun(
     onLaunch(kernel, now - last);
     last = performance.now();
   };
-  const step = home.bindHere({ built, module, args }, { launched });
+  const step = home.bindHere({ ...placed, built, module }, { launched });
   return () => {
     last = performance.now();
     step();

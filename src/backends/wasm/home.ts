@@ -6,6 +6,7 @@ import { UnsupportedError } from "../../ir/errors.ts";
 import type { FuncPlan, Plan } from "../../ir/plan.ts";
 import { byteSize } from "../../ir/types.ts";
 import { type AddressType, narrow, wide } from "./address-type.ts";
+import type { Allotment } from "./allotment.ts";
 import { machineMemory, startWorker } from "./machine.ts";
 import { DeviceMemory } from "./memory.ts";
 import { ThreadPool } from "./pool.ts";
@@ -20,6 +21,8 @@ export interface HomeOptions {
   readonly start?: number;
   /** Operations that a chunk of a shared launch has at least. Default: what is worth sharing. */
   readonly smallest?: number;
+  /** See `DeviceOptions`. */
+  readonly threadUrl?: string | undefined;
   /** Bytes of memory that the machine has. Default: what it says, undefined where it does not. */
   readonly machineBytes?: number | undefined;
 }
@@ -29,6 +32,14 @@ export interface Placed {
   readonly built: Pick<BuiltProgram, "entry" | "scratchBytes" | "tickets">;
   readonly module: WebAssembly.Module;
   readonly args: readonly number[];
+  /** Where its scratch comes from. */
+  readonly memory: Allotment;
+}
+
+/** A program that can be run. */
+export interface Bound {
+  readonly run: (signal?: AbortSignal) => void | Promise<void>;
+  readonly forget: () => void;
 }
 
 /** Other buckets of a model share its weights and caches, but have arenas and results of their own. */
@@ -57,7 +68,7 @@ export class Home {
 
   /** Null where the calling thread computes alone. */
   get pool(): ThreadPool | null {
-    if (this.threads > 1 && !this.#closed) this.#pool ??= new ThreadPool(this.memory.memory, this.threads, startWorker);
+    if (this.threads > 1 && !this.#closed) this.#pool ??= this.#startPool();
     return this.#pool;
   }
 
@@ -101,14 +112,14 @@ export class Home {
     this.#memory = new DeviceMemory(address, start);
   }
 
-  /** A step of a program, on all threads. */
-  bind(placed: Placed): (signal?: AbortSignal) => void | Promise<void> {
+  /** A step of a program, on all threads; and what lets them forget it. */
+  bind(placed: Placed): Bound {
     const { pool } = this;
-    if (pool === null) return this.bindHere(placed);
-    const { built, module } = placed;
+    if (pool === null) return { run: this.bindHere(placed), forget: () => {} };
+    const { built, module, memory } = placed;
     // Each thread's scratch begins a cache line of its own.
     const size = Math.ceil(built.scratchBytes / 64) * 64;
-    const scratch = this.memory.allocate(size * pool.threads, () => "scratch");
+    const scratch = memory.allocate(size * pool.threads, () => "scratch");
     const id = pool.load({
       module,
       entry: built.entry,
@@ -116,18 +127,23 @@ export class Home {
       scratch: (thread) => this.#value(scratch + thread * size),
       tickets: built.tickets,
     });
-    return (signal) => pool.run(id, signal);
+    return { run: (signal) => pool.run(id, signal), forget: () => pool.forget(id) };
   }
 
   /** A step of a program on the calling thread, with what it imports besides the memory. */
-  bindHere({ built, module, args }: Placed, imports: WebAssembly.ModuleImports = {}): () => void {
+  bindHere({ built, module, args, memory }: Placed, imports: WebAssembly.ModuleImports = {}): () => void {
     const { exports } = new WebAssembly.Instance(module, { env: { memory: this.memory.memory, ...imports } });
     // The driver and the global are exported by `buildProgram`.
     const step = exports[built.entry] as (...args: readonly (number | bigint)[]) => void;
-    const scratch = this.memory.allocate(built.scratchBytes, () => "scratch");
+    const scratch = memory.allocate(built.scratchBytes, () => "scratch");
     (exports.scratch as { value: number | bigint }).value = this.#value(scratch);
     const addresses = args.map((address) => this.#value(address));
     return () => step(...addresses);
+  }
+
+  #startPool(): ThreadPool {
+    const { threadUrl } = this.#options;
+    return new ThreadPool(this.memory.memory, this.threads, (events) => startWorker(events, threadUrl));
   }
 
   async close(): Promise<void> {

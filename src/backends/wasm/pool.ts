@@ -106,10 +106,14 @@ export class ThreadPool {
     for (const [thread, worker] of this.#workers.entries()) {
       worker.post({ kind: "load", id, module, entry, args, scratch: scratch(thread), tickets });
     }
-    // A command that the first thread has not seen yet must not be replaced.
-    if (this.#pending === null) this.#command(0);
-    else this.#unread = true;
+    this.#letRead();
     return id;
+  }
+
+  /** Drops every thread's instance of a program. */
+  forget(id: number): void {
+    for (const worker of this.#workers) worker.post({ kind: "forget", id });
+    this.#letRead();
   }
 
   /** Runs a program on all threads. Rejects if a thread fails or dies, or when the signal aborts. */
@@ -151,6 +155,12 @@ export class ThreadPool {
     }
     if (this.#failure !== null) throw this.#failure;
     if (Atomics.load(this.#memory, cells.stop) === stops.aborted) throw signal?.reason;
+  }
+
+  /** Lets threads read their messages; a command that the first thread has not seen yet must not be replaced. */
+  #letRead(): void {
+    if (this.#pending === null) this.#command(0);
+    else this.#unread = true;
   }
 
   /** Tells all threads what to do next. */

@@ -2,6 +2,7 @@
  * How fast the threads of a device read its memory, by reading what is in use: the weights where they lie. A small model
  * is read from the processor's caches, as it is when it runs.
  */
+import { Allotment } from "./allotment.ts";
 import { apply, assign, type Code, int, local } from "./code.ts";
 import { shareLaunch, shareLocals } from "./driver.ts";
 import { encodeModule } from "./encode.ts";
@@ -23,16 +24,19 @@ export async function measureReading(home: Home): Promise<number> {
   const start = Math.max(0, home.memory.end - mostBlocks * blockBytes);
   const blocks = Math.max(1, Math.floor((home.memory.end - start) / blockBytes));
   const built = { ...readerOf(home, blocks), scratchBytes: 64 };
-  const step = home.bind({ built, module: new WebAssembly.Module(built.bytes), args: [start] });
+  const memory = new Allotment(home.memory);
+  const { run, forget } = home.bind({ built, module: new WebAssembly.Module(built.bytes), args: [start], memory });
   // The first wakes threads and touches what the engine has not compiled well yet.
-  await step();
+  await run();
   let best = 0;
   const begin = performance.now();
   for (let pass = 0; pass < fewestPasses || performance.now() - begin < enoughMs; pass++) {
     const before = performance.now();
-    await step();
+    await run();
     best = Math.max(best, (blocks * blockBytes) / (performance.now() - before));
   }
+  forget();
+  memory.free();
   return 1000 * best;
 }
 

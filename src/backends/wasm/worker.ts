@@ -34,7 +34,8 @@ export type ToThread =
       readonly args: readonly (number | bigint)[];
       readonly scratch: number | bigint;
       readonly tickets: number;
-    };
+    }
+  | { readonly kind: "forget"; readonly id: number };
 
 /** From a thread: the step is over, or this thread has failed in it. */
 export type FromThread =
@@ -48,7 +49,10 @@ interface Port {
   onmessage?: ((event: { data: ToThread }) => void) | null;
 }
 
-function serveThread(port: Port): void {
+/** The name of workers that are threads. */
+export const threadName = "ciuic thread";
+
+export function serveThread(port: Port): void {
   interface Loaded {
     readonly run: () => void;
     readonly tickets: number;
@@ -78,6 +82,9 @@ function serveThread(port: Port): void {
   /** Ends a step in which this thread has trapped: of its own fault, or because it saw that the step must stop. */
   const fail = ({ holds, tickets }: Loaded, first: number, error: unknown): void => {
     const { cells: at, thread } = start!;
+    // One that comes late to a step that is over may find the program's memory given back: nothing is wrong.
+    const over = ((Atomics.load(cells, at.next) - first - tickets) | 0) >= 0;
+    if (thread !== 0 && holds.value === 0 && over) return;
     if (Atomics.compareExchange(cells, at.stop, 0, 1) === 0) {
       port.postMessage({ kind: "failed", thread, message: error instanceof Error ? error.message : String(error) });
     }
@@ -127,7 +134,8 @@ function serveThread(port: Port): void {
     if (message.kind === "start") {
       start = message;
       cells = new Int32Array(message.memory.buffer, 0, 256);
-    } else {
+    } else if (message.kind === "forget") programs.delete(message.id);
+    else {
       const { id, module, entry, args, scratch, tickets } = message;
       const { memory, thread } = start!;
       const { exports } = new WebAssembly.Instance(module, { env: { memory } });

@@ -7,7 +7,7 @@ import { dtypeInfo } from "../types.ts";
 import { anything, bit, combine, type Range } from "./interval.ts";
 import type { Buf, Expr, For, Kernel, Stmt, Var } from "./kernel.ts";
 import { printExpr } from "./print.ts";
-import { isByteValue, isIntValue, type VDType } from "./value.ts";
+import { isIntValue, isPackedValue, type PackedDType, type VDType } from "./value.ts";
 import { eachStmt, operandsOf, writesOf } from "./walk.ts";
 
 export type { Range } from "./interval.ts";
@@ -35,18 +35,30 @@ export interface Facts {
   readonly dead: boolean;
 }
 
+const packedRanges: Record<PackedDType, Range> = {
+  i8: { lo: -128, hi: 127 },
+  u8: { lo: 0, hi: 255 },
+  i16: { lo: -32768, hi: 32767 },
+};
+
 export function fullRange(dtype: VDType): Range {
   if (dtype === "bool") return bit;
-  if (isByteValue(dtype)) return dtype === "i8" ? { lo: -128, hi: 127 } : { lo: 0, hi: 255 };
+  if (isPackedValue(dtype)) return packedRanges[dtype];
   if (!isIntValue(dtype)) return anything;
   return dtype === "i32" ? { lo: -2147483648, hi: 2147483647 } : { lo: 0, hi: 4294967295 };
 }
 
 /** The facts at the start of a kernel's body. */
 export function factsOf(kernel: Kernel): Facts {
+  const start = looseFactsOf(kernel);
+  return { ...start, vars: varRanges(kernel.body, start) };
+}
+
+/** The same with every var unknown, which takes less time to find. */
+export function looseFactsOf(kernel: Kernel): Facts {
   const { vars, bufs } = writesOf(kernel.body);
   eachStmt(kernel.body, (stmt) => stmt.k === "var" && vars.add(stmt.name));
-  const start: Facts = {
+  return {
     bufs: new Map(kernel.bufs.map((buf) => [buf.name, buf])),
     mutable: new Set([...vars, ...bufs]),
     names: new Map(),
@@ -55,7 +67,6 @@ export function factsOf(kernel: Kernel): Facts {
     vars: new Map(),
     dead: false,
   };
-  return { ...start, vars: varRanges(kernel.body, start) };
 }
 
 /** A var holds what it starts with or is set to; the values are bounded with every var unknown. */
