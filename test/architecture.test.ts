@@ -9,8 +9,8 @@ const tests = readSources(".", ["test"]);
 
 /** Files that are about some ops, and which. Whoever else needs to know asks the op's declaration. */
 const owners = {
-  // Weight expressions are cut at their leading axis: through concatenation along another, and by whole blocks.
-  "src/fold.ts": ["concat", "dequantizeBlocks", "quantizeGroups"],
+  // Blocks of weight expressions end where concatenated weights do.
+  "src/passes/blocks.ts": ["concat"],
   // What a broadcast makes is larger than what it is made of, whatever its sizes are.
   "src/passes/constant.ts": ["broadcast", "reshape"],
   // Casts are what this pass inserts; a contraction takes f32 where the target says so.
@@ -31,6 +31,8 @@ const owners = {
   // Lowerings own the ops they lower.
   // Packs what the pass quantize makes of contractions.
   "src/passes/pack-dots.ts": ["contract", "dequantizeGroups", "gather"],
+  // A rank's part of a weight becomes a slice.
+  "src/passes/shard/localize.ts": ["shard"],
   "src/passes/lower/map.ts": ["concat"],
   "src/passes/lower/values.ts": ["reduceMax"],
 };

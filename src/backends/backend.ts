@@ -62,4 +62,6 @@ export interface Instance {
   readonly results: readonly TensorData[];
   /** Computes the results. Where it runs elsewhere, `signal` ends it in the middle. */
   readonly run: (signal?: AbortSignal) => void | Promise<void>;
+  /** Gives back the memory that was allocated for it; it cannot run any more. */
+  readonly release: () => void;
 }

@@ -3,6 +3,7 @@
  * compiler asks these columns instead of asking for an op by name.
  */
 import type { AttrSpec, Attrs, AttrsFor } from "./attrs.ts";
+import type { AxisRuleOf } from "./axis-rule.ts";
 import { IrError } from "./errors.ts";
 import type { ScalarOp } from "./scalar.ts";
 import type { Tensor } from "./tensor.ts";
@@ -19,6 +20,7 @@ import { showType, type TensorType } from "./types.ts";
  * - `dot`: a contraction of packed codes, whose operands are read from memory as they are;
  * - `update`: operand 0 with some rows replaced, in place where operand 0 is not needed any more;
  * - `composite`: has an expansion into other ops;
+ * - `collective`: between devices; each result from the operands of all devices of a group;
  * - `opaque`: none of these.
  */
 export type OpKind =
@@ -30,6 +32,7 @@ export type OpKind =
   | "dot"
   | "update"
   | "composite"
+  | "collective"
   | "opaque";
 
 export interface OpDef<S extends AttrSpec = AttrSpec> {
@@ -49,6 +52,12 @@ export interface OpDef<S extends AttrSpec = AttrSpec> {
    * would undo the packing, and computed again wherever an element is read.
    */
   readonly unpacks?: boolean;
+  /** How dimensions of operands and result relate, for dividing programs. Without it the op needs all operands whole. */
+  readonly axes?: AxisRuleOf<AttrsFor<S>>;
+  /** For collectives, the meaning: from the operands of the devices of a group, in order, the result of each. */
+  readonly across?: (group: readonly Tensor[], attrs: AttrsFor<S>, type: TensorType) => readonly Tensor[];
+  /** For messages between pipeline stages: which end. */
+  readonly transfer?: "send" | "receive";
   /** The result's type. Throws IrError where the operands do not fit. */
   readonly infer: (ins: readonly TensorType[], attrs: AttrsFor<S>) => TensorType;
   /** The meaning, in plain loops. Sources other than constants and calls are the interpreter's business. */
@@ -56,7 +65,9 @@ export interface OpDef<S extends AttrSpec = AttrSpec> {
 }
 
 /** An op whose attributes are not known statically: what generic code works with. */
-export interface AnyOpDef extends Omit<OpDef, "infer" | "evaluate"> {
+export interface AnyOpDef extends Omit<OpDef, "infer" | "evaluate" | "axes" | "across"> {
+  readonly axes?: AxisRuleOf<Attrs>;
+  readonly across?: (group: readonly Tensor[], attrs: Attrs, type: TensorType) => readonly Tensor[];
   readonly infer: (ins: readonly TensorType[], attrs: Attrs) => TensorType;
   readonly evaluate?: (ins: readonly Tensor[], attrs: Attrs, type: TensorType) => Tensor;
 }

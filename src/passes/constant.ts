@@ -29,6 +29,8 @@ export function stageOf(node: Node): Stage {
 function decide(node: Node): Stage {
   if (node.op === "param" || node.op === "call") return "runtime";
   if (node.op === "weight") return "weight";
+  // What other devices have is known when they run; which part is a device's own, when its program is made (localize).
+  if (opKind(node.op) === "collective" || opDef(node.op).transfer !== undefined) return "runtime";
   if (node.ins.length === 0) return "constant";
   const operands = node.ins.map((operand) => stages.get(operand)!);
   if (operands.every((stage) => stage === "constant")) return "constant";

@@ -9,7 +9,7 @@
  */
 import { maths } from "../ir/build.ts";
 import { UnsupportedError } from "../ir/errors.ts";
-import { type Builder, type Func, type Module, type Node, rebuild, topoOrder } from "../ir/graph.ts";
+import { attrsOf, type Builder, type Func, type Module, type Node, rebuild, topoOrder } from "../ir/graph.ts";
 import { type Invariant, Violation } from "../ir/invariants.ts";
 import { opDef, opKind } from "../ir/ops/all.ts";
 import { keepName } from "../ir/rewrite.ts";
@@ -44,6 +44,7 @@ function legalizeFunc(func: Func, target: Target, builder: Builder): readonly No
   };
   const change = (node: Node): Node => {
     if (isFoldable(node) || node.op === "param") return node;
+    if (isExchange(node)) return ofOneDevice(node, target);
     if (movesElements(node)) {
       if (stores(target, node) || dtypeInfo(node.type.dtype).bits > 16) return node;
       // Index operands keep their dtype; those of the result's dtype are what is moved.
@@ -68,6 +69,19 @@ function legalizeFunc(func: Func, target: Target, builder: Builder): readonly No
   const { roots } = rebuild(func.outs, builder, change);
   for (const out of roots) if (!stores(target, out)) throw unsupported(out, target);
   return roots;
+}
+
+function isExchange(node: Node): boolean {
+  return opKind(node.op) === "collective" || opDef(node.op).transfer !== undefined;
+}
+
+/** No backend runs collectives: with several devices, they are the business of whoever drives these. */
+function ofOneDevice(node: Node, target: Target): Node {
+  const [operand] = node.ins;
+  if (operand !== undefined && attrsOf(node).parts === 1) return operand;
+  throw new UnsupportedError(`target ${target.name}`, `cannot run ${node.op}, which needs other devices`, {
+    hint: "Divided programs run in the interpreter (interpretSharded), all ranks in step.",
+  });
 }
 
 /** Whether every element of the result is an element of an operand. */

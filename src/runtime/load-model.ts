@@ -30,7 +30,7 @@ import type { KernelProfile } from "./kernel-profile.ts";
 import { Model } from "./model.ts";
 import { ModelRunner, type RunnerOptions } from "./model-runner.ts";
 import { loadTokenizer } from "./tokenizer.ts";
-import { WeightStore } from "./weight-store.ts";
+import { type ReadWeight, WeightStore } from "./weight-store.ts";
 
 export interface LoadProgress {
   readonly phase: "compile" | "weights";
@@ -209,12 +209,15 @@ function weightReader(
   checkpoint: Checkpoint,
   ropeRows: number,
   inputScales: InputScales | undefined,
-): (name: string) => Promise<Tensor> {
+): ReadWeight {
   const derived = deriveWeights(config, ropeRows);
   const scales = inputScales === undefined ? null : checkInputScales(inputScales);
-  return async (name) => {
+  return async (name, range, into) => {
     if (isInputScale(name)) return inputScaleWeight(scales, name);
-    return isDerivedWeight(name) ? derived(name) : checkpoint.read(name);
+    if (isDerivedWeight(name)) return derived(name);
+    const { dtype, shape } = checkpoint.find(name);
+    await checkpoint.readInto(name, range, into);
+    return { dtype, shape };
   };
 }
 

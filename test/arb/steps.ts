@@ -96,6 +96,29 @@ function quantized(program: Program, picks: readonly number[], shape: readonly n
   return { codes: m.quantizeGroups(x, params, to, attrs.group), params, group: attrs.group };
 }
 
+/** Collectives of a single device, which are their operands. */
+const alone: readonly Maker[] = (["shard", "allGather", "allReduce", "reduceScatter", "allToAll"] as const).map(
+  (op) => ({
+    op,
+    make: (program, { picks, shape }) => {
+      const summed = op === "allReduce" || op === "reduceScatter";
+      const fits = (type: TensorType) => type.shape.length >= 2 && (!summed || type.dtype === "f32");
+      const x = program.value(picks[0]!, fits, tensorType("f32", [...atLeast1(shape), 2]));
+      const axis = picks[1]! % (x.type.shape.length - 1);
+      const group = { over: "", parts: 1 };
+      const by = picks[2]! % 2 ? "sum" : "max";
+      const m = program.builder;
+      if (op === "allReduce") return [m.make(op, [x], { ...group, by })];
+      if (op === "reduceScatter") return [m.make(op, [x], { ...group, by, axis })];
+      return [
+        op === "allToAll"
+          ? m.make(op, [x], { ...group, split: axis, concat: axis + 1 })
+          : m.make(op, [x], { ...group, axis }),
+      ];
+    },
+  }),
+);
+
 const others: readonly Maker[] = [
   {
     op: "full",
@@ -345,6 +368,7 @@ export const makers: readonly Maker[] = [
   ...(Object.keys(scalarOps) as ScalarOp[]).map(elementwise),
   ...(["reduceSum", "reduceMax", "argMax", "softmax", "silu"] as const).map(last),
   ...(["topKValues", "topKIndices"] as const).map(topK),
+  ...alone,
   ...others,
   // The ops that move data and call are met as often as the many scalar ones.
   ...others,

@@ -32,6 +32,20 @@ const converted = [
   NaN,
 ];
 
+/** On a single device a collective is its operand. */
+const collectives: CaseSpec[] = [
+  { op: "shard" as const, attrs: { axis: 1 } },
+  { op: "allGather" as const, attrs: { axis: 0 } },
+  { op: "allReduce" as const, attrs: { by: "sum" } },
+  { op: "reduceScatter" as const, attrs: { by: "max", axis: 1 } },
+  { op: "allToAll" as const, attrs: { split: 0, concat: 1 } },
+].map(({ op, attrs }) => ({
+  name: `${op} of one device`,
+  op,
+  // Each op has its own attributes; the Builder checks them.
+  build: (m, p) => m.neg(m.builder.make(op, [m.neg(p("x", "f32", 2, 3))], { over: "", parts: 1, ...attrs } as never)),
+}));
+
 const casts: CaseSpec[] = allDTypes
   .filter((dtype) => dtype !== "f32")
   .flatMap((dtype) => [
@@ -81,6 +95,7 @@ const rowsOf = (x: Tensor, name: string): CaseSpec[] => {
 
 export const dataCases: readonly CaseSpec[] = [
   ...casts,
+  ...collectives,
   ...rowsOf(floats([3, 4], 1, 3, 3, -2, 5, 5, 5, 5, -1, -2, 0, -0), "ties"),
   ...rowsOf(floats([3, 4], -inf, NaN, -inf, 2, NaN, NaN, NaN, NaN, inf, -inf, inf, 0), "NaN and infinities"),
   ...rowsOf(floats([2, 1], -3, 7), "rows of one"),

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { type CompileOptions, compile } from "../../src/compile.ts";
 import { interpret } from "../../src/ir/interpret.ts";
-import { ops } from "../../src/ir/ops/all.ts";
+import { opDef, ops } from "../../src/ir/ops/all.ts";
 import { close } from "../arb/compare.ts";
 import { weightsFrom } from "../models/read-golden.ts";
 import { type OpCase, opCases } from "./cases.ts";
@@ -47,7 +47,9 @@ async function runCase(each: OpCase, backend: string, options: CompileOptions, f
 export function testCases(): void {
   test("every op has a case", () => {
     const covered = new Set<string>(opCases.map(({ op }) => op));
-    expect(Object.keys(ops).filter((op) => op !== "param" && !covered.has(op))).toEqual([]);
+    // Messages between pipeline stages run on no backend: legalize refuses them.
+    const run = Object.keys(ops).filter((op) => opDef(op as keyof typeof ops).transfer === undefined); // a key
+    expect(run.filter((op) => op !== "param" && !covered.has(op))).toEqual([]);
     const names = opCases.map(({ name }) => name);
     expect(names.filter((name, i) => names.indexOf(name) !== i)).toEqual([]);
   });

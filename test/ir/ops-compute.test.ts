@@ -235,7 +235,8 @@ test("every op has a sentence, and an evaluate unless the interpreter runs it", 
   for (const name of Object.keys(ops)) {
     const def = opDef(name as keyof typeof ops); // a key of the table
     expect(def.doc, name).toMatch(/\.$/);
-    const own = ["param", "weight", "call"].includes(name);
+    const exchanged = def.across !== undefined || def.transfer !== undefined;
+    const own = exchanged || ["param", "weight", "call"].includes(name);
     expect(def.evaluate === undefined, name).toBe(own);
     expect(opKind(name as keyof typeof ops) === "source" ? def.arity : 0).toBe(0);
   }

@@ -1,7 +1,9 @@
 /** Runs a model's `step` in the interpreter: packs a ragged batch into the inputs of a bucket and keeps the caches. */
+import type { Module } from "../../src/ir/graph.ts";
 import { interpret } from "../../src/ir/interpret.ts";
 import { type Tensor, tensorOf } from "../../src/ir/tensor.ts";
 import { sizeOf } from "../../src/ir/types.ts";
+import type { WeightSource } from "../../src/ir/weight.ts";
 import { type Bucket, cacheSpecs } from "../../src/models/deepseek/bucket.ts";
 import type { ModelConfig } from "../../src/models/deepseek/config.ts";
 import { checkpointDTypes } from "../../src/models/deepseek/layers.ts";
@@ -32,8 +34,16 @@ export interface Sizes {
   readonly blocks: number;
 }
 
+/** How a module is run: the interpreter, or something that is to give the same. */
+export type Run = (module: Module, inputs: readonly Tensor[], options: { weights: WeightSource }) => Tensor[];
+
 /** A model in the interpreter, its caches full of NaN, which nothing may read before it is written. */
-export function interpretedModel(config: ModelConfig, tensors: ReadonlyMap<string, Tensor>, sizes: Sizes) {
+export function interpretedModel(
+  config: ModelConfig,
+  tensors: ReadonlyMap<string, Tensor>,
+  sizes: Sizes,
+  run: Run = interpret,
+) {
   const { blockSize, total, blocks } = sizes;
   const ropeRows = config.max_position_embeddings;
   const headers = new Map(Array.from(tensors, ([name, tensor]) => [name, tensor.type] as const));
@@ -73,7 +83,7 @@ export function interpretedModel(config: ModelConfig, tensors: ReadonlyMap<strin
       const ints = (values: readonly number[]) => tensorOf("i32", [values.length], values);
       const table = chunks.flatMap(({ table }) => Array.from({ length: blocks }, (_, i) => table[i] ?? 0));
       const wanted = (outputs ?? rows.map((_, i) => i)).map((i) => padding + i);
-      const results = interpret(
+      const results = run(
         moduleFor(n, chunks.length, wanted.length),
         [
           ints(padded.map((row) => row.id)),

@@ -4,13 +4,14 @@ import { checkRunnable } from "../../ir/kernel/verify.ts";
 import type { FuncPlan, Plan } from "../../ir/plan.ts";
 import { wasmTarget } from "../../ir/target.ts";
 import { storageLength } from "../../ir/tensor.ts";
+import { byteSize, showType, type TensorType } from "../../ir/types.ts";
 import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory } from "../backend.ts";
 import { rowLength } from "./driver.ts";
 import { DeviceMemory } from "./memory.ts";
 import { startWorker, ThreadPool } from "./pool.ts";
-import { missingWasm, rulesFor } from "./probe.ts";
+import { missingWasm, rulesFor, simdRules } from "./probe.ts";
 import { type BuiltProgram, buildProgram } from "./program.ts";
-import { type Rules, simdRules } from "./rules.ts";
+import type { Rules } from "./rules.ts";
 
 export const wasmBackend: Backend = {
   target: wasmTarget,
@@ -70,27 +71,49 @@ function instantiate(
 ): Instance {
   const { memory, pool } = home;
   const entry = plan.funcs.get(plan.entry)!;
+  const own: number[] = [];
+  const allocate: Allocate = (bytes, what) => {
+    const at = memory.allocate(bytes, what);
+    own.push(at);
+    return at;
+  };
+  const tensor = (type: TensorType) =>
+    memory.view(
+      type.dtype,
+      allocate(byteSize(type), () => showType(type)),
+      storageLength(type),
+    );
   const params = entry.params.map(({ name, type }) => {
-    const data = given.params?.get(name) ?? memory.tensor(type);
+    const data = given.params?.get(name) ?? tensor(type);
     invariant(data.length === storageLength(type), () => `memory of ${name} has the wrong length`);
     return data;
   });
   const results = entry.results.map(({ type }, i) => {
     const param = entry.donated[i] ?? null;
-    return param === null ? (given.results?.get(i) ?? memory.tensor(type)) : params[param]!;
+    return param === null ? (given.results?.get(i) ?? tensor(type)) : params[param]!;
   });
   const addresses = [...params, ...results].map((data) => memory.addressOf(data, () => `@${entry.name}`));
-  const arena = memory.allocate(entry.arenaBytes, () => "the arena");
+  const arena = allocate(entry.arenaBytes, () => "the arena");
   // Each thread's scratch begins a cache line of its own.
   const scratchBytes = Math.ceil(built.scratchBytes / 64) * 64;
-  const scratch = memory.allocate(scratchBytes * (pool?.threads ?? 1), () => "scratch");
-  const args = [...addresses, arena, writeRows(memory, plan, entry, null, given)];
-  if (given.onLaunch !== undefined) return { params, results, run: profiledRun(home, plan, args, scratch, given) };
+  const scratch = allocate(scratchBytes * (pool?.threads ?? 1), () => "scratch");
+  const args = [...addresses, arena, writeRows({ memory, allocate }, plan, entry, null, given)];
+  const free = () => {
+    for (const at of own.splice(0)) memory.free(at);
+  };
+  if (given.onLaunch !== undefined) {
+    return { params, results, run: profiledRun(home, plan, args, scratch, given), release: free };
+  }
   if (pool !== null) {
     const id = pool.load(module, built.entry, args, scratch, scratchBytes);
-    return { params, results, run: (signal) => pool.run(id, signal) };
+    const release = () => {
+      pool.forget(id);
+      free();
+    };
+    return { params, results, run: (signal) => pool.run(id, signal), release };
   }
-  return { params, results, run: bindStep(module, built.entry, { memory: memory.memory }, args, scratch) };
+  const run = bindStep(module, built.entry, { memory: memory.memory }, args, scratch);
+  return { params, results, run, release: free };
 }
 
 /** A step on the calling thread. */
@@ -136,20 +159,23 @@ function profiledRun(
   };
 }
 
+type Allocate = (bytes: number, what: () => string) => number;
+
 /** Writes a function's row and those of what it calls (see `driver.ts`); gives its address. */
 function writeRows(
-  memory: DeviceMemory,
+  home: { readonly memory: DeviceMemory; readonly allocate: Allocate },
   plan: Plan,
   func: FuncPlan,
   layer: number | null,
   given: ProgramMemory,
 ): number {
+  const { memory, allocate } = home;
   const where = () => `@${func.name}${layer === null ? "" : ` of layer ${layer}`}`;
   const weights = func.weights.map((_, i) => memory.addressOf(given.weight(func.name, i, layer), where));
   const callees = func.steps.flatMap((step) =>
-    step.step === "call" ? [writeRows(memory, plan, plan.funcs.get(step.func)!, step.layer, given)] : [],
+    step.step === "call" ? [writeRows(home, plan, plan.funcs.get(step.func)!, step.layer, given)] : [],
   );
-  const at = memory.allocate(4 * rowLength(func), () => `the table of ${where()}`);
+  const at = allocate(4 * rowLength(func), () => `the table of ${where()}`);
   new Int32Array(memory.memory.buffer, at, rowLength(func)).set([...weights, ...callees]);
   return at;
 }

@@ -26,15 +26,6 @@ export interface Rules {
   readonly byteDots: ByteDots;
 }
 
-/** Without relaxed SIMD: what every engine with vectors has. */
-export const simdRules: Rules = {
-  tier: "simd",
-  dotUnsigned: false,
-  dotSigned: false,
-  dotPairs: false,
-  byteDots: { small: "words", any: "words" },
-};
-
 /** `types` are the operands'. */
 type Emit = (rules: Rules, temp: Temp, types: readonly ValueType[], ...args: readonly Code[]) => Code;
 
@@ -79,6 +70,8 @@ export const intrinsicRows: Readonly<Record<IntrinsicName, Emit>> = {
     rules.tier === "relaxed"
       ? apply("f32x4.relaxed_madd", a!, b!, c!)
       : apply("f32x4.add", apply("f32x4.mul", a!, b!), c!),
+  pmin: (_, __, ___, a, b) => apply("f32x4.pmin", a!, b!),
+  pmax: (_, __, ___, a, b) => apply("f32x4.pmax", a!, b!),
   dot2i8: (rules, temp, types, a, b) =>
     rules.dotPairs ? apply("i16x8.relaxed_dot_i8x16_i7x16_s", a!, b!) : wideDot2(rules, temp, types, a!, b!),
   dot2i16: (_, __, ___, a, b) => apply("i32x4.dot_i16x8_s", a!, b!),

@@ -49,6 +49,14 @@ const bytes = (lanes: readonly number[], result: (type: ValueType) => ValueType)
   };
 };
 
+const floats =
+  (count: number): IntrinsicDef["type"] =>
+  (types) => {
+    const [first] = types;
+    const same = types.length === count && first !== undefined && types.every((type) => sameValueType(type, first));
+    return same && first.dtype === "f32" ? first : undefined;
+  };
+
 export const intrinsics = {
   /**
    * `b` must be in 0 .. 127 in every lane: one instruction of relaxed SIMD, whose engines differ beyond. The executor is
@@ -109,12 +117,21 @@ export const intrinsics = {
   },
   /** a * b + c, with the product rounded or not: devices differ in the last place. The executor does not round it. */
   fma: {
-    type: ([a, b, c, more]) => {
-      const same = a !== undefined && b !== undefined && c !== undefined && sameValueType(a, b) && sameValueType(a, c);
-      return same && more === undefined && a.dtype === "f32" ? a : undefined;
-    },
+    type: floats(3),
     takes: "three f32 vectors of one length",
     eval: (a, b, c) => a!.map((x, i) => Math.fround(x * b![i]! + c![i]!)),
+  },
+  /** b where b < a, else a: one instruction, where `min` also orders zeros and passes NaN on. */
+  pmin: {
+    type: floats(2),
+    takes: "two f32 vectors of one length",
+    eval: (a, b) => a!.map((x, i) => (b![i]! < x ? b![i]! : x)),
+  },
+  /** b where a < b, else a. */
+  pmax: {
+    type: floats(2),
+    takes: "two f32 vectors of one length",
+    eval: (a, b) => a!.map((x, i) => (x < b![i]! ? b![i]! : x)),
   },
   /** The low four bits of each byte. */
   low4: { type: bytes([16], () => valueType("u8", 16)), takes: "16 bytes", eval: (x) => x!.map((v) => v & 15) },

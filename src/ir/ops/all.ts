@@ -1,6 +1,7 @@
 /** The table of all ops, and the types computed from it. */
 import type { AttrsFor } from "../attrs.ts";
 import type { AnyOpDef, OpKind } from "../op.ts";
+import { collectiveOps } from "./collective.ts";
 import { contractOps } from "./contract.ts";
 import { coreOps } from "./core.ts";
 import { dotOps } from "./dot.ts";
@@ -23,6 +24,7 @@ export const ops = {
   ...quantOps,
   ...groupOps,
   ...nnOps,
+  ...collectiveOps,
 } as const;
 
 export type OpName = keyof typeof ops;

@@ -1,5 +1,6 @@
 /** Contraction: sums of products over shared axes, which covers every matrix product of a transformer. */
 import { axisSizes, parseAxes } from "../axes.ts";
+import { contractRule } from "../axis-rule.ts";
 import { defineOp, typeError } from "../op.ts";
 import { reader, writer, zeros } from "../tensor.ts";
 import { isFloat, type Shape, sizeOf, stridesOf, tensorType } from "../types.ts";
@@ -11,6 +12,7 @@ export const contractOps = {
     kind: "contract",
     attrs: { axes: "string" },
     doc: 'Sum of products by an axis signature such as "n i, o i -> n o": axes missing from the result are summed. Operands of any float dtype, f32 result. The interpreter adds in double and rounds once; a device may add in f32 in any order.',
+    axes: (_, { axes }) => contractRule(axes),
     infer: (ins, { axes }) => {
       if (!ins.every((type) => isFloat(type.dtype))) throw typeError("contract", "float operands", ins);
       const sizes = axisSizes(axes, ins);

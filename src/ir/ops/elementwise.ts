@@ -1,4 +1,5 @@
 /** Elementwise ops: one per scalar op, and `cast`. Operands have equal shapes; broadcasting is an op of its own. */
+import { sameAxes } from "../axis-rule.ts";
 import { IrError } from "../errors.ts";
 import { defineOp, type OpDef, typeError } from "../op.ts";
 import { evalScalar, type OperandClass, type ScalarOp, type ScalarOpDef, scalarOps } from "../scalar.ts";
@@ -13,6 +14,15 @@ const classes: Record<OperandClass, readonly DType[]> = {
   any: ["f32", "i32", "u32", "bool"],
 };
 
+/** Where an op is linear: sums that are still spread over devices may be added, or multiplied by what all have. */
+const linearIn: Partial<Record<ScalarOp, readonly (readonly number[])[]>> = {
+  add: [[0, 1]],
+  sub: [[0, 1]],
+  neg: [[0]],
+  mul: [[0], [1]],
+  div: [[0]],
+};
+
 function elementwise(scalar: ScalarOp): OpDef<Record<never, never>> {
   const def: ScalarOpDef = scalarOps[scalar];
   return defineOp({
@@ -22,6 +32,7 @@ function elementwise(scalar: ScalarOp): OpDef<Record<never, never>> {
     doc: `\`${scalar}\` of each element.`,
     scalar,
     commutative: def.commutative ?? false,
+    axes: (ins) => sameAxes(ins.length, ins[0]!.shape, linearIn[scalar]),
     infer: (ins) => inferScalar(scalar, def, ins),
     evaluate: (ins, _, type) => {
       const reads = ins.map(reader);
@@ -72,6 +83,7 @@ export const elementwiseOps = {
     kind: "elementwise",
     attrs: { dtype: "dtype" },
     doc: "Converts each element: floats round to nearest even, integers truncate and saturate, NaN becomes 0.",
+    axes: ([x]) => sameAxes(1, x!.shape),
     infer: ([x], { dtype }) => {
       if (x!.dtype === "f8e8m0" && dtype === "f8e8m0") throw new IrError("cast", "to the same dtype");
       return tensorType(dtype, x!.shape);

@@ -4,6 +4,7 @@
  * pack codes and scales as a kernel wants them.
  */
 import type { AttrsFor } from "../attrs.ts";
+import { type AxisRule, blockedNames, names } from "../axis-rule.ts";
 import { f16ToF32, f32ToF16 } from "../half.ts";
 import { defineOp, typeError } from "../op.ts";
 import { nearestEven } from "../scalar.ts";
@@ -43,6 +44,22 @@ export function groupsShape(shape: Shape, group: number): Shape {
   return shape.with(-1, Math.ceil(shape.at(-1)! / group));
 }
 
+/** Codes with scales (and minimums) of their groups: cut between groups only. */
+function groupedRule(
+  shape: Shape,
+  group: number,
+  params: number,
+): { all: string[]; params: string[][]; whole: string[] } {
+  const lead = names("a", shape).slice(0, -1);
+  const { all, blocks, whole } = blockedNames("g", shape.at(-1)!, group);
+  return { all: [...lead, all], params: new Array<string[]>(params).fill([...lead, blocks]), whole };
+}
+
+function scalesRule(shape: Shape, group: number): AxisRule {
+  const { all, params, whole } = groupedRule(shape, group, 1);
+  return { ins: [all], out: params[0]!, whole };
+}
+
 const scaleAttrs = { group: "int", to: "dtype", method: "string" } as const;
 
 export const groupOps = {
@@ -51,6 +68,7 @@ export const groupOps = {
     kind: "opaque",
     attrs: scaleAttrs,
     doc: "The f16 scale of each group of `group` elements along the last axis, for codes of dtype `to`. Method `range`: i8 amax / 127; i4 the element of largest magnitude (the first of equals) / -8, so that it is code -8 whatever its sign; u4 (max - min) / 15. Method `mse`: for i4 and u4, of several scales near that one (of either sign for i4; for u4 with minimums) that with the least squared error. NaN counts as 0; elements of u4 and scales stop at 65504.",
+    axes: ([x], { group }) => scalesRule(x!.shape, group),
     infer: (ins, attrs) =>
       inferScales("groupScales", ins, attrs, attrs.method === "mse" ? ["i4", "u4"] : ["i8", "i4", "u4"]),
     evaluate: ([x], attrs, type) => mapGroups(x!, attrs.group, type, (xs) => groupParams(xs, attrs).scale),
@@ -60,6 +78,7 @@ export const groupOps = {
     kind: "opaque",
     attrs: scaleAttrs,
     doc: "The f16 minimum of each group of `group` elements along the last axis, for affine codes (`to` is u4) beside the scale that `groupScales` gives for the same attributes.",
+    axes: ([x], { group }) => scalesRule(x!.shape, group),
     infer: (ins, attrs) => inferScales("groupMinimums", ins, attrs, ["u4"]),
     evaluate: ([x], attrs, type) => mapGroups(x!, attrs.group, type, (xs) => groupParams(xs, attrs).minimum),
   }),
@@ -68,6 +87,10 @@ export const groupOps = {
     kind: "injective",
     attrs: { dtype: "dtype", group: "int" },
     doc: "Codes of x by scales, or by scales and minimums (u4): `x / scale`, or `(x - minimum) / scale`, to the nearest integer, ties to even, clamped to the codes of the dtype (i8 -127 .. 127, i4 -8 .. 7, u4 0 .. 15). A scale of 0 and NaN give code 0. A device may divide less exactly and give the neighbouring code where two are as near.",
+    axes: ([x, ...params], { group }) => {
+      const rule = groupedRule(x!.shape, group, params.length);
+      return { ins: [rule.all, ...rule.params], out: rule.all, whole: rule.whole };
+    },
     infer: ([x, ...params], { dtype, group }) => {
       const fits = x !== undefined && isFloat(x.dtype) && codeRange(dtype) !== undefined;
       if (!fits || !groupParamsFit(x.shape, params, group, dtype)) {
@@ -94,6 +117,10 @@ export const groupOps = {
     attrs: { group: "int" },
     unpacks: true,
     doc: "`q * scale`, or `q * scale + minimum` where minimums are given: codes i8, i4 or u4 q[.., i] with scales (and minimums) [.., ceil(i/group)] of any float dtype -> f32. Of weights it stays in the program: what is stored is codes and scales.",
+    axes: ([x, ...params], { group }) => {
+      const rule = groupedRule(x!.shape, group, params.length);
+      return { ins: [rule.all, ...rule.params], out: rule.all, whole: rule.whole };
+    },
     infer: ([q, ...params], { group }) => {
       if (q === undefined || codeRange(q.dtype) === undefined || !groupParamsFit(q.shape, params, group, q.dtype)) {
         const what = `codes q[.., i] (i8, i4, u4) and ${paramsOf(q?.dtype ?? "i8", group)}`;
@@ -202,23 +229,27 @@ function symmetricParams(xs: readonly number[], to: DType, method: string): Grou
 function affineParams(xs: readonly number[], method: string): GroupParams[] {
   const inside = xs.map((x) => Math.min(Math.max(x, -largestF16), largestF16));
   const [low, high] = [Math.min(...inside), Math.max(...inside)];
+  const params = (from: number, to: number) => ({ scale: toF16(Math.fround(to - from) / 15), minimum: toF16(from) });
+  if (method === "range") return [params(low, high)];
   const middle = Math.fround(Math.fround(low + high) * 0.5);
-  const shrinks = Array.from({ length: method === "mse" ? searchedShrink + 1 : 1 }, (_, i) => i / 16);
+  const shrinks = Array.from({ length: searchedShrink + 1 }, (_, i) => i / 16);
   const shrunk = (end: number, by: number) => Math.fround(end + Math.fround(Math.fround(middle - end) * by));
-  return shrinks.flatMap((below) =>
-    shrinks.map((above) => {
-      const [from, to] = [shrunk(low, below), shrunk(high, above)];
-      return { scale: toF16(Math.fround(to - from) / 15), minimum: toF16(from) };
-    }),
-  );
+  return shrinks.flatMap((below) => shrinks.map((above) => params(shrunk(low, below), shrunk(high, above))));
 }
 
-/** Added up in double. */
+/**
+ * In f32, added up in four sums of every fourth element each, which end as (0 + 2) + (1 + 3): what four lanes do, so that
+ * every device chooses the same scale. Codes are found by the inverse of the scale, one division for all elements.
+ */
 function squaredError(xs: readonly number[], { scale, minimum }: GroupParams, to: DType): number {
   const { low, high } = codeRange(to)!;
-  return xs.reduce((sum, x) => {
-    const code = scale === 0 ? 0 : nearestEven(Math.fround(Math.fround(x - minimum) / scale));
+  const inverse = Math.fround(1 / (scale === 0 ? 1 : scale));
+  const sums = [0, 0, 0, 0];
+  for (const [j, x] of xs.entries()) {
+    const code = nearestEven(Math.fround(Math.fround(x - minimum) * inverse));
     const near = Math.fround(Math.fround(Math.min(Math.max(code, low), high) * scale) + minimum);
-    return sum + Math.fround(x - near) ** 2;
-  }, 0);
+    const off = Math.fround(x - near);
+    sums[j % 4] = Math.fround(sums[j % 4]! + Math.fround(off * off));
+  }
+  return Math.fround(Math.fround(sums[0]! + sums[2]!) + Math.fround(sums[1]! + sums[3]!));
 }

@@ -1,4 +1,5 @@
 /** Reading and writing rows by index. */
+import { names } from "../axis-rule.ts";
 import { defineOp, typeError } from "../op.ts";
 import { reader, writer, zeros } from "../tensor.ts";
 import { sameShape, sizeOf, tensorType } from "../types.ts";
@@ -12,6 +13,15 @@ export const indexOps = {
     view: true,
     attrs: {},
     doc: "Rows of operand 0 (axis 0) chosen by the i32 indices of operand 1, of any shape: `out[i.., r..] = x[index[i..], r..]`. Indices are clamped to the table.",
+    axes: ([x, index]) => {
+      const [at, row] = [names("i", index!.shape), names("r", x!.shape).slice(1)];
+      return {
+        ins: [["t", ...row], at],
+        out: [...at, ...row],
+        indexed: { axis: "t", by: 1, access: "read" },
+        linear: [[0]],
+      };
+    },
     infer: (ins) => {
       const [x, index] = ins;
       if (index!.dtype !== "i32" || !(x!.shape[0]! > 0))
@@ -35,6 +45,12 @@ export const indexOps = {
     view: true,
     attrs: {},
     doc: "Elements along the last axis chosen by i32 indices: `out[i.., k] = x[i.., index[i.., k]]`. Indices are clamped to the axis.",
+    axes: ([x, index]) => {
+      const lead = names("a", x!.shape).slice(0, -1);
+      const at = [...lead, "k"];
+      const linear = [[0]];
+      return { ins: [[...lead, "t"], at], out: names("a", index!.shape).with(-1, "k"), whole: ["t"], linear };
+    },
     infer: (ins) => {
       const [x, index] = ins;
       const fits =
@@ -59,6 +75,11 @@ export const indexOps = {
     kind: "update",
     attrs: {},
     doc: "Operand 0 with row `slots[i]` replaced by row i of operand 1; rows whose slot lies outside operand 0 are dropped, of equal slots the last row stays.",
+    axes: ([x]) => {
+      const row = names("r", x!.shape).slice(1);
+      const indexed = { axis: "t", by: 2, access: "write" } as const;
+      return { ins: [["t", ...row], ["n", ...row], ["n"]], out: ["t", ...row], whole: ["n"], indexed };
+    },
     infer: (ins) => {
       const [x, rows, slots] = ins;
       const fits =

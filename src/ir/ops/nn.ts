@@ -1,4 +1,5 @@
 /** Composite ops of transformers. Each has its meaning here in plain loops and an expansion in `passes/expand.ts`. */
+import { lastWhole, sameAxes } from "../axis-rule.ts";
 import { defineOp, typeError } from "../op.ts";
 import { reader, writer, zeros } from "../tensor.ts";
 import { isFloat, sameShape, sizeOf, tensorType } from "../types.ts";
@@ -9,6 +10,7 @@ export const nnOps = {
     kind: "composite",
     attrs: {},
     doc: "`x * sigmoid(x)` (Elfwing et al. 2017, SiLU).",
+    axes: ([x]) => sameAxes(1, x!.shape),
     infer: ([x]) => {
       if (x!.dtype !== "f32") throw typeError("silu", "f32", [x!]);
       return x!;
@@ -25,6 +27,7 @@ export const nnOps = {
     kind: "composite",
     attrs: {},
     doc: "`exp(x - max) / sum(exp(x - max))` along the last axis.",
+    axes: ([x]) => lastWhole(x!.shape),
     infer: ([x]) => {
       if (x!.dtype !== "f32" || x!.shape.length === 0) throw typeError("softmax", "f32 of rank 1 or more", [x!]);
       return x!;
@@ -48,6 +51,7 @@ export const nnOps = {
     kind: "composite",
     attrs: { eps: "number" },
     doc: "`w * x / sqrt(mean(x^2) + eps)` along the last axis (Zhang and Sennrich 2019); w of any float dtype.",
+    axes: ([x, w]) => lastWhole(x!.shape, [w!.shape]),
     infer: (ins) => {
       const [x, w] = ins;
       const fits = x!.dtype === "f32" && isFloat(w!.dtype) && x!.shape.length > 0;
@@ -74,6 +78,15 @@ export const nnOps = {
     kind: "composite",
     attrs: { interleaved: "bool" },
     doc: "Rotary position embedding (Su et al. 2021) of x[n, h, d] by cos[n, d/2] and sin[n, d/2]. Pair i is elements (2i, 2i+1) where interleaved, (i, i + d/2) where not.",
+    axes: () => ({
+      ins: [
+        ["n", "h", "d"],
+        ["n", "c"],
+        ["n", "c"],
+      ],
+      out: ["n", "h", "d"],
+      whole: ["d", "c"],
+    }),
     infer: (ins) => {
       const [x, cos, sin] = ins;
       const [n, h, d] = x!.shape;
@@ -107,6 +120,13 @@ export const nnOps = {
     kind: "composite",
     attrs: { scale: "number" },
     doc: "Causal attention of a ragged batch: token i, of sequence `sequence[i]` at `positions[i]`, attends to keys 0 .. positions[i] of that sequence. q[n, h, d], k[b, s, g, d], v[b, s, g, e], positions i32[n], sequence i32[n] -> [n, h, e]; query head j uses key head floor(j g / h). A token at position -1 attends to nothing and gives 0.",
+    axes: () => ({
+      // Each of g key heads serves r query heads that follow each other.
+      ins: [["n", "g r", "d"], ["b", "s", "g", "d"], ["b", "s", "g", "e"], ["n"], ["n"]],
+      out: ["n", "g r", "e"],
+      whole: ["s", "d"],
+      indexed: { axis: "b", by: 4, access: "read" },
+    }),
     infer: (ins) => {
       const [q, k, v, positions, sequence] = ins;
       const [[n, h, d], [b, s, g, dk]] = [q!.shape, k!.shape];

@@ -1,4 +1,5 @@
 /** Block-scaled storage formats. */
+import { blockedNames, names } from "../axis-rule.ts";
 import { defineOp, typeError } from "../op.ts";
 import { reader, writer, zeros } from "../tensor.ts";
 import { isFloat, sameShape, sizeOf, tensorType } from "../types.ts";
@@ -9,6 +10,17 @@ export const quantOps = {
     kind: "injective",
     attrs: { block: "ints" },
     doc: "`x * scale` where each scale serves one block of the last two axes (`block` elements each, the last block may be cut): x[.., o, i] of any float dtype, scale f32[.., ceil(o/block0), ceil(i/block1)] -> f32. DeepSeek-V3's FP8 weights with `weight_scale_inv`.",
+    axes: ([x], { block }) => {
+      const lead = names("a", x!.shape).slice(0, -2);
+      const blocked = [-2, -1].map((at, i) => blockedNames(`b${i}`, x!.shape.at(at)!, block[i]!));
+      const all = [...lead, ...blocked.map((dim) => dim.all)];
+      return {
+        ins: [all, [...lead, ...blocked.map((dim) => dim.blocks)]],
+        out: all,
+        whole: blocked.flatMap((dim) => dim.whole),
+        linear: [[0], [1]],
+      };
+    },
     infer: (ins, { block }) => {
       const [x, scale] = ins;
       const rank = x!.shape.length;

@@ -1,4 +1,5 @@
 /** Reductions along axes. */
+import { names, reduceRule } from "../axis-rule.ts";
 import { defineOp, typeError } from "../op.ts";
 import { reader, type Tensor, writer, zeros } from "../tensor.ts";
 import { sizeOf, type TensorType, tensorType } from "../types.ts";
@@ -15,12 +16,13 @@ function perRow(x: Tensor, type: TensorType, width: number, body: (row: number[]
   return out;
 }
 
-function reduceLast(op: string, doc: string, combine: (row: readonly number[]) => number) {
+function reduceLast(op: string, doc: string, by: "sum" | "max", combine: (row: readonly number[]) => number) {
   return defineOp({
     arity: 1,
     kind: "reduce",
     attrs: {},
     doc,
+    axes: ([x]) => reduceRule(x!.shape, by),
     infer: ([x]) => {
       if (x!.dtype !== "f32" || x!.shape.length === 0) throw typeError(op, "f32 of rank 1 or more", [x!]);
       return tensorType("f32", x!.shape.slice(0, -1));
@@ -35,6 +37,10 @@ function topK(op: string, doc: string, pick: "value" | "index") {
     kind: "opaque",
     attrs: { k: "int" },
     doc,
+    axes: ([x]) => {
+      const [own, chosen] = [names("a", x!.shape), "k"];
+      return { ins: [own], out: own.with(-1, chosen), whole: [own.at(-1)!, chosen] };
+    },
     infer: ([x], { k }) => {
       const size = x!.shape.at(-1);
       if (x!.dtype !== "f32" || size === undefined || k < 1 || k > size) {
@@ -60,16 +66,21 @@ export const reduceOps = {
   reduceSum: reduceLast(
     "reduceSum",
     "Sum along the last axis. The interpreter adds in double and rounds once; a device may add in f32 in any order.",
+    "sum",
     (row) => row.reduce((sum, x) => sum + x, 0),
   ),
-  reduceMax: reduceLast("reduceMax", "Largest element along the last axis; -inf for none, NaN if any is NaN.", (row) =>
-    row.reduce((most, x) => Math.max(most, x), Number.NEGATIVE_INFINITY),
+  reduceMax: reduceLast(
+    "reduceMax",
+    "Largest element along the last axis; -inf for none, NaN if any is NaN.",
+    "max",
+    (row) => row.reduce((most, x) => Math.max(most, x), Number.NEGATIVE_INFINITY),
   ),
   argMax: defineOp({
     arity: 1,
     kind: "opaque",
     attrs: {},
     doc: "Index of the largest element along the last axis, the lowest of equals; NaN counts as -inf.",
+    axes: ([x]) => reduceRule(x!.shape, "whole"),
     infer: ([x]) => {
       if (x!.dtype !== "f32" || !(x!.shape.at(-1)! > 0))
         throw typeError("argMax", "f32 with a last axis that is not empty", [x!]);

@@ -1,4 +1,5 @@
 /** Injective ops that move elements without changing them. */
+import { names, reshapeRule } from "../axis-rule.ts";
 import { IrError } from "../errors.ts";
 import { defineOp, typeError } from "../op.ts";
 import { reader, type Tensor, writer, zeros } from "../tensor.ts";
@@ -34,6 +35,7 @@ export const shapeOps = {
     view: true,
     attrs: { shape: "ints" },
     doc: "The same elements in row-major order under another shape.",
+    axes: ([x], { shape }) => reshapeRule(x!.shape, shape),
     infer: ([x], { shape }) => {
       if (shape.some((dim) => dim < 0) || sizeOf(shape) !== sizeOf(x!.shape)) {
         throw typeError("reshape", `${sizeOf(shape)} elements for [${shape}]`, [x!]);
@@ -48,6 +50,10 @@ export const shapeOps = {
     view: true,
     attrs: { perm: "ints" },
     doc: "Axis i of the result is axis `perm[i]` of the operand.",
+    axes: ([x], { perm }) => {
+      const own = names("a", x!.shape);
+      return { ins: [own], out: perm.map((axis) => own[axis]!), linear: [[0]] };
+    },
     infer: ([x], { perm }) => {
       if (
         !sameShape(
@@ -74,6 +80,10 @@ export const shapeOps = {
     view: true,
     attrs: { axis: "int", start: "int", stop: "int" },
     doc: "Elements `start` to `stop` (exclusive) along `axis`.",
+    axes: ([x], { axis }) => {
+      const own = names("a", x!.shape);
+      return { ins: [own], out: own.with(axis, "part"), whole: [own[axis]!, "part"], linear: [[0]] };
+    },
     infer: ([x], { axis, start, stop }) => {
       const size = x!.shape[axis];
       if (size === undefined || start < 0 || start > stop || stop > size) {
@@ -91,6 +101,12 @@ export const shapeOps = {
     kind: "injective",
     attrs: { axis: "int" },
     doc: "The operands one after another along `axis`.",
+    axes: (ins, { axis }) => {
+      const own = names("a", ins[0]!.shape);
+      const parts = ins.map((_, i) => `part${i}`);
+      const linear = [ins.map((_, i) => i)];
+      return { ins: parts.map((part) => own.with(axis, part)), out: own, whole: [own[axis]!, ...parts], linear };
+    },
     infer: (ins, { axis }) => {
       const first = ins[0]!;
       const size = first.shape[axis];
@@ -130,6 +146,14 @@ export const shapeOps = {
     view: true,
     attrs: { shape: "ints" },
     doc: "Repeats along axes of size 1 and along new leading axes until the shape is `shape`.",
+    axes: ([x], { shape }) => {
+      const own = names("a", shape);
+      const lead = shape.length - x!.shape.length;
+      // An axis of size 1 that is repeated has elements of its own.
+      const repeated = (dim: number, i: number) => dim !== shape[lead + i];
+      const from = x!.shape.map((dim, i) => (repeated(dim, i) ? `one${i}` : own[lead + i]!));
+      return { ins: [from], out: own, whole: from.filter((name) => name.startsWith("one")), linear: [[0]] };
+    },
     infer: ([x], { shape }) => {
       const lead = shape.length - x!.shape.length;
       if (lead < 0 || !x!.shape.every((dim, i) => dim === 1 || dim === shape[lead + i])) {
