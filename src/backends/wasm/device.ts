@@ -9,9 +9,9 @@ import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory }
 import { rowLength } from "./driver.ts";
 import { DeviceMemory } from "./memory.ts";
 import { startWorker, ThreadPool } from "./pool.ts";
-import { missingWasm, rulesFor, simdRules } from "./probe.ts";
+import { missingWasm, rulesFor } from "./probe.ts";
 import { type BuiltProgram, buildProgram } from "./program.ts";
-import type { Rules } from "./rules.ts";
+import { type Rules, simdRules } from "./rules.ts";
 
 export const wasmBackend: Backend = {
   target: wasmTarget,
