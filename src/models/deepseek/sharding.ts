@@ -26,8 +26,8 @@ export interface ModelSharding {
 export interface ShardingAxes {
   /** Heads, widths and vocabulary. Default `tp`. */
   readonly tensor?: string;
-  /** Routed experts; may be the same axis as `tensor` or `data`. Default `ep`. */
-  readonly experts?: string;
+  /** Routed experts; may be, or include, the axes of `tensor` and `data`. Default `ep`. */
+  readonly experts?: string | readonly string[];
   /** Sequences. Default `dp`. */
   readonly data?: string;
 }
@@ -35,13 +35,15 @@ export interface ShardingAxes {
 /** Throws UnsupportedError where the mesh does not divide the model, with the nearest division that works. */
 export function modelSharding(config: ModelConfig, wanted: Mesh, axes: ShardingAxes = {}): ModelSharding {
   checkMesh(wanted);
-  const { tensor = "tp", experts: expertAxis = "ep", data: dataAxis = "dp" } = axes;
+  const { tensor = "tp", experts: expertAxes = "ep", data: dataAxis = "dp" } = axes;
   const present = (axis: string) => (Object.hasOwn(wanted, axis) && wanted[axis]! > 1 ? [axis] : []);
   const parts = sizeAlong(wanted, present(tensor));
   checkTensorParts(config, parts);
-  checkExpertParts(config, sizeAlong(wanted, present(expertAxis)));
+  const expertList = [expertAxes].flat().flatMap(present);
+  checkExpertParts(config, sizeAlong(wanted, expertList));
   const { mesh, keyHeads, heads } = splitHeads(config, wanted, present(tensor), parts);
-  const [experts, data] = [expertAxis === tensor ? heads : present(expertAxis), present(dataAxis)];
+  const data = present(dataAxis);
+  const experts = expertList.flatMap((axis) => (axis === tensor ? heads : [axis]));
   const inExperts = experts.some((axis) => heads.includes(axis)) ? [] : heads;
   const cuts: readonly (readonly [pattern: RegExp, dims: readonly (readonly string[])[]])[] = [
     [/^(model\.embed_tokens|lm_head)\.weight$/, [heads]],
