@@ -16,7 +16,7 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const consumer = `
 import { loadModel } from "ciuic";
 
-const model = await loadModel("models/tiny-deepseek", { backend: "js" });
+const model = await loadModel("models/tiny-deepseek");
 const ids: number[] = [];
 for await (const part of model.generate("Once upon a time", { maxTokens: 5, temperature: 0 })) ids.push(...part.tokens);
 await model.close();

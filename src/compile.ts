@@ -5,6 +5,7 @@
 import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory } from "./backends/backend.ts";
 import { jsBackend } from "./backends/js/device.ts";
 import { wasmBackend } from "./backends/wasm/device.ts";
+import { missingWasm } from "./backends/wasm/probe.ts";
 import { evaluateWeights } from "./fold.ts";
 import { InputError, IrError, UnsupportedError } from "./ir/errors.ts";
 import { type Func, isOp, type Module, topoOrder } from "./ir/graph.ts";
@@ -88,6 +89,16 @@ export function findBackend(name: string): Backend {
 /** Opens a device of the backend of that name. */
 export function openDevice(backendName: string, options?: DeviceOptions): Device {
   return findBackend(backendName).open(options);
+}
+
+/** What computes unless told otherwise, wherever the engine can. */
+export const defaultBackend: BackendName = "wasm";
+
+/** A device of the default backend, or of plain JavaScript, which says why, where the engine lacks what that needs. */
+export function openDefaultDevice(options?: DeviceOptions, missing: string | null = missingWasm()): Device {
+  if (missing === null) return wasmBackend.open(options);
+  const device = jsBackend.open();
+  return { ...device, summary: `${device.summary} (${missing})` };
 }
 
 /** Compiles for a device, or for one of its own of the backend of that name. */

@@ -1,172 +1,98 @@
 /**
- * Folding at load time: weight expressions (what the passes made of the checkpoint's tensors: casts, dequantised blocks,
- * concatenations) are compiled to kernels like anything else and evaluated once, on plain JavaScript.
+ * Folding at load time: weight expressions (what the passes made of the checkpoint's tensors: casts, codes and scales,
+ * concatenations) are compiled to kernels like anything else and evaluated once, block by block (passes/blocks.ts), on
+ * the model's device where that runs faster than plain JavaScript. Values have the same bits wherever they are computed,
+ * but for sums of floats, which a device adds up in its own order.
  */
+import type { Device, Instance, Program } from "./backends/backend.ts";
 import { jsBackend } from "./backends/js/device.ts";
 import { invariant } from "./ir/errors.ts";
-import { attrsOf, Builder, isOp, makeModule, type Node, topoOrder } from "./ir/graph.ts";
-import { type OpName, opKind } from "./ir/ops/all.ts";
+import { type Func, isOp, makeModule, type Node } from "./ir/graph.ts";
 import type { Plan } from "./ir/plan.ts";
 import { printFunc } from "./ir/print.ts";
-import { jsTarget } from "./ir/target.ts";
-import type { TensorData } from "./ir/tensor.ts";
-import { dtypeInfo, sizeOf, type TensorType } from "./ir/types.ts";
-import { readWeight, type WeightSource } from "./ir/weight.ts";
-import { stageOf } from "./passes/constant.ts";
+import { type Target, wasmTarget } from "./ir/target.ts";
+import { type TensorData, zeros } from "./ir/tensor.ts";
+import { sizeOf, type TensorType } from "./ir/types.ts";
+import { putElements, readWeight, type WeightSource } from "./ir/weight.ts";
+import { blocksOf, groupsOf, piecesOf, type WeightPart } from "./passes/blocks.ts";
 import { lowerFunc } from "./passes/lower/lower.ts";
 import { planMemory } from "./passes/memory.ts";
+import { runPasses } from "./passes/pass.ts";
 import { kernelPasses } from "./passes/pipeline.ts";
+import { simplify } from "./passes/simplify.ts";
 
-/** A weight expression as a function of checkpoint tensors. */
-export interface Fold {
-  /** The same for expressions that compute the same from weights of the same name. */
-  readonly key: string;
-  readonly type: TensorType;
-  readonly inputs: readonly { readonly name: string; readonly type: TensorType }[];
-  /** Whether it is a weight of the checkpoint, unchanged. */
-  readonly isWeight: boolean;
-  /** Where every weight is stacked and index i of the result needs index i of each alone: the fold of one index. */
-  readonly perIndex: Fold | null;
-  /** Parts that are weight expressions themselves, so that a loader that has their values need not compute them again. */
-  readonly given: readonly Fold[];
-  /** Computes the value from `inputs` in order. Where nothing is to be computed it may be an input itself. */
-  readonly run: (inputs: readonly TensorData[], memory?: FoldMemory) => TensorData;
-}
+export { blocksOf, type FoldBlock, groupsOf, offsetsOf, piecesOf, type WeightPart } from "./passes/blocks.ts";
+export type { Box } from "./passes/section.ts";
 
-/** Memory and values that a caller has already. */
-export interface FoldMemory {
-  /** Where the value goes. */
-  readonly into?: TensorData;
-  /** The values of `Fold.given`, which are computed where they are left out. */
-  readonly given?: readonly TensorData[];
-}
-
-const folds = new Map<string, Fold>();
-
-/** Compiles a weight expression; equal ones are compiled once. */
-export function compileFold(expr: Node): Fold {
-  const key = foldKey(expr);
-  const known = folds.get(key);
-  if (known !== undefined) return known;
-  const fold = makeFold(expr, key);
-  folds.set(key, fold);
-  return fold;
-}
+const keys = new WeakMap<Node, string>();
 
 /** The same text for expressions that compute the same from weights of the same name. */
 export function foldKey(expr: Node): string {
-  return printFunc({ name: "fold", params: [], outs: [expr] }, { canonical: true });
-}
-
-function makeFold(expr: Node, key: string): Fold {
-  const weights = topoOrder([expr]).filter((node) => isOp(node, "weight"));
-  const inputs = weights.map((node) => ({ name: node.attrs.name, type: node.type }));
-  const unit = isPerIndex(expr) ? withLeadingOne(expr) : null;
-  const perIndex = unit === null ? null : compileFold(unit);
-  if (isOp(expr, "weight")) {
-    const run: Fold["run"] = ([data], { into } = {}) => copied(data!, into);
-    return { key, type: expr.type, inputs, isWeight: true, perIndex, given: [], run };
+  let key = keys.get(expr);
+  if (key === undefined) {
+    key = printFunc({ name: "fold", params: [], outs: [expr] }, { canonical: true });
+    keys.set(expr, key);
   }
-  const parts = partsOf(expr);
-  const given = parts.map(compileFold);
-  const plan = planFold(expr, [...weights, ...parts]);
-  const [left] = plan.funcs.get(plan.entry)!.donated;
-  const program = jsBackend.open().load(plan);
-  const run: Fold["run"] = (data, { into, given: values } = {}) => {
-    const named = (name: string) => data[inputs.findIndex((input) => input.name === name)]!;
-    const ready = values ?? given.map((part) => part.run(part.inputs.map(({ name }) => named(name))));
-    // An update in place would change the checkpoint's tensor.
-    const params = new Map([...data, ...ready].map((each, i) => [`w${i}`, i === left ? each.slice() : each]));
-    const noWeights = () => invariant(false, () => "a fold has no weights of its own");
-    const instance = program.instantiate({
-      weight: noWeights as () => never,
-      params,
-      ...(into === undefined ? {} : { results: new Map([[0, into]]) }),
-    });
-    instance.run();
-    const result = instance.results[0]!;
-    // A result left in a parameter's memory is not where the caller wants it.
-    return into === undefined || result === into ? result : copied(result, into);
-  };
-  return { key, type: expr.type, inputs, isWeight: false, perIndex, given, run };
+  return key;
 }
 
-function copied(data: TensorData, into: TensorData | undefined): TensorData {
-  into?.set(data);
-  return into ?? data;
+/** Where a device's weights are evaluated: by itself if its memory is the host's and it has vectors. */
+export function foldDevice(device: Device): Device {
+  return device.target.name === wasmTarget.name ? device : jsBackend.open();
 }
 
-/** Scales and minimums of codes: dear to search for, and held by themselves beside the codes. */
-function partsOf(expr: Node): Node[] {
-  const codes = topoOrder([expr]).filter((node) => isOp(node, "quantizeGroups"));
-  const params = new Set(codes.flatMap(({ ins }) => ins.slice(1)));
-  return [...params].filter((node) => stageOf(node) === "weight" && !isOp(node, "weight") && node !== expr);
+/** Whether a fold only copies: there is nothing to compute. */
+export function isCopy({ outs }: Func): boolean {
+  return outs.length === 1 && isOp(outs[0]!, "param");
 }
 
-/** The expression as a function whose parameters are values known: its weights, and parts of it. */
-function planFold(expr: Node, known: readonly Node[]): Plan {
-  const builder = new Builder();
-  const renewed = new Map<Node, Node>();
-  const params = known.map(({ type: { dtype, shape } }, i) => builder.param(`w${i}`, dtype, shape));
-  for (const node of topoOrder([expr])) {
-    const index = known.indexOf(node);
-    renewed.set(
-      node,
-      index === -1
-        ? builder.make(
-            node.op,
-            node.ins.map((x) => renewed.get(x)!),
-            node.attrs,
-          )
-        : params[index]!,
-    );
-  }
-  const func = { name: "fold", params, outs: [renewed.get(expr)!] };
-  const passes = kernelPasses(jsTarget, { optimize: true });
-  const kernels = lowerFunc(func, jsTarget, { enabled: true, weights: new Set() }).map((each) => ({
+/** The program of a fold. */
+export function planFold(func: Func, target: Target): Plan {
+  const simplified = runPasses(makeModule("fold", [func], func.name), [simplify()], target).funcs.get(func.name)!;
+  const passes = kernelPasses(target, { optimize: true });
+  const kernels = lowerFunc(simplified, target, { enabled: true, weights: new Set() }).map((each) => ({
     ...each,
     kernel: passes.reduce((kernel, pass) => pass.run(kernel), each.kernel),
   }));
-  return planMemory(makeModule("fold", [func], "fold"), [{ func, kernels, weights: [] }]);
+  return planMemory(makeModule("fold", [simplified], func.name), [{ func: simplified, kernels, weights: [] }]);
 }
 
-/** Ops on groups along the last axis. */
-const ofGroups: ReadonlySet<OpName> = new Set(["groupScales", "groupMinimums", "quantizeGroups"]);
+/** Programs of folds on one device. One is ready to run at a time; its memory is given back for the next. */
+export class FoldPrograms {
+  readonly #device: Device;
+  readonly #programs = new Map<string, Program>();
+  #ready: { readonly key: string; readonly instance: Instance } | undefined;
 
-/** Whether each index of axis 0 begins at a byte. */
-function wholeBytes({ dtype, shape }: TensorType): boolean {
-  return (sizeOf(shape.slice(1)) * dtypeInfo(dtype).bits) % 8 === 0;
-}
-
-/** Whether the value at index i of axis 0 depends on index i of stacked weights alone. */
-function isPerIndex(expr: Node): boolean {
-  const count = expr.type.shape[0];
-  if (count === undefined || count < 2) return false;
-  return topoOrder([expr]).every((node) => {
-    if (isOp(node, "weight")) return node.attrs.name.includes("{0}") && node.type.shape[0] === count;
-    if (isOp(node, "concat")) return node.attrs.axis > 0;
-    if (isOp(node, "dequantizeBlocks")) return node.type.shape.length > 2;
-    if (ofGroups.has(node.op)) return node.type.shape.length > 1 && wholeBytes(node.type);
-    return opKind(node.op) === "elementwise" && node.type.shape[0] === count;
-  });
-}
-
-/** The same expression on weights whose axis 0 has size 1. */
-function withLeadingOne(expr: Node): Node {
-  const builder = new Builder();
-  const renewed = new Map<Node, Node>();
-  for (const node of topoOrder([expr])) {
-    const attrs = isOp(node, "weight") ? { ...node.attrs, shape: node.attrs.shape.with(0, 1) } : attrsOf(node);
-    renewed.set(
-      node,
-      builder.make(
-        node.op,
-        node.ins.map((x) => renewed.get(x)!),
-        attrs as typeof node.attrs,
-      ),
-    ); // the op's own attributes
+  constructor(device: Device) {
+    this.#device = device;
   }
-  return renewed.get(expr)!;
+
+  /** Programs compiled so far: one for all functions that are equal. */
+  get count(): number {
+    return this.#programs.size;
+  }
+
+  /** The function with memory for its parameters and results, valid until the next is asked for. */
+  ready(func: Func): Instance {
+    const key = printFunc(func, { canonical: true });
+    if (this.#ready?.key === key) return this.#ready.instance;
+    let program = this.#programs.get(key);
+    if (program === undefined) {
+      program = this.#device.load(planFold(func, this.#device.target));
+      this.#programs.set(key, program);
+    }
+    this.release();
+    const weight = () => invariant(false, () => "a fold has no weights of its own") as never;
+    const instance = program.instantiate({ weight });
+    this.#ready = { key, instance };
+    return instance;
+  }
+
+  /** Gives the memory of the last program back. */
+  release(): void {
+    this.#ready?.instance.release();
+    this.#ready = undefined;
+  }
 }
 
 /** The weights of a plan from a source in memory, each evaluated when first asked for and held by the device. */
@@ -176,17 +102,49 @@ export function evaluateWeights(
   hold: (type: TensorType, data: TensorData) => TensorData,
 ): (func: string, index: number, layer: number | null) => TensorData {
   const values = new Map<string, TensorData>();
-  const evaluated = (fold: Fold, layer: number | null): TensorData => {
-    const key = `${layer} ${fold.key}`;
-    let value = values.get(key);
-    if (value === undefined) {
-      invariant(source !== undefined, () => "weights are needed, but no source was given");
-      const inputs = fold.inputs.map(({ name, type }) => readWeight(name, type, source, layer ?? undefined).data);
-      const given = fold.given.map((part) => evaluated(part, layer));
-      value = hold(fold.type, fold.run(inputs, { given }));
-      values.set(key, value);
+  const programs = new FoldPrograms(jsBackend.open());
+  return (name, index, layer) => {
+    const { weights } = plan.funcs.get(name)!;
+    const wanted = weights[index]!;
+    const keyOf = (expr: Node) => `${layer} ${foldKey(expr)}`;
+    const known = values.get(keyOf(wanted));
+    if (known !== undefined) return known;
+    invariant(source !== undefined, () => "weights are needed, but no source was given");
+    const group = groupsOf(weights).find((each) => each.includes(wanted))!;
+    const made = evaluateFold(group, source, programs, layer ?? undefined);
+    for (const [i, expr] of group.entries()) {
+      if (!values.has(keyOf(expr))) values.set(keyOf(expr), hold(expr.type, made[i]!));
     }
-    return value;
+    return values.get(keyOf(wanted))!;
   };
-  return (func, index, layer) => evaluated(compileFold(plan.funcs.get(func)!.weights[index]!), layer);
+}
+
+/** The values of expressions of the same weights, all at once, on plain JavaScript. */
+export function evaluateFold(
+  exprs: readonly Node[],
+  source: WeightSource,
+  programs: FoldPrograms = new FoldPrograms(jsBackend.open()),
+  layer?: number,
+): TensorData[] {
+  const [block] = blocksOf(exprs, Number.POSITIVE_INFINITY);
+  invariant(block !== undefined, () => "expressions without a block");
+  const { func, reads } = block;
+  const inputs = reads.map((part) => readPart(part, source, layer));
+  if (isCopy(func)) return inputs;
+  const instance = programs.ready(func);
+  for (const [i, data] of inputs.entries()) instance.params[i]!.set(data);
+  void instance.run(); // plain JavaScript has run when this returns
+  return instance.results.map((data) => data.slice());
+}
+
+function readPart(part: WeightPart, source: WeightSource, layer: number | undefined): TensorData {
+  const { names, own, range, type } = piecesOf(part, layer);
+  const out = zeros(type.dtype, type.shape);
+  const count = range.to - range.from;
+  for (const [i, name] of names.entries()) {
+    const { data } = readWeight(name, own, source);
+    // Tensors of 4-bit elements are read whole.
+    putElements(out, i * count, count === sizeOf(own.shape) ? data : data.subarray(range.from, range.to), count);
+  }
+  return out.data;
 }

@@ -9,8 +9,8 @@ const tests = readSources(".", ["test"]);
 
 /** Files that are about some ops, and which. Whoever else needs to know asks the op's declaration. */
 const owners = {
-  // Weight expressions are cut at their leading axis: through concatenation along another, and by whole blocks.
-  "src/fold.ts": ["concat", "dequantizeBlocks", "quantizeGroups"],
+  // Blocks of weight expressions end where concatenated weights do.
+  "src/passes/blocks.ts": ["concat"],
   // What a broadcast makes is larger than what it is made of, whatever its sizes are.
   "src/passes/constant.ts": ["broadcast", "reshape"],
   // Casts are what this pass inserts; a contraction takes f32 where the target says so.

@@ -3,16 +3,17 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { compileToPlan, openDevice } from "../src/compile.ts";
-import { compileFold } from "../src/fold.ts";
+import { type Box, blocksOf, evaluateFold, FoldPrograms, planFold } from "../src/fold.ts";
 import type { Maths } from "../src/ir/build.ts";
-import { isOp, type Module, makeModule, type Node, topoOrder } from "../src/ir/graph.ts";
+import { type Module, makeModule, type Node } from "../src/ir/graph.ts";
 import { interpret } from "../src/ir/interpret.ts";
 import type { Plan } from "../src/ir/plan.ts";
-import { jsTarget } from "../src/ir/target.ts";
+import { printFunc } from "../src/ir/print.ts";
+import { jsTarget, wasmTarget } from "../src/ir/target.ts";
 import { type Tensor, tensorFrom, zeros } from "../src/ir/tensor.ts";
-import { byteSize, type DType, sizeOf } from "../src/ir/types.ts";
-import { readWeight, type WeightSource } from "../src/ir/weight.ts";
-import { WeightStore } from "../src/runtime/weight-store.ts";
+import { byteSize, type DType } from "../src/ir/types.ts";
+import type { WeightSource } from "../src/ir/weight.ts";
+import { type ReadWeight, WeightStore } from "../src/runtime/weight-store.ts";
 import { same } from "./arb/compare.ts";
 import { weightTypes } from "./arb/inputs.ts";
 import { contentsOf, funcOf, moduleOf } from "./arb/module-of.ts";
@@ -61,13 +62,23 @@ describe.each(Object.entries(expressions))("%s", (_, expression) => {
   const source = sourceOf(module);
   const [expected] = interpret(module, [], { weights: source }) as [Tensor]; // one result
 
+  const [expr] = module.funcs.get("main")!.outs;
+
   test("folded whole", () => {
-    const fold = compileFold(module.funcs.get("main")!.outs[0]!);
-    const inputs = fold.inputs.map(({ name, type }) => readWeight(name, type, source).data);
-    const before = inputs.map((data) => data.slice());
-    same([tensorFrom(fold.type, fold.run(inputs))], [expected]);
-    expect(inputs).toEqual(before);
-    same([tensorFrom(fold.type, fold.run(inputs))], [expected]);
+    const tensors = new Map([...weightTypes(module).keys()].map((name) => [name, source(name)]));
+    const before = [...tensors.values()].map(({ data }) => data.slice());
+    for (let i = 0; i < 2; i++) {
+      const [value] = evaluateFold([expr!], (name) => tensors.get(name)!);
+      same([tensorFrom(expr!.type, value!)], [expected]);
+      expect([...tensors.values()].map(({ data }) => data)).toEqual(before);
+    }
+  });
+
+  test.each([1, 4, 12])("block by block, of %i elements", async (blockElements) => {
+    for (const backend of ["js", "wasm"]) {
+      const store = new WeightStore(async (name) => source(name), openDevice(backend), { blockElements });
+      same([tensorFrom(expr!.type, await store.evaluate(expr!, null))], [expected]);
+    }
   });
 
   test("loaded", async () => {
@@ -82,23 +93,59 @@ describe.each(Object.entries(expressions))("%s", (_, expression) => {
   });
 });
 
-test("stacked expressions are folded index by index where the index allows", () => {
-  const perIndex = (name: string) => compileFold(moduleWith(expressions[name]!).funcs.get("main")!.outs[0]!).perIndex;
-  expect(perIndex("stacked FP8 experts")).not.toBeNull();
-  expect(perIndex("gate and up of stacked experts")).not.toBeNull();
-  expect(perIndex("a sum over stacked experts, which needs all")).toBeNull();
-  expect(perIndex("FP8 blocks that do not divide")).toBeNull();
+test("expressions are cut where blocks need parts of weights alone", () => {
+  const blocks = (name: string) => blocksOf([moduleWith(expressions[name]!).funcs.get("main")!.outs[0]!], 8);
+  expect(blocks("stacked FP8 experts")).toHaveLength(3);
+  expect(blocks("gate and up of stacked experts")).toHaveLength(8);
+  expect(blocks("a product")).toHaveLength(1);
+  // Of every expert the same elements.
+  expect(blocks("a sum over stacked experts, which needs all")).toHaveLength(2);
 });
 
-test("equal expressions are compiled once, others are not", () => {
-  const fold = (expression: Expression) => compileFold(moduleWith(expression).funcs.get("main")!.outs[0]!);
-  const cast =
-    (name: string, size: number): Expression =>
-    (m, w) =>
-      m.cast(w(name, "f16", size), "f32");
-  expect(fold(cast("a", 3))).toBe(fold(cast("a", 3)));
-  expect(fold(cast("a", 3))).not.toBe(fold(cast("b", 3)));
-  expect(fold(cast("a", 3))).not.toBe(fold(cast("a", 4)));
+test("FP8 weights of published sizes are cut along their scales", () => {
+  const limit = 2 ** 20;
+  for (const [rows, columns] of [
+    [18432, 7168],
+    [7168, 18432],
+  ] as const) {
+    const expr = moduleWith((m, w) => {
+      const blocks = w("s", "f32", rows / 128, columns / 128);
+      return m.dequantizeBlocks(w("w", "f8e4m3", rows, columns), blocks, [128, 128]);
+    }).funcs.get("main")!.outs[0]!;
+    const sizes = blocksOf([expr], limit).map(({ reads }) => reads.reduce((sum, { box }) => sum + boxSize(box), 0));
+    // At least 128 rows, which share scales.
+    expect(Math.max(...sizes)).toBeLessThan(Math.max(limit, 130 * columns));
+    expect(sizes.reduce((a, b) => a + b, 0)).toBeLessThan(1.5 * rows * columns);
+  }
+});
+
+test("temporaries are those of a block, whatever the size", () => {
+  const [rows, columns] = [7168, 18432];
+  const { outs } = moduleWith((m, w) => {
+    const x = m.dequantizeBlocks(w("w", "f8e4m3", rows, columns), w("s", "f32", rows / 128, columns / 128), [128, 128]);
+    const scales = m.groupScales(x, { group: 32, to: "i4", method: "mse" });
+    return m.quantizeGroups(x, [scales], "i4", 32);
+  }).funcs.get("main")!;
+  for (const target of [jsTarget, wasmTarget]) {
+    const plans = new Map(blocksOf(outs, 2 ** 19).map(({ func }) => [printFunc(func, { canonical: true }), func]));
+    expect(plans.size).toBe(1);
+    // FP8 is expanded to f32 for 128 rows, the fewest that share scales.
+    for (const func of plans.values()) {
+      expect(planFold(func, target).funcs.get("fold")!.arenaBytes).toBeLessThan(4.5 * 128 * columns);
+    }
+  }
+});
+
+const boxSize = (box: Box) => box.reduce((size, { from, to }) => size * (to - from), 1);
+
+test("blocks of equal size are one program", () => {
+  const { outs } = moduleWith((m, w) =>
+    m.cast(m.concat(0, w("q", "bf16", 16, 4), w("k", "bf16", 8, 4)), "f32"),
+  ).funcs.get("main")!;
+  const programs = new FoldPrograms(openDevice("js"));
+  const blocks = blocksOf(outs, 16);
+  for (const { func } of blocks) programs.ready(func);
+  expect([blocks.length, programs.count]).toEqual([6, 1]);
 });
 
 /** Two layers, a stacked weight, and an entry that shares `shared` with the layers. */
@@ -183,29 +230,25 @@ describe("weight store", () => {
     expect(store.bytes).toBe(5 * 64);
   });
 
-  test("reads are one after another, and no more is asked for before an expression is done", async () => {
-    // Live checkpoint bytes: a tensor is live from its read until the next expression's first read.
-    const [experts, rows, columns] = [16, 8, 8];
+  test("a few blocks are read ahead, and no more", async () => {
     const module = moduleOf((m, p) => {
-      const w = m.cast(m.builder.weight("e.{0}.w", "bf16", [experts, rows, columns]), "f32");
-      return m.contract("n i, e o i -> n e o", p("x", "f32", 1, columns), w);
+      const w = m.cast(m.builder.weight("e.{0}.w", "bf16", [16, 8, 8]), "f32");
+      return m.contract("n i, e o i -> n e o", p("x", "f32", 1, 8), w);
     });
     const { plan } = compileToPlan(module, jsTarget);
     let [open, most] = [0, 0];
-    const store = new WeightStore(async (name) => {
+    const read: ReadWeight = async (_, { from, to }, into) => {
       most = Math.max(most, ++open);
+      expect(into.length).toBe(to - from);
       await Promise.resolve();
       open--;
-      expect(name).toMatch(/^e\.\d+\.w$/);
-      return zeros("bf16", [rows, columns]);
-    }, openDevice("js"));
+      return { dtype: "bf16", shape: [8, 8] };
+    };
+    const store = new WeightStore(read, openDevice("js"), { blockElements: 32, readAhead: 2 });
     await store.load(plan);
-    expect(most).toBe(1);
-    const [expr] = plan.funcs.get("main")!.weights;
-    const fold = compileFold(expr!);
-    // One expert at a time, unless the kernel reads the checkpoint's own type, when parts are copied into place.
-    expect(fold.perIndex !== null || isOp(expr!, "weight")).toBe(true);
-    expect(store.bytes).toBe(sizeOf(expr!.type.shape) * (expr!.type.dtype === "bf16" ? 2 : 4));
+    expect(most).toBe(2);
+    const { type } = plan.funcs.get("main")!.weights[0]!;
+    expect(store.bytes).toBe(byteSize(type));
   });
 });
 
@@ -230,12 +273,9 @@ test("random expressions of weights", () => {
         return x;
       });
       const source = sourceOf(module);
-      const fold = compileFold(module.funcs.get("main")!.outs[0]!);
-      expect(fold.inputs.length).toBe(
-        topoOrder(module.funcs.get("main")!.outs).filter((x) => isOp(x, "weight")).length,
-      );
-      const data = fold.run(fold.inputs.map(({ name, type }) => readWeight(name, type, source).data));
-      same([tensorFrom(fold.type, data)], interpret(module, [], { weights: source }));
+      const [expr] = module.funcs.get("main")!.outs;
+      const [data] = evaluateFold([expr!], source);
+      same([tensorFrom(expr!.type, data!)], interpret(module, [], { weights: source }));
     }),
     { numRuns: 60 },
   );

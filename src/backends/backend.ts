@@ -49,7 +49,7 @@ export interface ProgramMemory {
   readonly weight: (func: string, index: number, layer: number | null) => TensorData;
   /** Memory for entry parameters by name, such as caches; others are allocated. */
   readonly params?: ReadonlyMap<string, TensorData>;
-  /** Called after each launch with the kernel's number in the plan and its milliseconds; slows running down. */
+  /** Called after each launch with the kernel's number in the plan and its milliseconds; slows running down, on one thread. */
   readonly onLaunch?: (kernel: number, ms: number) => void;
   /** Memory for results by number; others are allocated. */
   readonly results?: ReadonlyMap<number, TensorData>;
@@ -62,4 +62,6 @@ export interface Instance {
   readonly results: readonly TensorData[];
   /** Computes the results. Where it runs elsewhere, `signal` ends it in the middle. */
   readonly run: (signal?: AbortSignal) => void | Promise<void>;
+  /** Gives back the memory that was allocated for it; it cannot run any more. */
+  readonly release: () => void;
 }

@@ -39,19 +39,23 @@ export const chat = defineCommand({
   run: async ({ values, positionals }) => {
     if (values.prompt?.trim() === "") throw new InputError("chat --prompt", "empty: expected a message");
     generateOptions(values);
-    const { context: contextLength, backend, prompt } = values;
+    const { context: contextLength, backend, threads, prompt } = values;
     const interrupt = catchInterrupt();
     const { signal } = interrupt;
     try {
-      return await withModel(positionals[0], { maxSequences: 1, contextLength, backend, signal }, async (model) => {
-        const conversation = new Conversation(model, values);
-        if (prompt === undefined) {
-          interrupt.release();
-          return converse(conversation);
-        }
-        await conversation.ask(prompt, signal);
-        return signal.aborted ? exitCodes.interrupted : exitCodes.done;
-      });
+      return await withModel(
+        positionals[0],
+        { maxSequences: 1, contextLength, backend, threads, signal },
+        async (model) => {
+          const conversation = new Conversation(model, values);
+          if (prompt === undefined) {
+            interrupt.release();
+            return converse(conversation);
+          }
+          await conversation.ask(prompt, signal);
+          return signal.aborted ? exitCodes.interrupted : exitCodes.done;
+        },
+      );
     } catch (error) {
       if (signal.aborted) return exitCodes.interrupted;
       throw error;

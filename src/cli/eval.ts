@@ -15,6 +15,7 @@ import {
 import type { Model } from "../runtime/model.ts";
 import type { WeightError } from "../runtime/weight-errors.ts";
 import { defineCommand, exitCodes } from "./command.ts";
+import { deviceOptions } from "./device-flags.ts";
 import { modelPath, withModel } from "./model-source.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
 import { quantizeFlags, quantizeOptions } from "./quantize-flags.ts";
@@ -32,7 +33,7 @@ const options = {
   arithmetic: { kind: "flag", doc: "Also ask 200 sums and differences below 50." },
   tensors: { kind: "flag", doc: "Also measure the error of every quantised weight." },
   json: { kind: "flag", doc: "Write the results as JSON." },
-  backend: { kind: "text", value: "NAME", doc: "What computes. Default js." },
+  ...deviceOptions,
 } as const satisfies OptionTable;
 type Values = OptionValues<typeof options>;
 
@@ -65,13 +66,13 @@ export const evaluate = defineCommand({
   positionals: 1,
   run: async ({ values, positionals }) => {
     const quantize = quantizeFlags("eval", values);
-    const { backend } = values;
-    const evaluation = await withModel(positionals[0], { backend, maxSequences: 8 }, async (model) => {
+    const { backend, threads } = values;
+    const evaluation = await withModel(positionals[0], { backend, threads, maxSequences: 8 }, async (model) => {
       const texts = await textsOf(model, positionals[0], values);
       if (quantize === undefined) return measure(model, null, texts, values);
       const inputScales =
         quantize.activations === "int8-static" && values.calibrate ? await model.calibrate(quantize) : undefined;
-      return withModel(positionals[0], { backend, maxSequences: 8, quantize, inputScales }, (quantized) =>
+      return withModel(positionals[0], { backend, threads, maxSequences: 8, quantize, inputScales }, (quantized) =>
         measure(model, { model: quantized, quantize }, texts, values),
       );
     });

@@ -1,5 +1,6 @@
 /** The options about generation that `run` and `chat` share. */
 import { checkGenerateOptions, type GenerateOptions } from "../runtime/generate.ts";
+import { deviceOptions } from "./device-flags.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
 
 export const generationOptions = {
@@ -20,7 +21,7 @@ export const generationOptions = {
   greedy: { kind: "flag", doc: "Always the likeliest token: --temperature 0." },
   "ignore-eos": { kind: "flag", doc: "Go on after the model's end token." },
   context: { kind: "whole", value: "N", doc: "Longest sequence in tokens, prompt included. Default: at most 4096." },
-  backend: { kind: "text", value: "NAME", doc: "What computes. Default: js." },
+  ...deviceOptions,
   quiet: { kind: "flag", short: "q", doc: "No summary at the end." },
 } as const satisfies OptionTable;
 

@@ -1,7 +1,7 @@
 /** `ciuic inspect`: a model's step as the compiler sees it, from its config alone. */
 import { stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
-import { compileToPlan, findBackend } from "../compile.ts";
+import { compileToPlan, defaultBackend, findBackend } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
 import { didYouMean, InputError } from "../ir/errors.ts";
 import type { Module } from "../ir/graph.ts";
@@ -35,7 +35,7 @@ const options = {
   },
   kernels: { kind: "flag", doc: "Also print the kernels, and what is emitted for each." },
   plan: { kind: "flag", doc: "Also print the plan: what runs in which order, and where every value lives." },
-  backend: { kind: "text", value: "NAME", doc: "What to compile for. Default: js." },
+  backend: { kind: "text", value: "NAME", doc: "What to compile for. Default: wasm." },
 } as const satisfies OptionTable;
 
 export const inspect = defineCommand({
@@ -64,7 +64,7 @@ export const inspect = defineCommand({
     const started = performance.now();
     const built = buildModel(config, bucket, build);
     const buildMs = performance.now() - started;
-    const backend = findBackend(values.backend ?? "js");
+    const backend = findBackend(values.backend ?? defaultBackend);
     const compiled = compileToPlan(built, backend.target, { ...fromEnv, instruments });
     const { plan } = compiled;
     await write(process.stdout, printModule(chooseModule(values.after, built, passes, compiled.module)));

@@ -20,7 +20,10 @@ export async function withModel<T>(
   const { DEBUG } = readEnv();
   const profile = DEBUG >= 2 ? new KernelProfile() : undefined;
   const model = await load(modelPath(given), { ...options, profile });
-  if (DEBUG >= 1) console.error(`weights ${model.memory.weights} bytes, caches ${model.memory.caches} bytes`);
+  if (DEBUG >= 1)
+    console.error(
+      `${model.device?.summary ?? "interpreter"}; weights ${model.memory.weights} bytes, caches ${model.memory.caches} bytes`,
+    );
   try {
     return await use(model);
   } finally {

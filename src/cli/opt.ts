@@ -1,6 +1,6 @@
 /** `ciuic opt`: runs passes on IR text. */
 
-import { findBackend } from "../compile.ts";
+import { defaultBackend, findBackend } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
 import { didYouMean, InputError } from "../ir/errors.ts";
 import { Builder } from "../ir/graph.ts";
@@ -43,7 +43,7 @@ export const namedPasses: Readonly<Record<string, NamedPass>> = {
 
 const options = {
   passes: { kind: "text", value: "A,B", doc: "Passes to run, in this order. Default: the whole pipeline." },
-  target: { kind: "text", value: "NAME", doc: "The backend to prepare for. Default: js." },
+  target: { kind: "text", value: "NAME", doc: "The backend to prepare for. Default: wasm." },
   canonical: { kind: "flag", doc: "Number the values: equal modules print alike." },
   list: { kind: "flag", doc: "List the passes." },
 } as const satisfies OptionTable;
@@ -71,7 +71,7 @@ export const opt = defineCommand({
     }
     const [file] = positionals;
     if (file === undefined) throw new InputError("opt", "missing: expected a file of IR, or - for stdin");
-    const { target } = findBackend(values.target ?? "js");
+    const { target } = findBackend(values.target ?? defaultBackend);
     const passes = values.passes === undefined ? tensorPasses(target) : choosePasses(values.passes, target);
     const module = parseModule(await readText(file), new Builder());
     const fromEnv = compileOptionsFromEnv(await debugFileWriter());

@@ -66,8 +66,8 @@ async function runText(values: Values, path: string | undefined, signal: AbortSi
   }
   const prompt = values.prompt === "-" ? (await readText("-")).replace(/\r?\n$/, "") : values.prompt;
   if (prompt === "") throw new InputError("run --prompt", "empty: expected a text to continue");
-  const { context: contextLength, backend } = values;
-  await withModel(path, { maxSequences: 1, contextLength, backend, signal }, async (model) => {
+  const { context: contextLength, backend, threads } = values;
+  await withModel(path, { maxSequences: 1, contextLength, backend, threads, signal }, async (model) => {
     const { result } = await printAnswer(begin(model, prompt, values, signal), process.stdout);
     if (!values.quiet) process.stderr.write(summary(result));
   });
@@ -80,8 +80,8 @@ async function runIds(values: Values, path: string | undefined, signal: AbortSig
     throw new InputError("run --ids", "does not go with --prompt or --think");
   const file = values.ids ?? "-";
   const lists = await readTokenIds(file);
-  const { context: contextLength, backend } = values;
-  await withModel(path, { contextLength, backend, signal }, async (model) => {
+  const { context: contextLength, backend, threads } = values;
+  await withModel(path, { contextLength, backend, threads, signal }, async (model) => {
     checkTokenIds(lists, model.config.vocab_size, file);
     const generations = lists.map((ids) => model.generate(ids, { ...generateOptions(values), signal }));
     for (const generation of generations) {

@@ -1,5 +1,6 @@
 /** What must hold of a plan, by id. A plan that passes runs without reading what was not written or writing over what is needed. */
 import { IrError } from "./errors.ts";
+import { globalBufs } from "./kernel/walk.ts";
 import { accesses, arenaAlignment, type FuncPlan, type Location, type Plan, type Step, writtenParams } from "./plan.ts";
 import { byteSize, sameType, showType } from "./types.ts";
 
@@ -10,9 +11,9 @@ export function verifyPlan(plan: Plan): void {
   const seen = new Map<string, FuncPlan>();
   for (const func of plan.funcs.values()) {
     for (const [i, step] of func.steps.entries()) verifyStep(plan, func, step, i, seen);
-    verifyArena(func);
-    verifyOrder(func, seen);
-    verifyDonation(func);
+    verifyArena(func, plan);
+    verifyOrder(func, plan, seen);
+    verifyDonation(func, plan);
     seen.set(func.name, func);
   }
 }
@@ -27,12 +28,16 @@ function verifyStep(plan: Plan, func: FuncPlan, step: Step, i: number, seen: Rea
     if (found === undefined) throw fail(func, i, `P2 locations: there is no location ${location}`);
     return found;
   };
-  for (const write of accesses(step).writes)
-    if (at(write).place === "weight") throw fail(func, i, "P4 weights: a weight is written");
+  if (step.step === "launch") {
+    const kernel = plan.kernels[step.kernel];
+    if (kernel === undefined || globalBufs(kernel).length !== step.args.length)
+      throw fail(func, i, "P3 launches: buffers and arguments differ in number");
+  }
+  const { writes } = accesses(step, plan.kernels);
+  for (const write of writes) if (at(write).place === "weight") throw fail(func, i, "P4 weights: a weight is written");
   switch (step.step) {
     case "launch": {
-      const bufs = plan.kernels[step.kernel]?.bufs.filter((buf) => buf.space === "global");
-      if (bufs?.length !== step.args.length) throw fail(func, i, "P3 launches: buffers and arguments differ in number");
+      const bufs = globalBufs(plan.kernels[step.kernel]!);
       for (const [j, buf] of bufs.entries()) {
         const { type } = at(step.args[j]!);
         const size = type.shape.reduce((product, dim) => product * dim, 1);
@@ -44,8 +49,8 @@ function verifyStep(plan: Plan, func: FuncPlan, step: Step, i: number, seen: Rea
           );
         }
       }
-      if (step.args.lastIndexOf(step.args[0]!) > 0)
-        throw fail(func, i, "P12 aliases: a launch reads the location that it writes");
+      if (writes.some((write) => step.args.indexOf(write) !== step.args.lastIndexOf(write)))
+        throw fail(func, i, "P12 aliases: a location that a launch writes is another argument too");
       return;
     }
     case "call": {
@@ -71,7 +76,7 @@ function verifyStep(plan: Plan, func: FuncPlan, step: Step, i: number, seen: Rea
 }
 
 /** P8: arena places are aligned, inside the arena, and places needed at the same time do not overlap. */
-function verifyArena(func: FuncPlan): void {
+function verifyArena(func: FuncPlan, { kernels }: Plan): void {
   const lives: { from: number; to: number; first: number; last: number }[] = [];
   const place = (offset: number, bytes: number, first: number, last: number) => {
     if (offset % arenaAlignment !== 0 || offset + bytes > func.arenaBytes)
@@ -86,7 +91,7 @@ function verifyArena(func: FuncPlan): void {
   for (const [i, location] of func.locations.entries()) {
     if (location.place !== "arena") continue;
     const steps = func.steps.flatMap((step, at) => {
-      const { reads, writes } = accesses(step);
+      const { reads, writes } = accesses(step, kernels);
       return reads.includes(i) || writes.includes(i) ? [at] : [];
     });
     if (steps.length > 0) place(location.offset, byteSize(location.type), steps[0]!, steps.at(-1)!);
@@ -94,19 +99,19 @@ function verifyArena(func: FuncPlan): void {
 }
 
 /** P9: what is read was written before, by a step or by the caller; P10: the callee's part of the arena is free. */
-function verifyOrder(func: FuncPlan, seen: ReadonlyMap<string, FuncPlan>): void {
+function verifyOrder(func: FuncPlan, plan: Plan, seen: ReadonlyMap<string, FuncPlan>): void {
   const written = new Set<number>();
   for (const [i, location] of func.locations.entries())
     if (location.place === "param" || location.place === "weight") written.add(i);
   for (const [i, step] of func.steps.entries()) {
-    const { reads, writes } = accesses(step);
+    const { reads, writes } = accesses(step, plan.kernels);
     for (const read of reads)
       if (!written.has(read)) throw fail(func, i, `P9 order: location ${read} is read before it is written`);
     for (const write of writes) written.add(write);
     if (step.step !== "call") continue;
     const bytes = seen.get(step.func)?.arenaBytes ?? 0;
     for (const [j, location] of func.locations.entries()) {
-      if (location.place !== "arena" || !livesAcross(func, j, i)) continue;
+      if (location.place !== "arena" || !livesAcross(func, plan, j, i)) continue;
       const apart = location.offset + byteSize(location.type) <= step.arena || step.arena + bytes <= location.offset;
       if (!apart) throw fail(func, i, `P10 calls: the arena of @${step.func} overlaps location ${j}`);
     }
@@ -114,16 +119,16 @@ function verifyOrder(func: FuncPlan, seen: ReadonlyMap<string, FuncPlan>): void 
 }
 
 /** P11: the caller's memory changes only where a result is left in it. */
-function verifyDonation(func: FuncPlan): void {
-  const spoiled = writtenParams(func).find((param) => !func.donated.includes(param));
+function verifyDonation(func: FuncPlan, { kernels }: Plan): void {
+  const spoiled = writtenParams(func, kernels).find((param) => !func.donated.includes(param));
   if (spoiled === undefined) return;
   const { name } = func.params[spoiled]!;
   throw new IrError(`plan @${func.name}`, `P11 parameters: ${name} is written, but no result is left in it`);
 }
 
-function livesAcross(func: FuncPlan, location: number, step: number): boolean {
+function livesAcross(func: FuncPlan, { kernels }: Plan, location: number, step: number): boolean {
   const uses = func.steps.flatMap((each, i) => {
-    const { reads, writes } = accesses(each);
+    const { reads, writes } = accesses(each, kernels);
     return reads.includes(location) || writes.includes(location) ? [i] : [];
   });
   return uses.length > 0 && uses[0]! <= step && step <= uses.at(-1)!;

@@ -5,6 +5,7 @@
  */
 import { type Node, nameOf } from "./graph.ts";
 import type { Kernel } from "./kernel/kernel.ts";
+import { globalBufs } from "./kernel/walk.ts";
 import { printNode } from "./print.ts";
 import { byteSize, showType, type TensorType } from "./types.ts";
 
@@ -17,7 +18,7 @@ export type Location =
   | { readonly place: "arena"; readonly offset: number; readonly type: TensorType };
 
 export type Step =
-  /** Runs a kernel on locations, one per global buffer; the first is written. */
+  /** Runs a kernel on locations, one per global buffer; those whose buffers are not just read are written. */
   | { readonly step: "launch"; readonly kernel: number; readonly args: readonly number[] }
   /** Runs a function whose part of the arena starts `arena` bytes into this one's. */
   | {
@@ -53,11 +54,22 @@ export interface Plan {
 /** Arena offsets are multiples of this many bytes: a cache line, and what WebGPU asks of bindings at most times four. */
 export const arenaAlignment = 64;
 
-/** Steps' reads and writes as locations. */
-export function accesses(step: Step): { reads: readonly number[]; writes: readonly number[] } {
+/**
+ * A step's reads and writes as locations. What a launch both loads and stores counts as written: it loads what it has
+ * stored itself, or replaces part of what is there.
+ */
+export function accesses(
+  step: Step,
+  kernels: readonly Kernel[],
+): { reads: readonly number[]; writes: readonly number[] } {
   switch (step.step) {
-    case "launch":
-      return { reads: step.args.slice(1), writes: [step.args[0]!] };
+    case "launch": {
+      const bufs = globalBufs(kernels[step.kernel]!);
+      return {
+        reads: step.args.filter((_, i) => bufs[i]?.access === "read"),
+        writes: step.args.filter((_, i) => bufs[i]?.access !== "read"),
+      };
+    }
     case "call":
       return { reads: step.args, writes: step.results };
     case "copy":
@@ -66,8 +78,8 @@ export function accesses(step: Step): { reads: readonly number[]; writes: readon
 }
 
 /** Parameters whose memory the function's steps write. */
-export function writtenParams(func: FuncPlan): number[] {
-  const written = new Set(func.steps.flatMap((step) => accesses(step).writes));
+export function writtenParams(func: FuncPlan, kernels: readonly Kernel[]): number[] {
+  const written = new Set(func.steps.flatMap((step) => accesses(step, kernels).writes));
   return func.locations.flatMap((location, i) =>
     location.place === "param" && written.has(i) ? [location.index] : [],
   );
@@ -84,8 +96,9 @@ function printFuncPlan(func: FuncPlan, kernels: readonly Kernel[]): string {
   const show = (step: Step): string => {
     switch (step.step) {
       case "launch": {
-        const [out, ...ins] = step.args.map(at);
-        return `${out} = launch ${kernels[step.kernel]!.name}#${step.kernel} ${ins.join(", ")}`.trimEnd();
+        const { reads, writes } = accesses(step, kernels);
+        const call = `launch ${kernels[step.kernel]!.name}#${step.kernel} ${reads.map(at).join(", ")}`;
+        return `${writes.map(at).join(", ")} = ${call}`.trimEnd();
       }
       case "call": {
         const layer = step.layer === null ? "" : ` {layer=${step.layer}}`;

@@ -12,10 +12,18 @@ export interface Target {
   readonly lanes: number;
   /** The type sums are kept in. JavaScript's numbers are doubles: rounding each addition would only cost time. */
   readonly accumulator: "f32" | "f64";
-  /** Whether it multiplies bytes, so that contractions of codes are packed for it (`dotGroups`). */
-  readonly byteDots: boolean;
+  /** How it multiplies vectors of bytes. Null where it does not; elsewhere contractions of codes become `dotGroups`. */
+  readonly byteDots: ByteDots | null;
   /** Largest private array of a kernel, in bytes. */
   readonly scratchBytes: number;
+}
+
+/** Products of bytes that a device has. All are exact, so that a choice among them changes no bit of a result. */
+export interface ByteDots {
+  /** Of signed bytes and bytes in 0 .. 127: four products added at once, two, or both sides widened to 16 bits. */
+  readonly small: "quads" | "pairs" | "words";
+  /** Of signed bytes and any bytes: four products added at once, the other byte unsigned or signed, or widened. */
+  readonly any: "unsigned" | "signed" | "words";
 }
 
 /** Plain JavaScript: scalar code over typed arrays, doubles for sums. */
@@ -25,7 +33,7 @@ export const jsTarget: Target = {
   storage: ["f32", "f16", "bf16", "f8e4m3", "f8e8m0", "i32", "u32", "i8", "u8", "i4", "u4", "bool"],
   lanes: 1,
   accumulator: "f64",
-  byteDots: false,
+  byteDots: null,
   scratchBytes: 1 << 22,
 };
 
@@ -36,6 +44,6 @@ export const wasmTarget: Target = {
   storage: ["f32", "f16", "bf16", "f8e4m3", "f8e8m0", "i32", "u32", "i8", "u8", "i4", "u4", "bool"],
   lanes: 4,
   accumulator: "f32",
-  byteDots: true,
+  byteDots: { small: "quads", any: "unsigned" }, // a device says what its engine has
   scratchBytes: 1 << 22,
 };

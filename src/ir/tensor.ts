@@ -65,6 +65,13 @@ export function tensorFrom(type: TensorType, data: TensorData): Tensor {
   return { type, data };
 }
 
+/** An array for elements of a dtype over memory that exists; `offset` in bytes, `length` as in `storageLength`. */
+export function viewOf(dtype: DType, buffer: ArrayBufferLike, offset: number, length: number): TensorData {
+  // Every typed-array constructor takes a buffer, an offset and a length.
+  const View = storage[dtype](0).constructor as new (at: ArrayBufferLike, from: number, size: number) => TensorData;
+  return new View(buffer, offset, length);
+}
+
 /** A function that reads element i as a number. */
 export function reader(tensor: Tensor): (i: number) => number {
   const { data } = tensor;

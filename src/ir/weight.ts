@@ -1,6 +1,6 @@
 /** Names of weights: `{layer}` is bound by the call, `{0}` runs over axis 0 of a stacked weight. */
 import { IrError } from "./errors.ts";
-import { reader, storageLength, type Tensor, type TensorData, tensorFrom, writer, zeros } from "./tensor.ts";
+import { reader, type Tensor, type TensorData, tensorFrom, writer, zeros } from "./tensor.ts";
 import { dtypeInfo, type Shape, sameType, showType, sizeOf, type TensorType, tensorType } from "./types.ts";
 
 /** Where weights come from: a checkpoint, or a table in tests. */
@@ -42,15 +42,20 @@ export function readWeight(name: string, type: TensorType, source: WeightSource,
   return out;
 }
 
-/** Writes index `i` of axis 0 of `whole`: element by element where it may begin in the middle of a byte. */
+/** Writes index `i` of axis 0 of `whole`. */
 export function putPart(whole: Tensor, i: number, part: TensorData): void {
-  const { dtype, shape } = whole.type;
-  const type = tensorType(dtype, shape.slice(1));
-  if (dtypeInfo(dtype).bits !== 4) {
-    whole.data.set(part, i * storageLength(type));
+  const size = sizeOf(whole.type.shape.slice(1));
+  putElements(whole, i * size, part, size);
+}
+
+/** Writes `count` elements from element `at` on: one by one where they may begin or end in the middle of a byte. */
+export function putElements(whole: Tensor, at: number, part: TensorData, count: number): void {
+  const { dtype } = whole.type;
+  const { bits } = dtypeInfo(dtype);
+  if ((at * bits) % 8 === 0 && (count * bits) % 8 === 0) {
+    whole.data.set(part, bits === 4 ? at / 2 : at);
     return;
   }
-  const [read, write] = [reader(tensorFrom(type, part)), writer(whole)];
-  const size = sizeOf(type.shape);
-  for (let j = 0; j < size; j++) write(i * size + j, read(j));
+  const [read, write] = [reader(tensorFrom(tensorType(dtype, [count]), part)), writer(whole)];
+  for (let j = 0; j < count; j++) write(at + j, read(j));
 }

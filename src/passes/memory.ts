@@ -13,11 +13,10 @@ import { invariant } from "../ir/errors.ts";
 import { type Func, isOp, type Module, type Node, nameOf, topoOrder } from "../ir/graph.ts";
 import type { Kernel } from "../ir/kernel/kernel.ts";
 import { printKernel } from "../ir/kernel/print.ts";
-import { opKind } from "../ir/ops/all.ts";
 import { type FuncPlan, type Location, type Plan, type Step, writtenParams } from "../ir/plan.ts";
 import { byteSize, type TensorType } from "../ir/types.ts";
 import { packArena } from "./arena.ts";
-import type { LoweredKernel } from "./lower/lower.ts";
+import { type LoweredKernel, operandsOf, resultsOf } from "./lower/lower.ts";
 
 export interface LoweredFunc {
   readonly func: Func;
@@ -36,7 +35,7 @@ export function planMemory(module: Module, lowered: readonly LoweredFunc[]): Pla
     return index;
   };
   const funcs = new Map<string, FuncPlan>();
-  for (const each of lowered) funcs.set(each.func.name, planFunc(each, funcs, kernelIndex));
+  for (const each of lowered) funcs.set(each.func.name, planFunc(each, funcs, kernels, kernelIndex));
   return { name: module.name, entry: module.entry, funcs, kernels };
 }
 
@@ -44,12 +43,13 @@ export function planMemory(module: Module, lowered: readonly LoweredFunc[]): Pla
 function planFunc(
   lowered: LoweredFunc,
   callees: ReadonlyMap<string, FuncPlan>,
+  kernels: readonly Kernel[],
   kernelIndex: (kernel: Kernel) => number,
 ): FuncPlan {
   const kept = new Set<number>();
   for (;;) {
     const plan = new FuncPlanner(lowered, callees, kernelIndex, kept).plan();
-    const spoiled = writtenParams(plan).filter((param) => !plan.donated.includes(param));
+    const spoiled = writtenParams(plan, kernels).filter((param) => !plan.donated.includes(param));
     if (spoiled.length === 0) return plan;
     for (const param of spoiled) kept.add(param);
   }
@@ -161,16 +161,22 @@ class FuncPlanner {
     return false;
   }
 
-  #launch({ kernel, args, group }: LoweredKernel, i: number): void {
-    const [root, ...ins] = args as [Node, ...Node[]]; // the first argument is the value written
-    const inputs = ins.map((node) => this.#location(node));
-    let out: number;
-    if (opKind(group.anchor.op) === "update") {
-      const old = group.anchor.ins[0]!;
-      out = inputs.includes(this.#location(old)) ? this.#copyOf(this.#location(old)) : this.#inherit(old, i);
-      this.#at.set(root, out);
-    } else out = this.#place(root);
-    this.#push({ step: "launch", kernel: this.#kernelIndex(kernel), args: [out, ...inputs] }, [out, ...inputs]);
+  #launch(lowered: LoweredKernel, i: number): void {
+    const { kernel, args, replaces } = lowered;
+    const results = new Set(resultsOf(lowered));
+    const taken = new Set(args.filter((node) => !results.has(node)).map((node) => this.#location(node)));
+    for (const node of results) {
+      const old = replaces.get(node);
+      if (old === undefined) this.#place(node);
+      else {
+        const shared = taken.has(this.#location(old));
+        const at = shared ? this.#copyOf(this.#location(old)) : this.#inherit(old, i);
+        taken.add(at);
+        this.#at.set(node, at);
+      }
+    }
+    const locations = args.map((node) => this.#location(node));
+    this.#push({ step: "launch", kernel: this.#kernelIndex(kernel), args: locations }, locations);
   }
 
   #call(nodes: readonly Node<"call">[], i: number): void {
@@ -239,11 +245,11 @@ class FuncPlanner {
   }
 }
 
-/** Kernels and calls in topological order; a call stands where its first result does. */
+/** Kernels and calls in topological order: of those that can run, the one whose last result comes first. */
 function orderItems({ func, kernels, weights }: LoweredFunc): Item[] {
   const position = new Map(topoOrder(func.outs).map((node, i) => [node, i]));
   const items: { at: number; item: Item }[] = kernels.map((kernel) => ({
-    at: position.get(kernel.group.root)!,
+    at: Math.max(...resultsOf(kernel).map((node) => position.get(node)!)),
     item: { kernel },
   }));
   const calls = new Map<string, Node<"call">[]>();
@@ -257,12 +263,25 @@ function orderItems({ func, kernels, weights }: LoweredFunc): Item[] {
   }
   for (const results of calls.values())
     items.push({ at: Math.min(...results.map((node) => position.get(node)!)), item: { results } });
-  return items.sort((a, b) => a.at - b.at).map(({ item }) => item);
+  items.sort((a, b) => a.at - b.at);
+  // A kernel of several results stands where the last does, so what reads the others may have to wait for it.
+  const missing = new Set(items.flatMap(({ item }) => writesOf(item)));
+  const ordered: Item[] = [];
+  const waiting = items.map(({ item }) => item);
+  while (waiting.length > 0) {
+    const next = waiting.findIndex((item) => !readsOf(item).some((node) => missing.has(node)));
+    invariant(next >= 0, () => `@${func.name}: kernels wait for each other`);
+    const [item] = waiting.splice(next, 1) as [Item]; // found above
+    for (const node of writesOf(item)) missing.delete(node);
+    ordered.push(item);
+  }
+  return ordered;
+}
+
+function writesOf(item: Item): readonly Node[] {
+  return "results" in item ? item.results : resultsOf(item.kernel);
 }
 
 function readsOf(item: Item): readonly Node[] {
-  if ("results" in item) return item.results[0]!.ins;
-  const { args, group } = item.kernel;
-  const updated = opKind(group.anchor.op) === "update" ? [group.anchor.ins[0]!] : [];
-  return [...args.slice(1), ...updated];
+  return "results" in item ? item.results[0]!.ins : operandsOf(item.kernel);
 }

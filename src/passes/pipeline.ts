@@ -43,7 +43,7 @@ export function tensorPasses(target: Target, options: PipelineOptions = {}): Pas
     legalize(target),
     merged, // after legalize, so that all weights of contractions are f32
     ...quantized,
-    ...(target.byteDots ? [packDots] : []), // what quantize made of weights and inputs
+    ...(target.byteDots === null ? [] : [packDots]), // what quantize made of weights and inputs
     simplify(), // what absorb, expand, merge-contracts and quantize left
   ];
 }

@@ -9,10 +9,10 @@ export interface ByteSource {
   /** Bytes in the file when it was opened. */
   readonly size: number;
   /**
-   * Exactly `length` bytes from `offset`, in memory that nobody else holds.
+   * Exactly `length` bytes from `offset`, in memory that nobody else holds, or in `into` if given, which has that length.
    * @throws InputError when the range is not inside the file, or the file became shorter.
    */
-  read(offset: number, length: number): Promise<Uint8Array>;
+  read(offset: number, length: number, into?: Uint8Array): Promise<Uint8Array>;
   close(): Promise<void>;
 }
 
@@ -79,9 +79,11 @@ export function memoryFolder(name: string, files: ReadonlyMap<string, Uint8Array
 export function memorySource(where: string, bytes: Uint8Array): ByteSource {
   return {
     size: bytes.length,
-    read: async (offset, length) => {
+    read: async (offset, length, into) => {
       checkRange(where, offset, length, bytes.length);
-      return bytes.slice(offset, offset + length);
+      if (into === undefined) return bytes.slice(offset, offset + length);
+      into.set(bytes.subarray(offset, offset + length));
+      return into;
     },
     close: async () => {},
   };

@@ -3,12 +3,12 @@
  * Opening reads headers only; reading a tensor reads that tensor's bytes only.
  */
 import { didYouMean, InputError, showValue, UnsupportedError } from "../ir/errors.ts";
-import type { Tensor } from "../ir/tensor.ts";
+import type { Tensor, TensorData } from "../ir/tensor.ts";
 import type { DType, Shape } from "../ir/types.ts";
 import { isPlainFileName, type ModelFolder } from "./byte-source.ts";
 import { openFilePool } from "./file-pool.ts";
 import { asObject, asText, parseJsonObject } from "./json.ts";
-import { readSafetensorsHeader, readTensor, type TensorEntry } from "./safetensors.ts";
+import { type ElementRange, readElements, readSafetensorsHeader, readTensor, type TensorEntry } from "./safetensors.ts";
 
 const singleFile = "model.safetensors";
 const indexFile = "model.safetensors.index.json";
@@ -28,6 +28,10 @@ export interface Checkpoint {
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
   /** @throws InputError when there is no such tensor, with the nearest name. */
   read(name: string): Promise<Tensor>;
+  /** What there is under this name. @throws InputError as `read` */
+  find(name: string): CheckpointTensor;
+  /** Some elements of a tensor, read into `into`, which has their length. @throws InputError as `read` */
+  readInto(name: string, range: ElementRange, into: TensorData): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -41,12 +45,21 @@ export async function openCheckpoint(folder: ModelFolder): Promise<Checkpoint> {
       const { tensors } = await files.use(file, (source) => readSafetensorsHeader(source, file));
       return tensors;
     });
+    const find = (name: string): Located => {
+      const entry = tensors.get(name);
+      if (entry === undefined) throw missingTensor(folder, name, tensors);
+      return entry;
+    };
     return {
       tensors,
+      find,
       read: async (name) => {
-        const entry = tensors.get(name);
-        if (entry === undefined) throw missingTensor(folder, name, tensors);
+        const entry = find(name);
         return files.use(entry.file, (source) => readTensor(source, entry, entry.file));
+      },
+      readInto: async (name, range, into) => {
+        const entry = find(name);
+        await files.use(entry.file, (source) => readElements(source, entry, entry.file, range, into));
       },
       close: () => files.close(),
     };

@@ -4,6 +4,7 @@ import {
   type CompileOptions,
   type Device,
   isInputScale,
+  openDefaultDevice,
   openDevice,
   type QuantizeOptions,
 } from "../compile.ts";
@@ -21,6 +22,7 @@ import type { BucketLimits } from "./bucket-ladder.ts";
 import type { ModelFolder } from "./byte-source.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.ts";
 import { debugFileWriter } from "./debug-files.ts";
+import { defaultThreads } from "./default-threads.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation-defaults.ts";
 import { checkInputScales, type InputScales, inputScaleWeight, readInputScales } from "./input-scales.ts";
 import { type InterpreterOptions, InterpreterRunner } from "./interpreter-runner.ts";
@@ -28,7 +30,7 @@ import type { KernelProfile } from "./kernel-profile.ts";
 import { Model } from "./model.ts";
 import { ModelRunner, type RunnerOptions } from "./model-runner.ts";
 import { loadTokenizer } from "./tokenizer.ts";
-import { WeightStore } from "./weight-store.ts";
+import { type ReadWeight, WeightStore } from "./weight-store.ts";
 
 export interface LoadProgress {
   readonly phase: "compile" | "weights";
@@ -38,9 +40,12 @@ export interface LoadProgress {
 }
 
 export interface LoadOptions {
-  /** What computes. Default "js"; "interpreter" is the slow definition of every op, for comparison. */
+  /**
+   * What computes. Default "wasm", or "js" where the engine cannot; `model.device` says what it is. "interpreter" is the
+   * slow definition of every op, for comparison.
+   */
   readonly backend?: string | undefined;
-  /** Threads that compute together, where the backend has threads. Default: the backend's. */
+  /** Threads that compute together, where the backend has threads. Default: one per core, one alone for small models. */
   readonly threads?: number | undefined;
   /** Longest sequence in tokens, prompt and answer. Default: what the model allows, at most 4096. */
   readonly contextLength?: number | undefined;
@@ -92,8 +97,8 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
-  const { backend = "js", compile = {}, profile } = options;
-  const device = backend === interpreterName ? null : openNamedDevice(backend, options);
+  const { backend, compile = {}, profile, threads = defaultThreads(config) } = options;
+  const device = backend === interpreterName ? null : openNamedDevice(backend, threads);
   try {
     const headers = new Map(
       [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
@@ -118,13 +123,14 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
   }
 }
 
-function openNamedDevice(backend: string, { threads }: LoadOptions): Device {
+function openNamedDevice(backend: string | undefined, threads: number): Device {
+  if (backend === undefined) return openDefaultDevice({ threads });
   if (!backendNames.some((name) => name === backend)) {
     const names = [...backendNames, interpreterName];
     const hint = didYouMean(backend, names) ?? `Backends: ${names.join(", ")}.`;
     throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(backend)}`, { hint });
   }
-  return openDevice(backend, threads === undefined ? {} : { threads });
+  return openDevice(backend, { threads });
 }
 
 /** Compiles and loads what every request needs: a step of one token. Other steps share its weights. */
@@ -203,12 +209,15 @@ function weightReader(
   checkpoint: Checkpoint,
   ropeRows: number,
   inputScales: InputScales | undefined,
-): (name: string) => Promise<Tensor> {
+): ReadWeight {
   const derived = deriveWeights(config, ropeRows);
   const scales = inputScales === undefined ? null : checkInputScales(inputScales);
-  return async (name) => {
+  return async (name, range, into) => {
     if (isInputScale(name)) return inputScaleWeight(scales, name);
-    return isDerivedWeight(name) ? derived(name) : checkpoint.read(name);
+    if (isDerivedWeight(name)) return derived(name);
+    const { dtype, shape } = checkpoint.find(name);
+    await checkpoint.readInto(name, range, into);
+    return { dtype, shape };
   };
 }
 

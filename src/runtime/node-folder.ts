@@ -63,19 +63,18 @@ async function openNodeFile(path: string, file: string, folder: string): Promise
   const { size } = await handle.stat();
   return {
     size,
-    read: async (offset, length) => {
+    read: async (offset, length, into) => {
       checkRange(file, offset, length, size);
-      return readFully(handle, file, offset, length);
+      return readFully(handle, file, offset, into ?? allocate(file, length));
     },
     close: () => handle.close(),
   };
 }
 
-/** Fresh zeroed memory, never a pooled buffer: a short read must not show what was in memory before. */
-async function readFully(handle: FileHandle, file: string, offset: number, length: number): Promise<Uint8Array> {
-  const bytes = allocate(file, length);
-  for (let done = 0; done < length; ) {
-    const want = Math.min(length - done, maxCallBytes);
+/** Fills `bytes`: a short read is an error, so that what was in memory before is never taken for the file's. */
+async function readFully(handle: FileHandle, file: string, offset: number, bytes: Uint8Array): Promise<Uint8Array> {
+  for (let done = 0; done < bytes.length; ) {
+    const want = Math.min(bytes.length - done, maxCallBytes);
     const { bytesRead } = await handle.read(bytes, done, want, offset + done).catch((cause: unknown) => {
       throw new InputError(file, `cannot read: ${reason(cause)}`, { cause });
     });

@@ -4,9 +4,9 @@
  * The whole header is checked before any tensor is read: every range lies inside the file, has the length its shape asks
  * for, and the ranges cover the data without overlap or hole.
  */
-import { didYouMean, InputError, showValue, UnsupportedError } from "../ir/errors.ts";
-import { storageLength, type Tensor, type TensorData, tensorFrom, zeros } from "../ir/tensor.ts";
-import { type DType, type Shape, showType, tensorType } from "../ir/types.ts";
+import { didYouMean, InputError, invariant, showValue, UnsupportedError } from "../ir/errors.ts";
+import { type Tensor, type TensorData, tensorFrom, viewOf, zeros } from "../ir/tensor.ts";
+import { type DType, type Shape, showType, sizeOf, tensorType } from "../ir/types.ts";
 import { type ByteSource, decodeUtf8 } from "./byte-source.ts";
 import { asArray, asObject, asText, isCount, type JsonValue, parseJsonObject, showJson } from "./json.ts";
 
@@ -162,43 +162,59 @@ function checkCoverage(
   }
 }
 
+/** Elements in row-major order, from `from` below `to`. */
+export interface ElementRange {
+  readonly from: number;
+  readonly to: number;
+}
+
 /** Reads one tensor's bytes, and no others. @throws InputError when they changed under us or do not fit the dtype. */
 export async function readTensor(source: ByteSource, entry: TensorEntry, file: string): Promise<Tensor> {
+  const size = sizeOf(entry.shape);
+  const data = await readElements(source, entry, file, { from: 0, to: size });
+  return tensorFrom(tensorType(entry.dtype, entry.shape), data);
+}
+
+/** Reads the bytes of some elements, into `into` if given, which has their length. @throws InputError as `readTensor` */
+export async function readElements(
+  source: ByteSource,
+  entry: TensorEntry,
+  file: string,
+  { from, to }: ElementRange,
+  into?: TensorData,
+): Promise<TensorData> {
   const where = `${file} tensor ${showValue(entry.name)}`;
-  const bytes = await source.read(entry.offset, entry.bytes);
-  if (bytes.length !== entry.bytes) throw new InputError(where, `got ${bytes.length} bytes: expected ${entry.bytes}`);
-  const type = tensorType(entry.dtype, entry.shape);
-  if (entry.format === "I64") return narrow(bytes, zeros("i32", entry.shape), where);
+  const size = sizeOf(entry.shape);
+  const whole = Number.isSafeInteger(from) && Number.isSafeInteger(to) && from >= 0 && from <= to && to <= size;
+  invariant(whole, () => `elements ${from} to ${to} of ${size}`, where);
+  const each = size === 0 ? 0 : entry.bytes / size;
+  const [offset, length] = [entry.offset + from * each, (to - from) * each];
+  // Elements of the file that are narrowed take more room there.
+  const narrowed = entry.format === "I64";
+  const own =
+    into !== undefined && !narrowed ? new Uint8Array(into.buffer, into.byteOffset, into.byteLength) : undefined;
+  const bytes = await source.read(offset, length, own);
+  if (bytes.length !== length) throw new InputError(where, `got ${bytes.length} bytes: expected ${length}`);
+  if (narrowed) return narrow(bytes, into ?? zeros("i32", [to - from]).data, from, where);
   if (entry.format === "BOOL" && bytes.some((byte) => byte > 1)) {
     throw new InputError(where, `a byte other than 0 and 1 in a BOOL tensor`);
   }
-  return tensorFrom(type, viewAs(bytes, zeros(entry.dtype, [0]).data, storageLength(type)));
+  if (into !== undefined) return into;
+  const { BYTES_PER_ELEMENT: width } = zeros(entry.dtype, [0]).data;
+  const aligned = bytes.byteOffset % width === 0 ? bytes : bytes.slice();
+  return viewOf(entry.dtype, aligned.buffer, aligned.byteOffset, to - from);
 }
 
-/** The bytes as an array of the same kind as `kind`; copied only where they are not aligned for it. */
-function viewAs(bytes: Uint8Array, kind: TensorData, length: number): TensorData {
-  const aligned = bytes.byteOffset % kind.BYTES_PER_ELEMENT === 0 ? bytes : bytes.slice();
-  const { buffer, byteOffset } = aligned;
-  if (kind instanceof Float32Array) return new Float32Array(buffer, byteOffset, length);
-  if (kind instanceof Int32Array) return new Int32Array(buffer, byteOffset, length);
-  if (kind instanceof Uint32Array) return new Uint32Array(buffer, byteOffset, length);
-  if (kind instanceof Uint16Array) return new Uint16Array(buffer, byteOffset, length);
-  if (kind instanceof Int8Array) return new Int8Array(buffer, byteOffset, length);
-  return new Uint8Array(buffer, byteOffset, length);
-}
-
-/** 64-bit integers into i32. */
-function narrow(bytes: Uint8Array, into: Tensor, where: string): Tensor {
+/** 64-bit integers, from element `first` on, into i32. */
+function narrow(bytes: Uint8Array, into: TensorData, first: number, where: string): TensorData {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  for (let i = 0; i < into.data.length; i++) {
+  for (let i = 0; i < into.length; i++) {
     const low = view.getInt32(8 * i, true);
     if (view.getInt32(8 * i + 4, true) !== low >> 31) {
-      throw new UnsupportedError(
-        where,
-        `the I64 value ${view.getBigInt64(8 * i, true)} at ${i} does not fit in 32 bits`,
-      );
+      const value = view.getBigInt64(8 * i, true);
+      throw new UnsupportedError(where, `the I64 value ${value} at ${first + i} does not fit in 32 bits`);
     }
-    into.data[i] = low;
+    into[i] = low;
   }
   return into;
 }

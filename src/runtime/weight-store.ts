@@ -1,39 +1,70 @@
 /**
- * The values of weight expressions, shared by the programs of all buckets. They are evaluated tensor by tensor as they
- * are read, so loading needs the compiled weights plus one expression's inputs; stacked experts are read one at a time.
+ * The values of weight expressions, shared by the programs of all buckets. They are evaluated block by block as parts of
+ * tensors are read, into the device's memory: loading needs the compiled weights and a few blocks, whatever the sizes.
  */
 import type { Device } from "../compile.ts";
-import { compileFold, type Fold, foldKey } from "../fold.ts";
+import {
+  type Box,
+  blocksOf,
+  type FoldBlock,
+  FoldPrograms,
+  foldDevice,
+  foldKey,
+  groupsOf,
+  isCopy,
+  offsetsOf,
+  piecesOf,
+  type WeightPart,
+} from "../fold.ts";
 import { InputError, invariant } from "../ir/errors.ts";
-import type { Node } from "../ir/graph.ts";
+import { isOp, type Node, topoOrder } from "../ir/graph.ts";
 import type { Plan } from "../ir/plan.ts";
-import type { Tensor, TensorData } from "../ir/tensor.ts";
-import { zeros } from "../ir/tensor.ts";
-import { byteSize, sameType, showType, type TensorType, tensorType } from "../ir/types.ts";
-import { putPart, weightParts } from "../ir/weight.ts";
+import { storageLength, type Tensor, type TensorData, viewOf, zeros } from "../ir/tensor.ts";
+import { byteSize, dtypeInfo, sameType, showType, type TensorType, tensorType } from "../ir/types.ts";
+import { putElements } from "../ir/weight.ts";
+import { ReadBuffers, readAhead } from "./read-ahead.ts";
+import type { ElementRange } from "./safetensors.ts";
 
-/** Reads one tensor of the checkpoint by name. */
-export type ReadTensor = (name: string) => Promise<Tensor>;
+/**
+ * Reads elements of one tensor of the checkpoint by name: into `into`, which has their length, or the whole tensor if
+ * it gives one. Gives the type that the tensor has as a whole.
+ */
+export type ReadWeight = (name: string, range: ElementRange, into: TensorData) => Promise<TensorType | Tensor>;
 
-/** Called after each expression with the bytes of compiled weights done and in all. */
+/** Called after each group of expressions with the bytes of compiled weights done and in all. */
 export type WeightProgress = (done: number, total: number) => void;
 
-interface Wanted {
-  readonly key: string;
-  readonly fold: Fold;
+export interface WeightStoreOptions {
+  /** Elements of weights that are computed at once, about. Default 2^19. */
+  readonly blockElements?: number;
+  /** Blocks read ahead of the one that is computed. Default 3. */
+  readonly readAhead?: number;
+}
+
+/** Expressions that are evaluated together, of one layer or of none. */
+interface Task {
+  readonly exprs: readonly Node[];
   readonly layer: number | null;
+  readonly blocks: readonly FoldBlock[];
+}
+
+interface Job {
+  readonly task: Task;
+  readonly block: FoldBlock;
 }
 
 export class WeightStore {
-  readonly #read: ReadTensor;
+  readonly #read: ReadWeight;
   readonly #device: Device;
+  readonly #options: Required<WeightStoreOptions>;
   readonly #values = new Map<string, TensorData>();
   #bytes = 0;
 
   /** Values are evaluated into the device's memory. */
-  constructor(read: ReadTensor, device: Device) {
+  constructor(read: ReadWeight, device: Device, options: WeightStoreOptions = {}) {
     this.#read = read;
     this.#device = device;
+    this.#options = { blockElements: 2 ** 19, readAhead: 3, ...options };
   }
 
   /** Bytes of all values held. */
@@ -43,113 +74,145 @@ export class WeightStore {
 
   /** Evaluates what the plan needs and the store has not. */
   async load(plan: Plan, progress: WeightProgress = () => {}, signal?: AbortSignal): Promise<void> {
-    const wanted = [...new Map(wantedBy(plan).map((each) => [each.key, each])).values()].filter(
-      ({ key }) => !this.#values.has(key),
-    );
-    const total = wanted.reduce((sum, { fold }) => sum + byteSize(fold.type), 0);
+    const tasks = this.#tasksOf(plan);
+    const bytesOf = ({ exprs }: Task) => exprs.reduce((sum, { type }) => sum + byteSize(type), 0);
+    const total = tasks.reduce((sum, task) => sum + bytesOf(task), 0);
     let done = 0;
-    for (const { key, fold, layer } of wanted) {
-      signal?.throwIfAborted();
-      this.#values.set(key, await this.#evaluate(fold, layer));
-      done += byteSize(fold.type);
-      this.#bytes += byteSize(fold.type);
+    await this.#run(tasks, signal, (task, values) => {
+      for (const [i, expr] of task.exprs.entries()) this.#values.set(keyOf(expr, task.layer), values[i]!);
+      done += bytesOf(task);
+      this.#bytes += bytesOf(task);
       progress(done, total);
-    }
+    });
   }
 
   /** The value of a weight expression, which is kept only if a plan that was loaded needs it. */
   async evaluate(expr: Node, layer: number | null): Promise<TensorData> {
-    const fold = compileFold(expr);
-    return this.#values.get(keyOf(fold, layer)) ?? this.#evaluate(fold, layer);
+    const known = this.#values.get(keyOf(expr, layer));
+    if (known !== undefined) return known;
+    let value: TensorData | undefined;
+    const task = { exprs: [expr], layer, blocks: blocksOf([expr], this.#options.blockElements) };
+    await this.#run([task], undefined, (_, values) => {
+      value = values[0];
+    });
+    invariant(value !== undefined, () => "a task without a value");
+    return value;
   }
 
   /** Looks values up for a loaded plan. */
   lookup(plan: Plan): (func: string, index: number, layer: number | null) => TensorData {
-    const keys = new Map<string, readonly string[]>();
     return (func, index, layer) => {
-      const id = `${func} ${layer}`;
-      let list = keys.get(id);
-      if (list === undefined) {
-        list = plan.funcs.get(func)!.weights.map((expr) => keyOf(compileFold(expr), layer));
-        keys.set(id, list);
-      }
-      const value = this.#values.get(list[index]!);
+      const value = this.#values.get(keyOf(plan.funcs.get(func)!.weights[index]!, layer));
       invariant(value !== undefined, () => `weight ${index} of @${func} is not loaded`);
       return value;
     };
   }
 
-  async #evaluate(fold: Fold, layer: number | null): Promise<TensorData> {
-    const given: TensorData[] = [];
-    for (const part of fold.given) {
-      given.push(this.#values.get(keyOf(part, layer)) ?? (await this.#evaluate(part, layer)));
-    }
-    if (fold.perIndex === null) {
-      const inputs: TensorData[] = [];
-      for (const { name, type } of fold.inputs) inputs.push(await this.#readWhole(name, type, layer));
-      // A weight taken as it is may be the array that was read.
-      if (fold.isWeight) return this.#device.hold(fold.type, fold.run(inputs));
-      return fold.run(inputs, { into: this.#device.allocate(fold.type), given });
-    }
-    const value = this.#device.allocate(fold.type);
-    const count = fold.type.shape[0]!;
-    const length = value.length / count;
-    for (let i = 0; i < count; i++) {
-      const inputs: TensorData[] = [];
-      for (const { name, type } of fold.inputs) inputs.push(await this.#readPart(name, type, layer, i));
-      const at = (data: TensorData) => data.subarray((i * data.length) / count, ((i + 1) * data.length) / count);
-      const memory = { given: given.map(at) };
-      if (Number.isInteger(length)) fold.perIndex.run(inputs, { ...memory, into: at(value) });
-      // Parts of 4-bit elements may begin in the middle of a byte.
-      else putPart({ type: fold.type, data: value }, i, fold.perIndex.run(inputs, memory));
-    }
-    return value;
+  /** What the plan needs and the store has not, in the order of the model. */
+  #tasksOf(plan: Plan): Task[] {
+    const tasks: Task[] = [];
+    const taken = new Set(this.#values.keys());
+    const blocks = new Map<string, readonly FoldBlock[]>();
+    const visit = (name: string, layer: number | null): void => {
+      const { weights, steps } = plan.funcs.get(name)!;
+      const wanted = weights.filter((expr) => {
+        const key = keyOf(expr, layer);
+        const isNew = !taken.has(key);
+        taken.add(key);
+        return isNew;
+      });
+      for (const exprs of groupsOf(wanted)) {
+        const key = exprs.map(({ id }) => id).join();
+        if (!blocks.has(key)) blocks.set(key, blocksOf(exprs, this.#options.blockElements));
+        tasks.push({ exprs, layer, blocks: blocks.get(key)! });
+      }
+      for (const step of steps) if (step.step === "call") visit(step.func, step.layer);
+    };
+    visit(plan.entry, null);
+    return tasks;
   }
 
-  async #readWhole(name: string, type: TensorType, layer: number | null): Promise<TensorData> {
-    const { names, stacked } = weightParts(name, type.shape, layer ?? undefined);
-    if (!stacked) return this.#readPart(name, type, layer, 0);
-    const out = zeros(type.dtype, type.shape);
-    for (const i of names.keys()) putPart(out, i, await this.#readPart(name, type, layer, i));
-    return out.data;
+  async #run(
+    tasks: readonly Task[],
+    signal: AbortSignal | undefined,
+    done: (task: Task, values: readonly TensorData[]) => void,
+  ): Promise<void> {
+    const programs = new FoldPrograms(foldDevice(this.#device));
+    const buffers = new ReadBuffers();
+    let values: TensorData[] = [];
+    const read = ({ task, block }: Job) =>
+      Promise.all(block.reads.map((part) => this.#readPart(part, task.layer, buffers)));
+    try {
+      for await (const { item, value: inputs } of readAhead(jobsOf(tasks), read, this.#options.readAhead)) {
+        const { task, block } = item;
+        signal?.throwIfAborted();
+        if (block === task.blocks[0]) values = task.exprs.map(({ type }) => this.#device.allocate(type));
+        const results = await computed(programs, block, inputs);
+        for (const [i, box] of block.boxes.entries()) putBox(task.exprs[i]!.type, values[i]!, box, results[i]!);
+        for (const { buffer } of inputs) if (buffer instanceof ArrayBuffer) buffers.give(buffer);
+        if (block !== task.blocks.at(-1)) continue;
+        const finished = values;
+        values = [];
+        done(task, finished);
+      }
+    } finally {
+      programs.release();
+      for (const value of values) this.#device.free(value);
+    }
   }
 
-  async #readPart(name: string, type: TensorType, layer: number | null, i: number): Promise<TensorData> {
-    const { names, shape } = weightParts(name, type.shape, layer ?? undefined);
-    const tensor = await this.#read(names[i]!);
-    const expected = tensorType(type.dtype, shape);
-    if (!sameType(tensor.type, expected)) {
-      throw new InputError(`weight ${names[i]}`, `expected ${showType(expected)}, got ${showType(tensor.type)}`);
-    }
-    return tensor.data;
+  /** The elements of a part of a weight, from each of the tensors that are stacked in it. */
+  async #readPart(part: WeightPart, layer: number | null, buffers: ReadBuffers): Promise<TensorData> {
+    const { names, own, range, type } = piecesOf(part, layer ?? undefined);
+    const { dtype } = type;
+    const count = range.to - range.from;
+    const each = storageLength(tensorType(dtype, [count]));
+    const data = viewOf(dtype, buffers.take(byteSize(type)), 0, storageLength(type));
+    const whole = (dtypeInfo(dtype).bits * count) % 8 === 0;
+    const readOne = async (name: string, i: number): Promise<void> => {
+      const into = whole ? data.subarray(i * each, (i + 1) * each) : zeros(dtype, [count]).data;
+      const given = await this.#read(name, range, into);
+      const found = "data" in given ? given.type : given;
+      if (!sameType(found, own)) {
+        throw new InputError(`weight ${name}`, `expected ${showType(own)}, got ${showType(found)}`);
+      }
+      const from = storageLength(tensorType(dtype, [range.from]));
+      if ("data" in given) into.set(given.data.subarray(from, from + each));
+      if (!whole) putElements({ type, data }, i * count, into, count);
+    };
+    await Promise.all(names.map(readOne));
+    return data;
   }
 }
 
-/** Every weight expression of every call, in the order of the model. */
-function wantedBy(plan: Plan): Wanted[] {
-  const wanted: Wanted[] = [];
-  const visit = (name: string, layer: number | null): void => {
-    const func = plan.funcs.get(name)!;
-    for (const expr of func.weights) {
-      const fold = compileFold(expr);
-      wanted.push({ key: keyOf(fold, layer), fold, layer });
-    }
-    for (const step of func.steps) if (step.step === "call") visit(step.func, step.layer);
-  };
-  visit(plan.entry, null);
-  return wanted;
+function* jobsOf(tasks: readonly Task[]): Generator<Job> {
+  for (const task of tasks) for (const block of task.blocks) yield { task, block };
+}
+
+/** The results of a block, valid until the next. */
+async function computed(
+  programs: FoldPrograms,
+  { func }: FoldBlock,
+  inputs: readonly TensorData[],
+): Promise<readonly TensorData[]> {
+  if (isCopy(func)) return inputs;
+  const instance = programs.ready(func);
+  for (const [i, data] of inputs.entries()) instance.params[i]!.set(data);
+  await instance.run();
+  return instance.results;
+}
+
+function putBox(type: TensorType, whole: TensorData, box: Box, part: TensorData): void {
+  const { from, to } = offsetsOf(type.shape, box);
+  putElements({ type, data: whole }, from, part, to - from);
 }
 
 /** Bytes of all values that the plan needs, those of every layer. Compiles nothing. */
 export function compiledWeightBytes(plan: Plan): number {
   const bytes = new Map<string, number>();
-  const keys = new Map([...plan.funcs.values()].map(({ name, weights }) => [name, weights.map(foldKey)]));
   const visit = (name: string, layer: number | null): void => {
     const { weights, steps } = plan.funcs.get(name)!;
-    for (const [i, { type }] of weights.entries()) {
-      const key = keys.get(name)![i]!;
-      bytes.set(key.includes("{layer}") ? `${layer} ${key}` : key, byteSize(type));
-    }
+    for (const expr of weights) bytes.set(keyOf(expr, layer), byteSize(expr.type));
     for (const step of steps) if (step.step === "call") visit(step.func, step.layer);
   };
   visit(plan.entry, null);
@@ -157,6 +220,11 @@ export function compiledWeightBytes(plan: Plan): number {
 }
 
 /** Weights without `{layer}` in their names are the same in every layer. */
-function keyOf(fold: Fold, layer: number | null): string {
-  return fold.inputs.some(({ name }) => name.includes("{layer}")) ? `${layer} ${fold.key}` : fold.key;
+function keyOf(expr: Node, layer: number | null): string {
+  const key = foldKey(expr);
+  return hasLayer(expr) ? `${layer} ${key}` : key;
+}
+
+function hasLayer(expr: Node): boolean {
+  return topoOrder([expr]).some((node) => isOp(node, "weight") && node.attrs.name.includes("{layer}"));
 }

@@ -11,7 +11,7 @@ const tolerance = 1e-4;
 const cases: readonly (readonly [GoldenName, string])[] = [
   ["v3-fp8", "js"],
   ["v2-lite", "js"],
-  ["qwen2-tied", "js"],
+  ["qwen2-tied", "wasm"],
   ["qwen2-tied", "interpreter"],
 ];
 

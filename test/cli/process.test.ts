@@ -92,7 +92,7 @@ describe("inspect", () => {
   it("prints kernels, what is emitted for them, and the plan", async () => {
     const { stdout } = await ciuic(["inspect", "--kernels", "--plan"]);
     expect(stdout).toMatch(/\nkernel \w+ from "/);
-    expect(stdout).toMatch(/\nfunction \w+\(/);
+    expect(stdout).toMatch(/\n\(func \$kernel \w+ /);
     expect(stdout).toMatch(/\nplan @deepseek_v3 entry @step \{/);
     expect(stdout).toMatch(/weights {3}20\.1 MB as stored, /);
   });

@@ -10,6 +10,14 @@ const buf = (name: string, access: "read" | "write") =>
   ({ name, dtype: "f32", size: 16, access, space: "global" }) as const;
 const [y, x] = [buf("y", "write"), buf("x", "read")];
 const kernel: Kernel = { name: "first", origin: [], bufs: [y, x], body: [store(y, int(0), load(x, int(0)))] };
+/** Writes two buffers. */
+const both: Kernel = {
+  name: "both",
+  origin: [],
+  bufs: [y, { ...y, name: "z" }, x],
+  body: [store(y, int(0), load(x, int(0))), store({ ...y, name: "z" }, int(0), load(x, int(0)))],
+};
+const launchBoth = (...args: readonly number[]): Step => ({ step: "launch", kernel: 1, args });
 const launch = (to: number, from: number): Step => ({ step: "launch", kernel: 0, args: [to, from] });
 
 const layer: FuncPlan = {
@@ -52,7 +60,7 @@ const planOf = (...funcs: readonly FuncPlan[]): Plan => ({
   name: "test",
   entry: "main",
   funcs: new Map(funcs.map((func) => [func.name, func])),
-  kernels: [kernel],
+  kernels: [kernel, both],
 });
 const withStep = (at: number, step: Step) => planOf(layer, { ...main, steps: main.steps.with(at, step) });
 const withLocation = (at: number, offset: number) =>
@@ -62,7 +70,7 @@ const broken: Record<string, readonly [plan: Plan, message: string]> = {
   "an entry that is missing": [{ ...planOf(layer, main), entry: "other" }, "P1 entry: there is no function @other"],
   "a location that is missing": [withStep(3, launch(2, 99)), "@main step 3: P2 locations: there is no location 99"],
   "a kernel that is missing": [
-    withStep(3, { step: "launch", kernel: 1, args: [2, 3] }),
+    withStep(3, { step: "launch", kernel: 2, args: [2, 3] }),
     "P3 launches: buffers and arg",
   ],
   "an argument too few": [withStep(3, { step: "launch", kernel: 0, args: [2] }), "P3 launches: buffers and arguments"],
@@ -99,14 +107,28 @@ const broken: Record<string, readonly [plan: Plan, message: string]> = {
     withStep(3, launch(1, 3)),
     "P11 parameters: x is written, but no result is left in it",
   ],
+  "two results of a launch in one place": [
+    withStep(0, launchBoth(2, 2, 1)),
+    "@main step 0: P12 aliases: a location that a launch writes is another argument too",
+  ],
+  "a second result on top of what is read": [
+    withStep(3, launchBoth(2, 3, 3)),
+    "@main step 3: P12 aliases: a location that a launch writes is another argument too",
+  ],
+  "a second result in a weight": [withStep(3, launchBoth(2, 7, 3)), "@main step 3: P4 weights: a weight is written"],
+  "a second result in a parameter that is not returned": [
+    withStep(3, launchBoth(2, 1, 3)),
+    "P11 parameters: x is written, but no result is left in it",
+  ],
   "a launch that reads what it writes": [
     withStep(3, launch(3, 3)),
-    "@main step 3: P12 aliases: a launch reads the location that it writes",
+    "@main step 3: P12 aliases: a location that a launch writes is another argument too",
   ],
 };
 
-test("the plan that is broken below is good", () => {
+test("the plans that are broken below are good", () => {
   expect(() => verifyPlan(planOf(layer, main))).not.toThrow();
+  expect(() => verifyPlan(withStep(0, launchBoth(2, 3, 1)))).not.toThrow();
 });
 
 describe("verifyPlan rejects", () => {

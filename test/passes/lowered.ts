@@ -4,10 +4,9 @@ import { getFunc, type Module, type Node } from "../../src/ir/graph.ts";
 import type { Kernel } from "../../src/ir/kernel/kernel.ts";
 import { runKernel } from "../../src/ir/kernel/run.ts";
 import { verifyKernel } from "../../src/ir/kernel/verify.ts";
-import { opKind } from "../../src/ir/ops/all.ts";
 import { jsTarget } from "../../src/ir/target.ts";
 import { type Tensor, type TensorData, tensorFrom, zeros } from "../../src/ir/tensor.ts";
-import { type LoweredKernel, lowerFunc } from "../../src/passes/lower/lower.ts";
+import { type LoweredKernel, lowerFunc, resultsOf } from "../../src/passes/lower/lower.ts";
 import { runPasses } from "../../src/passes/pass.ts";
 import { kernelPasses, tensorPasses } from "../../src/passes/pipeline.ts";
 
@@ -58,11 +57,14 @@ export function runLowered(
     const count = () => loads.set(param.attrs.name, loads.get(param.attrs.name)! + 1);
     values.set(param, run === runKernel ? counted(inputs[i]!.data, count) : inputs[i]!.data.slice());
   }
-  for (const { kernel, args, group } of kernels) {
-    const { dtype, shape } = group.root.type;
-    const out = zeros(dtype, shape).data;
-    if (opKind(group.anchor.op) === "update") out.set(values.get(group.anchor.ins[0]!)!);
-    values.set(group.root, out);
+  for (const lowered of kernels) {
+    const { kernel, args, replaces } = lowered;
+    for (const node of resultsOf(lowered)) {
+      const out = zeros(node.type.dtype, node.type.shape).data;
+      const old = replaces.get(node);
+      if (old !== undefined) out.set(values.get(old)!);
+      values.set(node, out);
+    }
     run(
       kernel,
       args.map((node) => values.get(node)!),

@@ -148,6 +148,7 @@ describe("on disk", () => {
       const source = await (await openNodeFolder(path)).open("a");
       await writeFile(join(path, "a"), new Uint8Array(10));
       await expect(source.read(0, 100)).rejects.toThrow(/became shorter/);
+      await expect(source.read(0, 100, new Uint8Array(100))).rejects.toThrow(/became shorter/);
       await expect(source.read(90, 11)).rejects.toThrow(/not inside the file/);
       await source.close();
     } finally {

@@ -1,11 +1,11 @@
 /** The safetensors reader and writer: round trips, the golden checkpoints, and one case for each rule of the header. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { tensorFrom, tensorOf, valuesOf } from "../../src/ir/tensor.ts";
+import { tensorFrom, tensorOf, valuesOf, zeros } from "../../src/ir/tensor.ts";
 import { tensorType } from "../../src/ir/types.ts";
 import { memorySource } from "../../src/runtime/byte-source.ts";
 import { openNodeFolder } from "../../src/runtime/node-folder.ts";
-import { readSafetensorsHeader, readTensor, writeSafetensors } from "../../src/runtime/safetensors.ts";
+import { readElements, readSafetensorsHeader, readTensor, writeSafetensors } from "../../src/runtime/safetensors.ts";
 
 /** A file with this header and `size` bytes of data. */
 function fileOf(header: unknown, size: number): Uint8Array {
@@ -81,6 +81,53 @@ test("reads every dtype, also where the data is not aligned", async () => {
     signed: [-2],
     none: [],
   });
+});
+
+test("reads ranges of elements, into memory that is given", async () => {
+  const values = Array.from({ length: 12 }, (_, i) => i - 5);
+  for (const dtype of ["f32", "bf16", "i8"] as const) {
+    const tensor = tensorOf(dtype, [3, 4], values);
+    const source = memorySource("t", writeSafetensors(new Map([["w", tensor]])));
+    const entry = (await readSafetensorsHeader(source, "t")).tensors.get("w")!;
+    for (const [from, to] of [
+      [0, 12],
+      [4, 9],
+      [12, 12],
+    ] as const) {
+      const into = zeros(dtype, [to - from]).data;
+      expect(await readElements(source, entry, "t", { from, to }, into)).toBe(into);
+      expect(into).toEqual(tensor.data.slice(from, to));
+      expect(await readElements(source, entry, "t", { from, to })).toEqual(into);
+    }
+    for (const range of [
+      { from: -1, to: 2 },
+      { from: 3, to: 13 },
+      { from: 2, to: 1 },
+      { from: 0.5, to: 2 },
+    ]) {
+      await expect(readElements(source, entry, "t", range)).rejects.toThrow("of 12");
+    }
+  }
+});
+
+test("ranges are checked like whole tensors", async () => {
+  const header = {
+    wide: { dtype: "I64", shape: [3], data_offsets: [0, 24] },
+    truth: { dtype: "BOOL", shape: [3], data_offsets: [24, 27] },
+  };
+  const file = fileOf(header, 27);
+  file.set([1, 0, 0, 0, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 7], file.length - 27);
+  file.set([0, 1, 2], file.length - 3);
+  const source = memorySource("t", file);
+  const { tensors } = await readSafetensorsHeader(source, "t");
+  const into = new Int32Array(2);
+  await readElements(source, tensors.get("wide")!, "t", { from: 1, to: 3 }, into);
+  expect([...into]).toEqual([-1, 7]);
+  await expect(readElements(source, tensors.get("wide")!, "t", { from: 0, to: 2 }, into)).rejects.toThrow(
+    "the I64 value 4294967297 at 0 does not fit",
+  );
+  await expect(readElements(source, tensors.get("truth")!, "t", { from: 1, to: 3 })).rejects.toThrow("BOOL");
+  expect(await readElements(source, tensors.get("truth")!, "t", { from: 0, to: 2 })).toEqual(Uint8Array.of(0, 1));
 });
 
 test("keeps names such as __proto__ apart from the object's own", async () => {

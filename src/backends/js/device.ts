@@ -60,6 +60,7 @@ function instantiate(plan: Plan, kernels: readonly JsKernel[], memory: ProgramMe
     run: () => {
       for (let i = 0; i < launches.length; i++) launches[i]!();
     },
+    release: () => {},
   };
 }
 

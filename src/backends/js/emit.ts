@@ -7,7 +7,7 @@ import { InternalError, invariant, UnsupportedError } from "../../ir/errors.ts";
 import type { Buf, Expr, Kernel, Stmt } from "../../ir/kernel/kernel.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop, rangeOf } from "../../ir/kernel/range.ts";
 import type { StorageDType } from "../../ir/kernel/value.ts";
-import { gridLoop, namesOf } from "../../ir/kernel/walk.ts";
+import { globalBufs, gridLoop, namesOf } from "../../ir/kernel/walk.ts";
 import type { TensorData } from "../../ir/tensor.ts";
 import { dtypeInfo } from "../../ir/types.ts";
 import { emitExpr, type Names } from "./expr.ts";
@@ -44,7 +44,7 @@ export function compileKernel(kernel: Kernel): JsKernel {
 /** The text of the kernel's function. Its scratch arrays are made once, beside it. */
 export function emitKernel(kernel: Kernel): string {
   const names = nameMap(kernel);
-  const globals = kernel.bufs.filter((buf) => buf.space === "global");
+  const globals = globalBufs(kernel);
   const grid = gridLoop(kernel);
   const params = globals.map((buf) => `${names.get(buf.name)}, // ${showBuf(buf)}`);
   if (grid !== undefined) params.push(`${names.get("begin ")} = ${grid.from},`, `${names.get("end ")} = ${grid.to},`);

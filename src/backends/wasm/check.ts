@@ -7,18 +7,29 @@ import { InternalError } from "../../ir/errors.ts";
 import { type Instr, opInfo, otherOps, typesIn, type WasmFunc, type WasmModule, type WasmType } from "./instr.ts";
 import { showInstr } from "./wat.ts";
 
+interface Signature {
+  readonly params: readonly WasmType[];
+  readonly results: readonly WasmType[];
+}
+
 interface Context {
   readonly func: WasmFunc;
   readonly locals: ReadonlyMap<string, WasmType>;
   readonly globals: ReadonlyMap<string, { readonly type: WasmType; readonly mutable: boolean }>;
-  readonly funcs: ReadonlyMap<string, WasmFunc>;
+  readonly funcs: ReadonlyMap<string, Signature>;
 }
 
 /** Throws an InternalError that names the function and the instruction at fault. */
 export function checkModule(module: WasmModule): void {
-  const funcs = new Map(module.funcs.map((func) => [func.name, func]));
+  const typesOf = (func: WasmFunc) => func.params.map(({ type }) => type);
+  const imports = module.imports ?? [];
+  const funcs = new Map<string, Signature>([
+    ...imports.map(({ name, params }) => [name, { params, results: [] }] as const),
+    ...module.funcs.map((func) => [func.name, { params: typesOf(func), results: func.results }] as const),
+  ]);
   const globals = new Map(module.globals.map((global) => [global.name, global]));
-  if (funcs.size !== module.funcs.length) throw new InternalError("wasm module", "two functions have one name");
+  if (funcs.size !== module.funcs.length + imports.length)
+    throw new InternalError("wasm module", "two functions have one name");
   if (globals.size !== module.globals.length) throw new InternalError("wasm module", "two globals have one name");
   for (const func of module.funcs) {
     const typed = [...func.params, ...func.locals];
@@ -132,10 +143,7 @@ function checkInstr(block: Block, instr: Instr): void {
     }
     case "call": {
       const { params, results } = find(context.funcs, instr.func);
-      apply(
-        params.map(({ type }) => type),
-        results,
-      );
+      apply(params, results);
       return;
     }
     case "other": {

@@ -11,7 +11,18 @@ import type { FuncPlan, Plan } from "../../ir/plan.ts";
 import { byteSize } from "../../ir/types.ts";
 import { apply, assign, type Code, choose, int, local } from "./code.ts";
 import type { WasmKernel } from "./emit.ts";
-import { block, branch, branchIf, call, ifElse, loopBlock, memory, other, type WasmFunc } from "./instr.ts";
+import {
+  block,
+  branch,
+  branchIf,
+  call,
+  ifElse,
+  loopBlock,
+  memory,
+  other,
+  type WasmFunc,
+  type WasmImport,
+} from "./instr.ts";
 import { barrierName, counterAddress } from "./sync.ts";
 
 export function driverName(func: string): string {
@@ -26,7 +37,22 @@ export function rowLength(func: FuncPlan): number {
 /** Launches on fewer bytes than this are not worth dividing: a barrier costs as much as they do. */
 const smallLaunch = 8192;
 
-export function emitDriver(plan: Plan, func: FuncPlan, kernels: readonly WasmKernel[], threaded: boolean): WasmFunc {
+export interface DriverOptions {
+  /** Whether several threads run it together. */
+  readonly threaded: boolean;
+  /** Whether `launched` is called after each launch, with the kernel's number. One thread only. */
+  readonly profiled: boolean;
+}
+
+/** The function of JavaScript that hears of launches. */
+export const launched: WasmImport = { name: "launched", params: ["i32"] };
+
+export function emitDriver(
+  plan: Plan,
+  func: FuncPlan,
+  kernels: readonly WasmKernel[],
+  { threaded, profiled }: DriverOptions,
+): WasmFunc {
   const address = (i: number): Code => {
     const location = func.locations[i]!;
     switch (location.place) {
@@ -58,7 +84,9 @@ export function emitDriver(plan: Plan, func: FuncPlan, kernels: readonly WasmKer
         const kernel = kernels[step.kernel]!;
         const args = step.args.flatMap(address);
         const { grid } = kernel;
-        const whole: Code = [...args, ...(grid ? [...int(grid.from), ...int(grid.to)] : []), call(kernel.func.name)];
+        const range = grid ? [...int(grid.from), ...int(grid.to)] : [];
+        const heard = profiled ? [...int(step.kernel), call(launched.name)] : [];
+        const whole: Code = [...args, ...range, call(kernel.func.name), ...heard];
         const bytes = step.args.reduce((sum, i) => sum + byteSize(func.locations[i]!.type), 0);
         if (!threaded || !kernel.divides || grid === undefined || bytes < smallLaunch) byOne(whole);
         else {

@@ -6,10 +6,11 @@ import { InternalError, UnsupportedError } from "../../ir/errors.ts";
 import type { For, Kernel, Stmt, Store } from "../../ir/kernel/kernel.ts";
 import { afterStmt, assume, factsOf, insideLoop, rangeOf } from "../../ir/kernel/range.ts";
 import { storageBits, type ValueType } from "../../ir/kernel/value.ts";
-import { gridLoop, writesOf } from "../../ir/kernel/walk.ts";
+import { globalBufs, gridLoop, writesOf } from "../../ir/kernel/walk.ts";
 import { dtypeInfo } from "../../ir/types.ts";
 import { addressOf, loopPointers, nibbleAddress } from "./address.ts";
 import { apply, assign, type Code, int, local } from "./code.ts";
+import { hoistConstants } from "./constants.ts";
 import { elementBytes, emitPart, emitScalar } from "./expr.ts";
 import { bufOf, type Frame, kindOf, Locals, partsOf, wasmTypeOf } from "./frame.ts";
 import {
@@ -43,7 +44,7 @@ export interface WasmKernel {
 
 /** Emits a kernel as a function of this name. Throws UnsupportedError for barriers and vectors the target lacks. */
 export function emitKernel(kernel: Kernel, name: string, rules: Rules): WasmKernel {
-  const globals = kernel.bufs.filter((buf) => buf.space === "global");
+  const globals = globalBufs(kernel);
   const grid = gridLoop(kernel);
   const range = grid === undefined ? [] : [gridBegin, gridEnd];
   const params: Typed[] = [...globals.map((buf) => buf.name), ...range].map((each) => ({ name: each, type: "i32" }));
@@ -58,7 +59,15 @@ export function emitKernel(kernel: Kernel, name: string, rules: Rules): WasmKern
   }
   const frame: Frame = { locals, rules, facts: factsOf(kernel), names: new Map(), pointers: [], scalar: emitScalar };
   const body = [...start.flat(), ...emitBlock(frame, kernel.body, grid?.loop)];
-  const func = { name, params, results: [], locals: locals.made, body, comment: kernel.origin, exported: true };
+  const func = hoistConstants({
+    name,
+    params,
+    results: [],
+    locals: locals.made,
+    body,
+    comment: kernel.origin,
+    exported: true,
+  });
   return {
     func,
     scratchBytes,

@@ -8,28 +8,37 @@ const section = { type: 1, import: 2, function: 3, global: 6, export: 7, code: 1
 
 /** Encodes a module. Names must be distinct; types are checked by `check.ts` before. */
 export function encodeModule(module: WasmModule): Uint8Array<ArrayBuffer> {
-  const { funcs, globals, memory, data = [] } = module;
+  const { funcs, globals, memory, data = [], imports: imported = [] } = module;
   const signatures = new Map<string, number>();
   const types: number[][] = [];
-  const typeIndex = (func: WasmFunc): number => {
-    const bytes = [0x60, ...typeVector(func.params.map(({ type }) => type)), ...typeVector(func.results)];
+  const typeIndex = (params: readonly WasmType[], results: readonly WasmType[]): number => {
+    const bytes = [0x60, ...typeVector(params), ...typeVector(results)];
     const key = bytes.join();
     const known = signatures.get(key) ?? types.push(bytes) - 1;
     signatures.set(key, known);
     return known;
   };
-  const indices = funcs.map((func) => unsignedLeb(typeIndex(func)));
+  const typesOf = ({ params }: WasmFunc) => params.map(({ type }) => type);
+  const importedFuncs = imported.map(({ name, params }) => [
+    ...[...text("env"), ...text(name), 0],
+    ...unsignedLeb(typeIndex(params, [])),
+  ]);
+  const indices = funcs.map((func) => unsignedLeb(typeIndex(typesOf(func), func.results)));
+  const first = imported.length;
   const names: Names = {
-    funcs: new Map(funcs.map(({ name }, i) => [name, i])),
+    funcs: new Map([...imported, ...funcs].map(({ name }, i) => [name, i])),
     globals: new Map(globals.map(({ name }, i) => [name, i])),
   };
   const exports = [
-    ...funcs.flatMap(({ name, exported }, i) => (exported ? [[...text(name), 0, ...unsignedLeb(i)]] : [])),
+    ...funcs.flatMap(({ name, exported }, i) => (exported ? [[...text(name), 0, ...unsignedLeb(first + i)]] : [])),
     ...globals.flatMap(({ name, exported }, i) => (exported ? [[...text(name), 3, ...unsignedLeb(i)]] : [])),
   ];
   const limits = (memory.maximum === undefined ? 0 : 1) | (memory.shared ? 2 : 0);
   const maximum = memory.maximum === undefined ? [] : unsignedLeb(memory.maximum);
-  const imports = [[...text("env"), ...text("memory"), 2, limits, ...unsignedLeb(memory.initial), ...maximum]];
+  const imports = [
+    [...text("env"), ...text("memory"), 2, limits, ...unsignedLeb(memory.initial), ...maximum],
+    ...importedFuncs,
+  ];
   const out = [0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0];
   const add = (id: number, items: readonly (readonly number[])[]) => {
     if (items.length === 0) return;
@@ -54,7 +63,7 @@ export function encodeModule(module: WasmModule): Uint8Array<ArrayBuffer> {
     data.map(({ offset, bytes }) => [0, 0x41, ...signedLeb(offset | 0), 0x0b, ...unsignedLeb(bytes.length), ...bytes]),
   );
   // Function names, which engines show in traces and profiles.
-  const named = vector(funcs.map(({ name }, i) => [...unsignedLeb(i), ...text(name)]));
+  const named = vector([...imported, ...funcs].map(({ name }, i) => [...unsignedLeb(i), ...text(name)]));
   const custom = [...text("name"), 1, ...unsignedLeb(named.length), ...named];
   return Uint8Array.from([...out, 0, ...unsignedLeb(custom.length), ...custom]);
 }

@@ -1,16 +1,17 @@
 /** Kernel expressions as instruction lists that leave the value, or one 128-bit part of a vector, on the stack. */
 import { UnsupportedError } from "../../ir/errors.ts";
 import { bitsFromF32 } from "../../ir/half.ts";
+import type { IntrinsicName } from "../../ir/kernel/intrinsics.ts";
 import type { Cast, Expr, Intrinsic, Load, Num, Op, Sum } from "../../ir/kernel/kernel.ts";
 import { assume, rangeOf } from "../../ir/kernel/range.ts";
-import { isByteValue, type ValueType, valueType } from "../../ir/kernel/value.ts";
+import { isPackedValue, type ValueType, valueType } from "../../ir/kernel/value.ts";
 import { addressOf, nibbleAddress } from "./address.ts";
 import { apply, type Code, double, int, local, single } from "./code.ts";
 import { bufOf, type Frame, kindOf, partsOf, wasmTypeOf } from "./frame.ts";
 import { type Instr, ifElse, laneOf, type MemoryOp, memory, plain, set, splatBits } from "./instr.ts";
 import { intrinsicRows } from "./rules.ts";
 import { castRows, type Kind, ruleCode, type ScalarRow, scalarRows } from "./scalar.ts";
-import { loadCode, loadNibble, loadVector } from "./storage.ts";
+import { loadCode, loadFiniteF16, loadNibble, loadVector } from "./storage.ts";
 
 /** A scalar's value. */
 export function emitScalar(frame: Frame, expr: Expr): Code {
@@ -43,7 +44,7 @@ export function emitPart(frame: Frame, expr: Expr, part: number): Code {
 }
 
 function checkType({ dtype, lanes }: ValueType): void {
-  if (isByteValue(dtype) ? lanes >= 4 : lanes === 1 || (dtype !== "f64" && lanes % 4 === 0)) return;
+  if (isPackedValue(dtype) ? lanes >= 4 : lanes === 1 || (dtype !== "f64" && lanes % 4 === 0)) return;
   throw new UnsupportedError("kernel", `the WebAssembly backend has no vectors of ${lanes} x ${dtype}`, {
     hint: "It has those of 4, 8 and 16 lanes of 32 bits.",
   });
@@ -87,19 +88,36 @@ function gather(kind: Kind, lanes: readonly Code[]): Code {
 function emitIntrinsic(frame: Frame, { name, type, args }: Intrinsic, part: number): Code {
   if (type.lanes === 1) throw new UnsupportedError("kernel", `${name} of one lane in WebAssembly`);
   const [bytes] = args;
-  if (name === "repeat4" && bytes?.k === "load") {
-    const { code, offset } = addressOf(frame, bytes.buf, bytes.index);
+  const direct = bytes?.k === "load" ? emitLoadFor(frame, name, bytes, part) : undefined;
+  if (direct !== undefined) return direct;
+  const { rules, locals } = frame;
+  const types = args.map((arg) => arg.type);
+  return intrinsicRows[name](rules, locals.temp, types, ...args.map((arg) => emitPart(frame, arg, part)));
+}
+
+/** An intrinsic on what is loaded, where one instruction does both. */
+function emitLoadFor(frame: Frame, name: IntrinsicName, { buf, index, type }: Load, part: number): Code | undefined {
+  const from = (): { code: Code; offset: number } => addressOf(frame, buf, index);
+  if (name === "repeat4") {
+    const { code, offset } = from();
     return [...code, memory("v128.load32_splat", offset)];
   }
-  const { rules, locals } = frame;
-  return intrinsicRows[name](rules, locals.temp, ...args.map((arg) => emitPart(frame, arg, part)));
+  if (name === "widen8") {
+    const { code, offset } = from();
+    return [...code, memory(type.dtype === "i8" ? "v128.load8x8_s" : "v128.load8x8_u", offset)];
+  }
+  if (name === "finite" && bufOf(frame, buf).dtype === "f16") {
+    const { code, offset } = from();
+    return [...code, ...loadFiniteF16(offset + 8 * part)];
+  }
+  return undefined;
 }
 
 /** Bytes as they are, from the lowest lane; the rest is zero. */
 const byteLoads: Readonly<Record<number, MemoryOp>> = { 4: "v128.load32_zero", 8: "v128.load64_zero", 16: "v128.load" };
 
 function emitLoad(frame: Frame, expr: Load, part: number): Code {
-  if (isByteValue(expr.type.dtype)) {
+  if (isPackedValue(expr.type.dtype)) {
     const { code, offset } = addressOf(frame, expr.buf, expr.index);
     return [...code, memory(byteLoads[expr.type.lanes]!, offset)];
   }

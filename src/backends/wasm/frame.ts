@@ -2,7 +2,7 @@
 
 import type { Buf, Expr } from "../../ir/kernel/kernel.ts";
 import type { Facts } from "../../ir/kernel/range.ts";
-import { isByteValue, type ValueType } from "../../ir/kernel/value.ts";
+import { isPackedValue, type ValueType } from "../../ir/kernel/value.ts";
 import type { Code } from "./code.ts";
 import type { Typed, WasmType } from "./instr.ts";
 import type { Rules } from "./rules.ts";
@@ -53,7 +53,7 @@ export function bufOf(frame: Frame, name: string): Buf {
 
 /** Values of 128 bits that make up a vector; 1 for a scalar. */
 export function partsOf({ dtype, lanes }: ValueType): number {
-  return isByteValue(dtype) ? 1 : Math.ceil(lanes / 4);
+  return isPackedValue(dtype) ? 1 : Math.ceil(lanes / 4);
 }
 
 export function wasmTypeOf({ dtype, lanes }: ValueType): WasmType {

@@ -85,8 +85,15 @@ export interface WasmGlobal {
   readonly exported?: boolean;
 }
 
+/** A function of JavaScript, imported from `env` under its name. */
+export interface WasmImport {
+  readonly name: string;
+  readonly params: readonly WasmType[];
+}
+
 /** A module with one memory, imported as `env.memory`. */
 export interface WasmModule {
+  readonly imports?: readonly WasmImport[];
   /** In pages of 64 KiB. A shared memory has a maximum. */
   readonly memory: { readonly initial: number; readonly maximum?: number; readonly shared: boolean };
   readonly globals: readonly WasmGlobal[];

@@ -4,7 +4,7 @@
  * address space, since pages that nobody touches cost nothing.
  */
 import { InternalError, UnsupportedError } from "../../ir/errors.ts";
-import { storageLength, type TensorData, zeros } from "../../ir/tensor.ts";
+import { storageLength, type TensorData, viewOf } from "../../ir/tensor.ts";
 import { byteSize, type DType, showType, type TensorType } from "../../ir/types.ts";
 import { maxPages } from "./program.ts";
 import { firstFree } from "./sync.ts";
@@ -78,13 +78,7 @@ export class DeviceMemory {
   }
 
   view(dtype: DType, at: number, length: number): TensorData {
-    // Every typed-array constructor takes a buffer, an offset and a length.
-    const View = zeros(dtype, [0]).data.constructor as new (
-      buffer: ArrayBufferLike,
-      offset: number,
-      length: number,
-    ) => TensorData;
-    return new View(this.memory.buffer, at, length);
+    return viewOf(dtype, this.memory.buffer, at, length);
   }
 
   /** The address of an array in this memory. */

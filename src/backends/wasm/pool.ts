@@ -86,6 +86,12 @@ export class ThreadPool {
     return id;
   }
 
+  /** Drops every thread's instance of a program. */
+  forget(id: number): void {
+    const seen = this.#command(0);
+    for (const worker of this.#workers) worker.post({ kind: "forget", id, seen });
+  }
+
   /** Runs a program on all threads. Rejects if a thread fails or dies, or when the signal aborts. */
   async run(id: number, signal?: AbortSignal): Promise<void> {
     const before = this.#turn;

@@ -4,6 +4,7 @@
  * multiplication and addition may round the product. Nothing is concluded from an engine's name.
  */
 import { UnsupportedError } from "../../ir/errors.ts";
+import type { ByteDots } from "../../ir/target.ts";
 import { encodeModule } from "./encode.ts";
 import { get, type Instr, laneOf, memory, type PlainOp, plain, set, type WasmFunc } from "./instr.ts";
 import type { Rules, Tier } from "./rules.ts";
@@ -14,6 +15,8 @@ export interface Probe {
   readonly dotExact: boolean;
   readonly dotUnsigned: boolean;
   readonly dotSigned: boolean;
+  /** The dot instruction of two products is exact for bytes 0 .. 127 in its second operand. */
+  readonly dotPairs: boolean;
   /** Whether relaxed multiply-add rounds once. Null where there is none. */
   readonly fused: boolean | null;
 }
@@ -26,21 +29,39 @@ export function probe(): Probe {
   return found;
 }
 
+/** Why there can be no WebAssembly device here, or null. */
+export function missingWasm(found: Probe = probe()): string | null {
+  return found.tier === "none" ? "the engine has no WebAssembly with SIMD" : null;
+}
+
+/** For vectors without relaxed instructions. */
+export const simdRules: Rules = {
+  tier: "simd",
+  dotSigned: false,
+  dotUnsigned: false,
+  dotPairs: false,
+  byteDots: { small: "words", any: "words" },
+};
+
 /** The rules for a tier, or for the best one there is. Throws UnsupportedError where the engine lacks it. */
 export function rulesFor(wanted?: string): Rules {
-  const { tier, dotExact, dotSigned, dotUnsigned } = probe();
+  const { tier, dotExact, dotSigned, dotUnsigned, dotPairs } = probe();
   const best: Tier = tier === "relaxed" && !dotExact ? "simd" : tier;
   const chosen = wanted ?? best;
-  const known = chosen === "relaxed" || chosen === "simd";
-  const has = known && (best === "relaxed" || best === chosen);
+  const known = ["relaxed", "quads", "pairs", "simd"].includes(chosen);
+  const has = known && (best === "relaxed" || best === chosen) && (chosen !== "pairs" || dotPairs);
   if (!has) {
     throw new UnsupportedError("wasm", `the engine has no instruction set ${JSON.stringify(chosen)}`, {
       hint: best === "none" ? "Use the js backend." : `It has ${best === "relaxed" ? "relaxed, simd" : best}.`,
     });
   }
-  return chosen === "relaxed"
-    ? { tier: chosen, dotSigned, dotUnsigned }
-    : { tier: "simd", dotSigned: false, dotUnsigned: false };
+  if (chosen === "simd") return simdRules;
+  // Only where four products are one instruction are they exact beyond 127: elsewhere they are put together from pairs,
+  // which saturate, and the pairs are faster by themselves.
+  const quads = chosen === "quads" || (chosen === "relaxed" && (dotUnsigned || dotSigned || !dotPairs));
+  const four = dotUnsigned ? "unsigned" : dotSigned ? "signed" : "words";
+  const byteDots: ByteDots = quads ? { small: "quads", any: four } : { small: "pairs", any: "words" };
+  return { tier: "relaxed", dotSigned, dotUnsigned, dotPairs, byteDots };
 }
 
 const vectors = (op: PlainOp, count: number): Instr[] => [
@@ -80,6 +101,12 @@ const pressure: WasmFunc = {
   ],
 };
 
+/** Pairs of products of the first two vectors. */
+const pairDot: WasmFunc = {
+  ...ternary("pairs", "v128.bitselect"),
+  body: [get("at"), ...vectors("i16x8.relaxed_dot_i8x16_i7x16_s", 2), memory("v128.store", 48)],
+};
+
 function bytesOf(funcs: readonly WasmFunc[]): Uint8Array<ArrayBuffer> {
   return encodeModule({ memory: { initial: 1, shared: false }, globals: [], funcs });
 }
@@ -88,9 +115,10 @@ function runProbe(): Probe {
   const relaxed = [
     ternary("dot", "i32x4.relaxed_dot_i8x16_i7x16_add_s"),
     ternary("madd", "f32x4.relaxed_madd"),
+    pairDot,
     pressure,
   ];
-  const none = { dotExact: false, dotUnsigned: false, dotSigned: false, fused: null };
+  const none = { dotExact: false, dotUnsigned: false, dotSigned: false, dotPairs: false, fused: null };
   if (typeof WebAssembly === "undefined" || !WebAssembly.validate(bytesOf([ternary("select", "v128.bitselect")]))) {
     return { tier: "none", ...none };
   }
@@ -98,7 +126,7 @@ function runProbe(): Probe {
   if (!WebAssembly.validate(bytes)) return { tier: "simd", ...none };
   const storage = new WebAssembly.Memory({ initial: 1 });
   const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes), { env: { memory: storage } });
-  const { dot, madd, pressure: crowd } = exports as Record<string, (at: number) => number>; // exported above
+  const { dot, madd, pairs, pressure: crowd } = exports as Record<string, (at: number) => number>; // exported above
   const values = new Int8Array(storage.buffer, 0, 32);
   const words = new Int32Array(storage.buffer, 0, 16);
   const dots = (a: number, b: number, others: number) => {
@@ -111,6 +139,13 @@ function runProbe(): Probe {
   const extremes = [-128, -127, -1, 0, 1, 127];
   const exact = (b: readonly number[]) =>
     extremes.every((a) => b.every((each) => dots(a, each, 1) === 7 + 4 * a * each));
+  const exactPairs = extremes.every((a) =>
+    [0, 1, 2, 64, 126, 127].every((b) => {
+      values.fill(a, 0, 16).fill(b, 16, 32);
+      pairs!(0);
+      return new Int16Array(storage.buffer, 48, 8).every((sum) => sum === 2 * a * b);
+    }),
+  );
   const crowdedDot = () => {
     values.fill(-128, 0, 16).fill(127, 16, 32);
     return crowd!(0);
@@ -125,6 +160,7 @@ function runProbe(): Probe {
     tier: "relaxed",
     dotExact,
     dotUnsigned: dotExact && extremes.every((a) => [128, 200, 255].every((b) => dots(a, b, 255) === 7 + 4 * a * b)),
+    dotPairs: exactPairs,
     dotSigned: dotExact && exact([-128, -127, -64, -1]),
     fused,
   };

@@ -1,10 +1,10 @@
 /** The module of a plan: its kernels, its driver functions and the library functions they call. */
 import type { Plan } from "../../ir/plan.ts";
 import { checkModule } from "./check.ts";
-import { driverName, emitDriver } from "./driver.ts";
+import { driverName, emitDriver, launched } from "./driver.ts";
 import { emitKernel, type WasmKernel } from "./emit.ts";
 import { encodeModule } from "./encode.ts";
-import type { WasmFunc, WasmGlobal, WasmModule } from "./instr.ts";
+import type { WasmFunc, WasmGlobal, WasmImport, WasmModule } from "./instr.ts";
 import { libraryFor, libraryGlobals } from "./library.ts";
 import type { Rules } from "./rules.ts";
 import { barrier, syncGlobals } from "./sync.ts";
@@ -15,6 +15,8 @@ export interface ModuleOptions {
   readonly shared: boolean;
   /** Whether several threads run the driver together. */
   readonly threaded: boolean;
+  /** Whether the driver tells JavaScript of each launch. Default false. */
+  readonly profiled?: boolean;
 }
 
 export interface BuiltProgram {
@@ -32,8 +34,9 @@ const scratchGlobal: WasmGlobal = { name: "scratch", type: "i32", mutable: true,
 export const maxPages = 65536;
 
 /** A checked module of these functions and all they call. */
-export function moduleOf(funcs: readonly WasmFunc[], shared: boolean): WasmModule {
+export function moduleOf(funcs: readonly WasmFunc[], shared: boolean, imports: readonly WasmImport[] = []): WasmModule {
   const module = {
+    imports,
     memory: { initial: 1, maximum: maxPages, shared },
     globals: [scratchGlobal, ...syncGlobals, ...libraryGlobals],
     funcs: [...libraryFor(funcs), ...funcs],
@@ -42,7 +45,7 @@ export function moduleOf(funcs: readonly WasmFunc[], shared: boolean): WasmModul
   return module;
 }
 
-export function buildProgram(plan: Plan, { rules, shared, threaded }: ModuleOptions): BuiltProgram {
+export function buildProgram(plan: Plan, { rules, shared, threaded, profiled = false }: ModuleOptions): BuiltProgram {
   const names = new Map<string, number>();
   const kernels: WasmKernel[] = plan.kernels.map((kernel) => {
     const count = (names.get(kernel.name) ?? 0) + 1;
@@ -50,9 +53,10 @@ export function buildProgram(plan: Plan, { rules, shared, threaded }: ModuleOpti
     // With a number after a dot, which no kernel's own name has.
     return emitKernel(kernel, count === 1 ? `kernel ${kernel.name}` : `kernel ${kernel.name}.${count}`, rules);
   });
-  const drivers = [...plan.funcs.values()].map((func) => emitDriver(plan, func, kernels, threaded));
+  const drivers = [...plan.funcs.values()].map((func) => emitDriver(plan, func, kernels, { threaded, profiled }));
   const own = kernels.map(({ func }) => ({ ...func, exported: false }));
-  const module = moduleOf([...own, ...(threaded ? [barrier] : []), ...drivers], shared);
+  const funcs = [...own, ...(threaded ? [barrier] : []), ...drivers];
+  const module = moduleOf(funcs, shared, profiled ? [launched] : []);
   return {
     bytes: encodeModule(module),
     module,

@@ -3,7 +3,10 @@
  * what it gives is only defined where the second operand is 0 .. 127 ("i7" in its name); for other bytes it is used
  * where a probe has shown that this engine is exact for them.
  */
+import { invariant } from "../../ir/errors.ts";
 import type { IntrinsicName } from "../../ir/kernel/intrinsics.ts";
+import type { ValueType } from "../../ir/kernel/value.ts";
+import type { ByteDots } from "../../ir/target.ts";
 import { apply, assign, type Code, int, local } from "./code.ts";
 import { splatBits } from "./instr.ts";
 import { ruleCode, type Temp } from "./scalar.ts";
@@ -14,19 +17,25 @@ export type Tier = "relaxed" | "simd" | "none";
 
 export interface Rules {
   readonly tier: Exclude<Tier, "none">;
-  /** The dot instruction is exact for unsigned, for signed bytes in its second operand. */
+  /** The dot instruction of four products is exact for unsigned, for signed bytes in its second operand. */
   readonly dotUnsigned: boolean;
   readonly dotSigned: boolean;
+  /** The one of two products is exact for 0 .. 127. */
+  readonly dotPairs: boolean;
+  /** The products that lowerings shall use. */
+  readonly byteDots: ByteDots;
 }
 
-export const rulesOf: Readonly<Record<Rules["tier"], Rules>> = {
-  relaxed: { tier: "relaxed", dotUnsigned: false, dotSigned: false },
-  simd: { tier: "simd", dotUnsigned: false, dotSigned: false },
-};
+/** `types` are the operands'. */
+type Emit = (rules: Rules, temp: Temp, types: readonly ValueType[], ...args: readonly Code[]) => Code;
 
-type Emit = (rules: Rules, temp: Temp, ...args: readonly Code[]) => Code;
+const isSigned = (type: ValueType | undefined): boolean => type?.dtype === "i8";
 
-const fastDot: Emit = (_, __, acc, a, b) => apply("i32x4.relaxed_dot_i8x16_i7x16_add_s", a!, b!, acc!);
+const fastDot: Emit = (_, __, ___, acc, a, b) => apply("i32x4.relaxed_dot_i8x16_i7x16_add_s", a!, b!, acc!);
+
+const evens = (x: Code, signed: boolean): Code =>
+  signed ? apply("i16x8.shr_s", apply("i16x8.shl", x, int(8)), int(8)) : apply("v128.and", x, [splatBits(0x00ff00ff)]);
+const odds = (x: Code, signed: boolean): Code => apply(signed ? "i16x8.shr_s" : "i16x8.shr_u", x, int(8));
 
 /**
  * Even and odd bytes as i16, then two dots of i16 pairs: lane l of the first has bytes 4l and 4l + 2, of the second the
@@ -34,34 +43,58 @@ const fastDot: Emit = (_, __, acc, a, b) => apply("i32x4.relaxed_dot_i8x16_i7x16
  */
 const wideDot =
   (signed: boolean): Emit =>
-  (_, temp, acc, a, b) => {
+  (_, temp, __, acc, a, b) => {
     const [x, y] = [temp("v128"), temp("v128")];
-    const odd = (name: string, sign: boolean) => apply(sign ? "i16x8.shr_s" : "i16x8.shr_u", local(name), int(8));
-    const even = (name: string, sign: boolean) =>
-      sign
-        ? apply("i16x8.shr_s", apply("i16x8.shl", local(name), int(8)), int(8))
-        : apply("v128.and", local(name), [splatBits(0x00ff00ff)]);
-    return [
-      ...assign(x, a!),
-      ...assign(y, b!),
-      ...apply(
-        "i32x4.add",
-        apply("i32x4.add", acc!, apply("i32x4.dot_i16x8_s", even(x, true), even(y, signed))),
-        apply("i32x4.dot_i16x8_s", odd(x, true), odd(y, signed)),
-      ),
-    ];
+    const dot = (half: typeof evens) => apply("i32x4.dot_i16x8_s", half(local(x), true), half(local(y), signed));
+    return [...assign(x, a!), ...assign(y, b!), ...apply("i32x4.add", apply("i32x4.add", acc!, dot(evens)), dot(odds))];
   };
+
+/** Products of 16-bit halves; a pair's sum is below 2^15 where the second operand is below 128. */
+const wideDot2: Emit = (_, temp, __, a, b) => {
+  const [x, y] = [temp("v128"), temp("v128")];
+  const product = (half: typeof evens) => apply("i16x8.mul", half(local(x), true), half(local(y), false));
+  return [...assign(x, a!), ...assign(y, b!), ...apply("i16x8.add", product(evens), product(odds))];
+};
+
+/** Lanes 0, 2, 4, 6 or 1, 3, 5, 7 of two vectors of four. */
+const everyOther = (a: string, b: string, odd: number): Code => {
+  const lanes = [0, 2, 4, 6].flatMap((lane) => [0, 1, 2, 3].map((byte) => 4 * (lane + odd) + byte));
+  return [...local(a), ...local(b), { k: "shuffle", lanes }];
+};
 
 export const intrinsicRows: Readonly<Record<IntrinsicName, Emit>> = {
   dot4i8: (rules, ...rest) => (rules.tier === "relaxed" ? fastDot : wideDot(false))(rules, ...rest),
   dot4u8: (rules, ...rest) => (rules.dotUnsigned ? fastDot : wideDot(false))(rules, ...rest),
   dot4s8: (rules, ...rest) => (rules.dotSigned ? fastDot : wideDot(true))(rules, ...rest),
-  fma: (rules, _, a, b, c) =>
+  fma: (rules, _, __, a, b, c) =>
     rules.tier === "relaxed"
       ? apply("f32x4.relaxed_madd", a!, b!, c!)
       : apply("f32x4.add", apply("f32x4.mul", a!, b!), c!),
-  low4: (_, __, x) => apply("v128.and", x!, [splatBits(0x0f0f0f0f)]),
-  high4: (_, __, x) => apply("i8x16.shr_u", x!, int(4)),
-  repeat4: (_, __, x) => apply("i32x4.splat", [...x!, { k: "lane", op: "i32x4.extract_lane", lane: 0 }]),
-  f16s: (_, temp, x) => [...apply("i32x4.extend_low_i16x8_u", x!), ...ruleCode(widenF16x4, temp)],
+  pmin: (_, __, ___, a, b) => apply("f32x4.pmin", a!, b!),
+  pmax: (_, __, ___, a, b) => apply("f32x4.pmax", a!, b!),
+  dot2i8: (rules, temp, types, a, b) =>
+    rules.dotPairs ? apply("i16x8.relaxed_dot_i8x16_i7x16_s", a!, b!) : wideDot2(rules, temp, types, a!, b!),
+  dot2i16: (_, __, ___, a, b) => apply("i32x4.dot_i16x8_s", a!, b!),
+  add16: (_, __, ___, a, b) => apply("i16x8.add", a!, b!),
+  sum2: (_, __, ___, x) => apply("i32x4.extadd_pairwise_i16x8_s", x!),
+  join2: (_, temp, __, a, b) => {
+    const [x, y] = [temp("v128"), temp("v128")];
+    return [...assign(x, a!), ...assign(y, b!), ...apply("i32x4.add", everyOther(x, y, 0), everyOther(x, y, 1))];
+  },
+  widen8: (_, __, [type], x) => apply(isSigned(type) ? "i16x8.extend_low_i8x16_s" : "i16x8.extend_low_i8x16_u", x!),
+  evens: (_, __, [type], x) => evens(x!, isSigned(type)),
+  odds: (_, __, [type], x) => odds(x!, isSigned(type)),
+  less128: (_, __, ___, x) => apply("v128.xor", x!, [splatBits(0x80808080)]),
+  finite: (_, __, ___, x) => x!,
+  low4: (_, __, ___, x) => apply("v128.and", x!, [splatBits(0x0f0f0f0f)]),
+  high4: (_, __, ___, x) => apply("v128.and", apply("i16x8.shr_u", x!, int(4)), [splatBits(0x0f0f0f0f)]),
+  repeat4: (_, __, ___, x) => apply("i32x4.splat", [...x!, { k: "lane", op: "i32x4.extract_lane", lane: 0 }]),
+  spread4: (_, temp, __, x, i) => {
+    const [number] = i!;
+    invariant(number?.k === "const", () => "spread4 takes a constant");
+    const name = temp("v128");
+    const lanes = Array.from({ length: 16 }, (_, lane) => 4 * (number.value & 3) + (lane % 4));
+    return [...assign(name, x!), ...local(name), ...local(name), { k: "shuffle", lanes }];
+  },
+  f16s: (_, temp, __, x) => [...apply("i32x4.extend_low_i16x8_u", x!), ...ruleCode(widenF16x4, temp)],
 };

@@ -187,6 +187,19 @@ export const widenF16x4: Rule = (temp) => {
   ];
 };
 
+/** What follows an address to load four finite f16: the bits in place, and the bias put right by a product. */
+export function loadFiniteF16(offset: number): Code {
+  return [
+    memory("v128.load16x4_s", offset),
+    i32(13),
+    plain("i32x4.shl"),
+    splatBits(0x8fffe000),
+    plain("v128.and"),
+    splatBits(0x77800000), // 2^112
+    plain("f32x4.mul"),
+  ];
+}
+
 /** What follows an address to load four elements; undefined where they are loaded one by one. */
 export function loadVector(dtype: StorageDType, offset: number, temp: Temp): Code | undefined {
   const at = ([first, ...rest]: readonly Instr[]): Instr[] => [{ ...first, offset } as Instr, ...rest]; // a memory instruction

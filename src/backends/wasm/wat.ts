@@ -2,10 +2,14 @@
 import type { Instr, WasmFunc, WasmModule } from "./instr.ts";
 
 export function printModule(module: WasmModule): string {
-  const { memory, globals, funcs, data = [] } = module;
+  const { memory, globals, funcs, data = [], imports = [] } = module;
   const limits = [memory.initial, memory.maximum, memory.shared ? "shared" : undefined].filter((x) => x !== undefined);
   const lines = [
     `  (import "env" "memory" (memory ${limits.join(" ")}))`,
+    ...imports.map(({ name, params }) => {
+      const taken = params.length === 0 ? "" : ` (param ${params.join(" ")})`;
+      return `  (import "env" ${JSON.stringify(name)} (func $${name}${taken}))`;
+    }),
     ...globals.map(({ name, type, mutable, init, exported }) => {
       const written = mutable ? `(mut ${type})` : type;
       const out = exported ? ` (export ${JSON.stringify(name)})` : "";

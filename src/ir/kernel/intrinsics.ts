@@ -4,7 +4,7 @@
  * of what stands for each, or refuses it.
  */
 import { f16ToF32 } from "../half.ts";
-import { sameValueType, showValueType, type ValueType, valueType } from "./value.ts";
+import { sameValueType, showValueType, type ValueType, type VDType, valueType } from "./value.ts";
 
 type Lanes = readonly number[];
 
@@ -28,12 +28,34 @@ const dotType =
 const dot = (acc: Lanes, a: Lanes, b: Lanes): number[] =>
   acc.map((sum, l) => [0, 1, 2, 3].reduce((total, j) => (total + a[4 * l + j]! * b[4 * l + j]!) | 0, sum));
 
+/** The operands' types and the result's, as texts. */
+const exactly =
+  (takes: readonly (readonly string[])[], dtype: VDType, lanes: number): IntrinsicDef["type"] =>
+  (types) =>
+    types.length === takes.length && takes.every((shown, i) => is(types[i], ...shown))
+      ? valueType(dtype, lanes)
+      : undefined;
+
+const i16 = (x: number): number => (x << 16) >> 16;
+
+/** Sums of neighbours: x[2l] + x[2l + 1]. */
+const pairSums = (x: Lanes): number[] =>
+  Array.from({ length: x.length / 2 }, (_, l) => (x[2 * l]! + x[2 * l + 1]!) | 0);
+
 const bytes = (lanes: readonly number[], result: (type: ValueType) => ValueType): IntrinsicDef["type"] => {
   return ([type, ...rest]) => {
     const fits = type !== undefined && rest.length === 0 && lanes.includes(type.lanes);
     return fits && (type.dtype === "u8" || type.dtype === "i8") ? result(type) : undefined;
   };
 };
+
+const floats =
+  (count: number): IntrinsicDef["type"] =>
+  (types) => {
+    const [first] = types;
+    const same = types.length === count && first !== undefined && types.every((type) => sameValueType(type, first));
+    return same && first.dtype === "f32" ? first : undefined;
+  };
 
 export const intrinsics = {
   /**
@@ -45,14 +67,71 @@ export const intrinsics = {
   dot4u8: { type: dotType("u8x16"), takes: "i32x4, i8x16 and u8x16", eval: dot },
   /** `b` may be any signed byte. */
   dot4s8: { type: dotType("i8x16"), takes: "i32x4, i8x16 and i8x16", eval: dot },
+  /** Products of bytes added in pairs; `b` must be in 0 .. 127, so that pairs fit. */
+  dot2i8: {
+    type: exactly([["i8x16"], ["i8x16", "u8x16"]], "i16", 8),
+    takes: "i8x16 and i8x16 or u8x16 below 128",
+    eval: (a, b) => pairSums(a!.map((x, i) => x * b![i]!)).map(i16),
+  },
+  /** Products of 16-bit integers added in pairs. */
+  dot2i16: {
+    type: exactly([["i16x8"], ["i16x8"]], "i32", 4),
+    takes: "two i16x8",
+    eval: (a, b) => pairSums(a!.map((x, i) => x * b![i]!)),
+  },
+  /** A sum that wraps. */
+  add16: {
+    type: exactly([["i16x8"], ["i16x8"]], "i16", 8),
+    takes: "two i16x8",
+    eval: (a, b) => a!.map((x, i) => i16(x + b![i]!)),
+  },
+  /** Sums of neighbours, widened. */
+  sum2: { type: exactly([["i16x8"]], "i32", 4), takes: "i16x8", eval: (x) => pairSums(x!) },
+  /** Sums of neighbours of two vectors, those of the first in the lower lanes. */
+  join2: {
+    type: exactly([["i32x4"], ["i32x4"]], "i32", 4),
+    takes: "two i32x4",
+    eval: (a, b) => [...pairSums(a!), ...pairSums(b!)],
+  },
+  /** The lower eight bytes as 16-bit integers. */
+  widen8: { type: bytes([8, 16], () => valueType("i16", 8)), takes: "8 or 16 bytes", eval: (x) => x!.slice(0, 8) },
+  /** Bytes 0, 2, 4 .. as 16-bit integers. */
+  evens: {
+    type: bytes([16], () => valueType("i16", 8)),
+    takes: "16 bytes",
+    eval: (x) => x!.filter((_, i) => i % 2 === 0),
+  },
+  /** Bytes 1, 3, 5 .. as 16-bit integers. */
+  odds: {
+    type: bytes([16], () => valueType("i16", 8)),
+    takes: "16 bytes",
+    eval: (x) => x!.filter((_, i) => i % 2 === 1),
+  },
+  /** Each unsigned byte less 128. */
+  less128: { type: exactly([["u8x16"]], "i8", 16), takes: "u8x16", eval: (x) => x!.map((v) => v - 128) },
+  /** The operand itself, which must be finite: formats are widened faster without their infinities. */
+  finite: {
+    type: ([x, more]) => (x !== undefined && x.dtype === "f32" && more === undefined ? x : undefined),
+    takes: "f32 lanes",
+    eval: (x) => [...x!],
+  },
   /** a * b + c, with the product rounded or not: devices differ in the last place. The executor does not round it. */
   fma: {
-    type: ([a, b, c, more]) => {
-      const same = a !== undefined && b !== undefined && c !== undefined && sameValueType(a, b) && sameValueType(a, c);
-      return same && more === undefined && a.dtype === "f32" ? a : undefined;
-    },
+    type: floats(3),
     takes: "three f32 vectors of one length",
     eval: (a, b, c) => a!.map((x, i) => Math.fround(x * b![i]! + c![i]!)),
+  },
+  /** b where b < a, else a: one instruction, where `min` also orders zeros and passes NaN on. */
+  pmin: {
+    type: floats(2),
+    takes: "two f32 vectors of one length",
+    eval: (a, b) => a!.map((x, i) => (b![i]! < x ? b![i]! : x)),
+  },
+  /** b where a < b, else a. */
+  pmax: {
+    type: floats(2),
+    takes: "two f32 vectors of one length",
+    eval: (a, b) => a!.map((x, i) => (x < b![i]! ? b![i]! : x)),
   },
   /** The low four bits of each byte. */
   low4: { type: bytes([16], () => valueType("u8", 16)), takes: "16 bytes", eval: (x) => x!.map((v) => v & 15) },
@@ -67,6 +146,12 @@ export const intrinsics = {
     type: bytes([4], ({ dtype }) => valueType(dtype, 16)),
     takes: "4 bytes",
     eval: (x) => Array.from({ length: 16 }, (_, i) => x![i % 4]!),
+  },
+  /** Bytes 4i to 4i + 3, four times; i is a constant from 0 to 3. */
+  spread4: {
+    type: ([x, i, more]) => (is(x, "i8x16", "u8x16") && is(i, "i32") && more === undefined ? x : undefined),
+    takes: "16 bytes and an i32",
+    eval: (x, i) => Array.from({ length: 16 }, (_, lane) => x![4 * (i![0]! & 3) + (lane % 4)]!),
   },
   /** Eight bytes as four f16, the low byte of each first. */
   f16s: {

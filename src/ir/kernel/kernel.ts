@@ -22,8 +22,9 @@ import {
 } from "./value.ts";
 
 /**
- * Memory a kernel sees. `global` buffers are arguments, in the order of `Kernel.bufs`; `scratch` is an array of the
- * kernel's own (one per thread), whose elements must be stored before they are loaded.
+ * Memory a kernel sees. `global` buffers are arguments, in the order of `Kernel.bufs`; any number of them may be written,
+ * which `access` says. `scratch` is an array of the kernel's own (one per thread), whose elements must be stored before
+ * they are loaded.
  */
 export interface Buf {
   readonly name: string;

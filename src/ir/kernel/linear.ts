@@ -59,6 +59,19 @@ export function simplifyExpr(expr: Expr, facts: Facts, expand: Expand = false): 
   return expand !== false || cost(simple) <= cost(inner) ? keep(inner, simple) : inner;
 }
 
+/** How much an index grows when the variable does by one; NaN where that is not constant or not plain to see. */
+export function strideIn(expr: Expr, name: string): number {
+  if (expr.k === "ref") return expr.name === name ? 1 : 0;
+  const strides = operandsOf(expr).map((operand) => strideIn(operand, name));
+  if (strides.every((stride) => stride === 0)) return 0;
+  if (expr.k !== "op") return Number.NaN;
+  const [a, b] = strides as [number, number]; // add, sub and mul take two operands
+  const factor = expr.args[1];
+  if (expr.op === "add") return a + b;
+  if (expr.op === "sub") return a - b;
+  return expr.op === "mul" && factor?.k === "num" ? a * factor.value : Number.NaN;
+}
+
 /** A comparison of two sums, decided by the range of their difference if it can be. */
 function compareSums(expr: Expr, facts: Facts, expand: Expand): Expr {
   if (expr.k !== "op" || expr.args.length !== 2 || !isIndex(expr.args[0]!.type)) return expr;

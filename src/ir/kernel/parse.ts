@@ -10,8 +10,8 @@ import { type Cursor, cursor } from "./lex.ts";
 import { infixLevels, loopWords } from "./print.ts";
 import { assign, barrier, bind, loop, note, store, variable, when } from "./stmt.ts";
 import {
-  isByteValue,
   isIndex,
+  isPackedValue,
   isValueDType,
   opTypeProblem,
   showValueType,
@@ -185,7 +185,7 @@ function parsePrimary(at: Cursor, outer: Scope): Expr {
 /** The type after the colon of a load of bytes. */
 function parseBytes(at: Cursor, buf: Buf, index: Expr): Expr {
   const type = parseType(at);
-  if (!isByteValue(type.dtype) || type.dtype !== buf.dtype) return at.fail(`${buf.name} does not hold ${type.dtype}`);
+  if (!isPackedValue(type.dtype) || type.dtype !== buf.dtype) return at.fail(`${buf.name} does not hold ${type.dtype}`);
   return loadBytes(buf, index, type.lanes);
 }
 
@@ -245,8 +245,8 @@ function parseIndex(at: Cursor, scope: Scope): Expr {
 
 function parseType(at: Cursor): ValueType {
   const name = at.name();
-  const [, dtype, lanes] = /^(f32|f64|i32|u32|bool|i8|u8)(?:x(\d{1,2}))?$/.exec(name) ?? [];
-  if (dtype === "i8" || dtype === "u8") return valueType(dtype, Number(lanes ?? 1));
+  const [, dtype, lanes] = /^(f32|f64|i32|u32|bool|i8|u8|i16)(?:x(\d{1,2}))?$/.exec(name) ?? [];
+  if (dtype === "i8" || dtype === "u8" || dtype === "i16") return valueType(dtype, Number(lanes ?? 1));
   if (dtype === undefined || !isValueDType(dtype)) return at.fail(`unknown value type ${name}`);
   return valueType(dtype, lanes === undefined ? 1 : Number(lanes));
 }

@@ -18,7 +18,7 @@
 import type { ScalarOp } from "../scalar.ts";
 import { showType } from "../types.ts";
 import type { Buf, Expr, Kernel, LoopKind, Num, Stmt } from "./kernel.ts";
-import { isByteValue, showValueType, type ValueType } from "./value.ts";
+import { isPackedValue, showValueType, type ValueType } from "./value.ts";
 
 /** Operators written between their operands, loosest first; operators of one row associate to the left. */
 export const infixLevels: readonly (readonly (readonly [string, ScalarOp])[])[] = [
@@ -140,7 +140,7 @@ export function printExpr(expr: Expr, level = 0): string {
 }
 
 function lanesSuffix(type: ValueType): string {
-  if (isByteValue(type.dtype)) return `:${showValueType(type)}`;
+  if (isPackedValue(type.dtype)) return `:${showValueType(type)}`;
   return type.lanes === 1 ? "" : `:${type.lanes}`;
 }
 
@@ -159,6 +159,7 @@ function printNum({ value, type }: Num): string {
       return printFloat(shortest(value));
     case "i8":
     case "u8":
+    case "i16":
       return `${value}:${type.dtype}`; // no valid kernel has one
   }
 }

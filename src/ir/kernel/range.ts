@@ -7,7 +7,7 @@ import { dtypeInfo } from "../types.ts";
 import { anything, bit, combine, type Range } from "./interval.ts";
 import type { Buf, Expr, For, Kernel, Stmt, Var } from "./kernel.ts";
 import { printExpr } from "./print.ts";
-import { isByteValue, isIntValue, type VDType } from "./value.ts";
+import { isIntValue, isPackedValue, type PackedDType, type VDType } from "./value.ts";
 import { eachStmt, operandsOf, writesOf } from "./walk.ts";
 
 export type { Range } from "./interval.ts";
@@ -35,9 +35,15 @@ export interface Facts {
   readonly dead: boolean;
 }
 
+const packedRanges: Record<PackedDType, Range> = {
+  i8: { lo: -128, hi: 127 },
+  u8: { lo: 0, hi: 255 },
+  i16: { lo: -32768, hi: 32767 },
+};
+
 export function fullRange(dtype: VDType): Range {
   if (dtype === "bool") return bit;
-  if (isByteValue(dtype)) return dtype === "i8" ? { lo: -128, hi: 127 } : { lo: 0, hi: 255 };
+  if (isPackedValue(dtype)) return packedRanges[dtype];
   if (!isIntValue(dtype)) return anything;
   return dtype === "i32" ? { lo: -2147483648, hi: 2147483647 } : { lo: 0, hi: 4294967295 };
 }

@@ -7,7 +7,7 @@ import { reader, type TensorData, tensorFrom, writer, zeros } from "../tensor.ts
 import { evalIntrinsic } from "./intrinsics.ts";
 import type { Buf, Expr, For, Kernel, Stmt } from "./kernel.ts";
 import { convert, evalValue } from "./value.ts";
-import { gridLoop } from "./walk.ts";
+import { globalBufs, gridLoop } from "./walk.ts";
 
 /** A scalar, or the lanes of a vector. */
 type Value = number | readonly number[];
@@ -44,7 +44,7 @@ export function runKernel(
   data: readonly TensorData[],
   range?: { readonly begin: number; readonly end: number },
 ): void {
-  const globals = kernel.bufs.filter((buf) => buf.space === "global");
+  const globals = globalBufs(kernel);
   if (globals.length !== data.length) {
     throw new IrError(`kernel ${kernel.name}`, `expected ${globals.length} buffers, got ${data.length}`);
   }

@@ -9,9 +9,12 @@ import { type DType, dtypeInfo } from "../types.ts";
 /** `f64` appears only where a target's accumulator is f64 (`Target.accumulator`). */
 export const valueDTypes = ["f32", "f64", "i32", "u32", "bool"] as const;
 export type ArithmeticDType = (typeof valueDTypes)[number];
-/** Bytes as they lie in memory: vectors of 4, 8 or 16 of them are loaded as they are, for the intrinsics. */
-export type ByteDType = "i8" | "u8";
-export type VDType = ArithmeticDType | ByteDType;
+/**
+ * For the intrinsics only, always several to a vector: bytes as they lie in memory, loaded by 4, 8 or 16, and 16-bit
+ * integers, eight of them, which only intrinsics make.
+ */
+export type PackedDType = "i8" | "u8" | "i16";
+export type VDType = ArithmeticDType | PackedDType;
 
 /** A scalar has one lane; short vectors have 2, 4, 8 or 16. */
 export interface ValueType {
@@ -42,10 +45,11 @@ const scalarTypes: Record<VDType, ValueType> = {
   bool: { dtype: "bool", lanes: 1 },
   i8: { dtype: "i8", lanes: 1 },
   u8: { dtype: "u8", lanes: 1 },
+  i16: { dtype: "i16", lanes: 1 },
 };
 
-export function isByteValue(dtype: VDType): dtype is ByteDType {
-  return dtype === "i8" || dtype === "u8";
+export function isPackedValue(dtype: VDType): dtype is PackedDType {
+  return dtype === "i8" || dtype === "u8" || dtype === "i16";
 }
 
 export function valueType(dtype: VDType, lanes = 1): ValueType {
@@ -98,11 +102,14 @@ export function convert(dtype: VDType, value: number): number {
       return saturate(value, -128, 127);
     case "u8":
       return saturate(value, 0, 255);
+    case "i16":
+      return saturate(value, -32768, 32767);
   }
 }
 
 /** Applies a scalar op to operands of `dtype` (for `select`, of its last two). f32 rounds, f64 does not, integers wrap. */
 export function evalValue(op: ScalarOp, dtype: VDType, args: readonly number[]): number {
+  invariant(dtype !== "i16", () => `${op}: i16 takes intrinsics only`);
   if (dtype !== "f64") return evalScalar(op, dtype, args);
   const def: ScalarOpDef = scalarOps[op];
   return def.eval(...args);
@@ -133,7 +140,7 @@ export function opTypeProblem(name: ScalarOp, types: readonly ValueType[]): stri
       return `${name}: expected a bool condition of one lane or ${last.lanes}`;
     }
   }
-  if (types.some((type) => isByteValue(type.dtype))) return `${name}: bytes take intrinsics only`;
+  if (types.some((type) => isPackedValue(type.dtype))) return `${name}: bytes take intrinsics only`;
   const same = name === "select" ? types.slice(1) : types;
   if (!same.every((type) => sameValueType(type, last))) return `${name}: expected operands of one type`;
   const fits =

@@ -22,9 +22,9 @@ import { tightRange } from "./linear.ts";
 import { printExpr, printKernel, reservedWords } from "./print.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop } from "./range.ts";
 import {
-  isByteValue,
   isFloatValue,
   isIndex,
+  isPackedValue,
   loadedDType,
   opTypeProblem,
   sameValueType,
@@ -243,7 +243,8 @@ function checkExpr(place: Place, expr: Expr, facts: Facts, stmt: Stmt): void {
     );
     insist(typeof type !== "string", "K3", () => `${type}`);
   }
-  if (isByteValue(expr.type.dtype)) insist(expr.type.lanes >= 4, "K6", () => `${expr.type.lanes} bytes as a value`);
+  if (isPackedValue(expr.type.dtype))
+    insist(expr.type.lanes >= 4, "K6", () => `${expr.type.lanes} x ${expr.type.dtype} as a value`);
   if (expr.k === "load") {
     const buf = checkAccess(place, expr.buf, expr.index, expr.type.lanes, facts, stmt);
     insist(buf.access !== "write" || buf.space === "scratch", "K4", () => `load of ${expr.buf}, which is only written`);

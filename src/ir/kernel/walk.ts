@@ -1,5 +1,5 @@
 /** Walks over kernels: the operands of an expression, an expression with other operands, names, the grid loop. */
-import { cast, type Expr, extract, type For, type Kernel, op, type Stmt, splat, sum } from "./kernel.ts";
+import { type Buf, cast, type Expr, extract, type For, type Kernel, op, type Stmt, splat, sum } from "./kernel.ts";
 
 export function operandsOf(expr: Expr): readonly Expr[] {
   switch (expr.k) {
@@ -136,6 +136,11 @@ export function namesOf(kernel: Kernel): Set<string> {
     if (name !== undefined) names.add(name);
   });
   return names;
+}
+
+/** The buffers that are a launch's arguments, in their order. */
+export function globalBufs(kernel: Kernel): readonly Buf[] {
+  return kernel.bufs.filter((buf) => buf.space === "global");
 }
 
 /** Variables assigned and buffers stored to in these statements or in statements inside them. */

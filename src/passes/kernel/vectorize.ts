@@ -34,7 +34,7 @@ import { sumOf } from "../../ir/kernel/linear.ts";
 import { reservedWords } from "../../ir/kernel/print.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop, rangeOf } from "../../ir/kernel/range.ts";
 import { assign, bind, loop, store, variable } from "../../ir/kernel/stmt.ts";
-import { isByteValue, valueType } from "../../ir/kernel/value.ts";
+import { isPackedValue, valueType } from "../../ir/kernel/value.ts";
 import { mapStmt, namesOf, operandsOf } from "../../ir/kernel/walk.ts";
 import { hasLoad } from "./share.ts";
 import { canRunTogether } from "./vector-access.ts";
@@ -219,7 +219,7 @@ function mentions(expr: Expr, named: (name: string) => boolean): boolean {
 /** The expression for four iterations. */
 function vectorExpr(context: Loop, expr: Expr): Expr {
   const { lets, loop: own, facts, reductions } = context;
-  if (expr.type.lanes !== 1 || expr.type.dtype === "f64" || isByteValue(expr.type.dtype)) return refuse();
+  if (expr.type.lanes !== 1 || expr.type.dtype === "f64" || isPackedValue(expr.type.dtype)) return refuse();
   const varying = (name: string) => name === own.name || lets.has(name) || reductions.has(name);
   if (!mentions(expr, varying) && !hasLoad(expr)) return splat(expr, lanes);
   switch (expr.k) {

@@ -1,11 +1,30 @@
 /**
  * Lowering of causal attention to one kernel: per token and tile of query heads that share a key head, scores of the
  * visible keys, their softmax, and the weighted sum of values. Each key and value is read once per tile of heads; keys
- * beyond the token's position are never touched, so time follows the length of the sequence, not of the cache.
+ * beyond the token's position are never touched, so time follows the length of the sequence, not of the cache. Where
+ * columns of a value lie side by side in memory, its sum is kept in vectors of them.
  */
 import { attrsOf, type Node } from "../../ir/graph.ts";
-import { type Buf, cast, type Expr, iadd, idiv, imul, int, load, num, op, ref } from "../../ir/kernel/kernel.ts";
+import {
+  type Buf,
+  cast,
+  type Expr,
+  extract,
+  iadd,
+  idiv,
+  imul,
+  int,
+  intrinsic,
+  irem,
+  load,
+  num,
+  op,
+  ref,
+  splat,
+} from "../../ir/kernel/kernel.ts";
+import { strideIn } from "../../ir/kernel/linear.ts";
 import { assign, note, store, variable, when } from "../../ir/kernel/stmt.ts";
+import { valueType } from "../../ir/kernel/value.ts";
 import { clampTo, flatten } from "./index-math.ts";
 import { forEachElement } from "./map.ts";
 import type { KernelWriter } from "./writer.ts";
@@ -33,48 +52,43 @@ export function lowerAttention(w: KernelWriter, anchor: Node): void {
   const [n, h, d] = q.type.shape as [number, number, number]; // of rank 3
   const [b, s, g] = k.type.shape as [number, number, number]; // of rank 4
   const e = v.type.shape[3]!;
+  const sums = w.target.lanes === 1 ? 8 : 12;
   // Heads that share a key head, as many as have room for their scores: half the scratch, the rest is for the query.
   const fits = (size: number) => (h / g) % size === 0 && (size === 1 || 4 * size * s <= w.target.scratchBytes / 2);
-  const heads = [4, 2, 1].find(fits)!;
+  const heads = (w.target.lanes === 1 ? [4, 2, 1] : [6, 4, 3, 2, 1]).find(fits)!;
   const scale = Number(attrsOf(anchor).scale);
-  // Eight sums in registers: more spill, fewer load too much.
-  const [keys, columns] = [8 / heads, [4, 2, 1].find((size) => e % size === 0 && size * heads <= 8)!];
+  const [keys, columns] = [Math.floor(sums / heads), Math.floor(sums / heads)];
   const pitch = s + keys - 1;
-  w.emit(note(`tile: ${heads} heads by ${keys} keys, then by ${columns} columns`));
   const queries = w.scratch("query", "f32", heads * d);
   const scores = w.scratch("scores", "f32", heads * pitch);
+  // Tiles of heads are shared out as tokens are: one token alone is work for several threads.
+  const tiles = h / heads;
   w.loop(
-    "n",
-    n,
-    (token) => {
+    "tile",
+    n * tiles,
+    (each) => {
+      const [token, head] = [w.bind("token", idiv(each, int(tiles))), imul(irem(each, int(tiles)), int(heads))];
+      const first = w.bind("head", head);
       const position = w.bind("position", w.value(positions, [token]));
       // Not position + 1 against s: the largest position would wrap.
       const visible = w.bind("visible", iadd(op("min", position, int(s - 1)), int(1)));
       const row = w.bind("row", clampTo(w.value(sequence, [token]), b));
-      w.loop(
-        "h",
-        h,
-        (head) => {
-          const group = w.bind("group", idiv(imul(head, int(g)), int(h)));
-          const tile: Tile = { w, heads, keys, columns, s, d, e, q: queries, scores, pitch, visible };
-          for (let i = 0; i < heads; i++) {
-            forEachElement(w, q, [token, iadd(head, int(i)), null], (idx, value) => {
-              w.emit(store(queries, iadd(idx[2]!, int(i * d)), value));
-            });
-          }
-          const most = writeScores(tile, scale, (t, j) => w.value(k, [row, t, group, j]));
-          const totals = writeWeights(tile, most);
-          writeSums(
-            tile,
-            (t, j) => w.value(v, [row, t, group, j]),
-            (i, j, sum) => {
-              const at = flatten([token, iadd(head, int(i)), j], [n, h, e]);
-              w.emit(store(w.out, at, cast("f32", op("div", sum, totals[i]!))));
-            },
-          );
+      const group = w.bind("group", idiv(imul(first, int(g)), int(h)));
+      const tile: Tile = { w, heads, keys, columns, s, d, e, q: queries, scores, pitch, visible };
+      for (let i = 0; i < heads; i++) {
+        forEachElement(w, q, [token, iadd(first, int(i)), null], (idx, value) => {
+          w.emit(store(queries, iadd(idx[2]!, int(i * d)), value));
+        });
+      }
+      const most = writeScores(tile, scale, (t, j) => w.value(k, [row, t, group, j]));
+      const totals = writeWeights(tile, most);
+      writeSums(
+        tile,
+        (t, j) => w.value(v, [row, t, group, j]),
+        (i, j, sum) => {
+          const at = flatten([token, iadd(first, int(i)), j], [n, h, e]);
+          w.emit(store(w.out, at, cast("f32", op("div", sum, totals[i]!))));
         },
-        "serial",
-        heads,
       );
     },
     "grid",
@@ -142,27 +156,53 @@ function writeWeights({ w, heads, scores, pitch, visible }: Tile, most: readonly
 }
 
 /** `done(i, j, sum over t of scores[i, t] * value[t, j])` for every head and column. */
-function writeSums(
-  { w, heads, columns, e, scores, pitch, visible }: Tile,
-  value: (t: Expr, j: Expr) => Expr,
-  done: (i: number, j: Expr, sum: Expr) => void,
-): void {
+function writeSums(tile: Tile, value: (t: Expr, j: Expr) => Expr, done: (i: number, j: Expr, sum: Expr) => void): void {
+  const { w, heads, e, scores, pitch, visible } = tile;
   const { accumulator } = w.target;
+  const lanes = e % w.target.lanes === 0 && liesInRows(w, value) ? w.target.lanes : 1;
+  const type = valueType(accumulator, lanes);
+  const wide = (x: Expr): Expr => (lanes === 1 ? x : splat(x, lanes));
+  const columns = range(tile.columns + 1).findLast((size) => e % (size * lanes) === 0)!;
+  w.emit(note(`tile: ${heads} heads by ${columns} columns of ${lanes}`));
   const tileOfColumns = (first: Expr) => {
-    const sums = range(heads).map(() => range(columns).map(() => ref(w.unique("sum"), accumulator)));
-    for (const sum of sums.flat()) w.emit(variable(sum.name, num(accumulator, 0)));
+    const at = (u: number) => iadd(first, int(u * lanes));
+    const sums = range(heads).map(() => range(columns).map(() => ref(w.unique("sum"), type)));
+    for (const sum of sums.flat()) w.emit(variable(sum.name, wide(num(accumulator, 0))));
     w.loop("t", visible, (t) => {
-      const values = range(columns).map((u) => w.bind("x", cast(accumulator, value(t, iadd(first, int(u))))));
+      const values = range(columns).map((u) => w.bind("x", cast(accumulator, widened(value(t, at(u)), lanes))));
       for (const [i, row] of sums.entries()) {
-        const weight = w.bind("weight", cast(accumulator, load(scores, iadd(t, int(i * pitch)))));
-        for (const [u, sum] of row.entries()) w.emit(assign(sum.name, op("add", sum, op("mul", weight, values[u]!))));
+        const weight = w.bind("weight", wide(cast(accumulator, load(scores, iadd(t, int(i * pitch))))));
+        for (const [u, sum] of row.entries()) {
+          const x = values[u]!;
+          const next = lanes === 1 ? op("add", sum, op("mul", weight, x)) : intrinsic("fma", weight, x, sum);
+          w.emit(assign(sum.name, next));
+        }
       }
     });
     for (const [i, row] of sums.entries()) {
-      for (const [u, sum] of row.entries()) done(i, iadd(first, int(u)), sum);
+      for (const [u, sum] of row.entries()) {
+        if (lanes === 1) done(i, at(u), sum);
+        else for (const lane of range(lanes)) done(i, iadd(at(u), int(lane)), extract(sum, lane));
+      }
     }
   };
-  w.loop("j", e, tileOfColumns, "serial", columns);
+  w.loop("j", e, tileOfColumns, "serial", columns * lanes);
+}
+
+/** Whether column j of a value is a load of memory j elements from that of column 0. */
+function liesInRows(w: KernelWriter, value: (t: Expr, j: Expr) => Expr): boolean {
+  const [t, j] = [ref(w.unique("t")), ref(w.unique("j"))];
+  let runs = false;
+  const stmts = w.nested(() => {
+    const element = value(t, j);
+    runs = element.k === "load" && element.type.dtype === "f32" && strideIn(element.index, j.name) === 1;
+  }, [t.name, j.name]);
+  return runs && stmts.every((stmt) => stmt.k === "let" && strideIn(stmt.value, j.name) === 0);
+}
+
+/** The load of an element as a load of `lanes` from there. */
+function widened(element: Expr, lanes: number): Expr {
+  return lanes === 1 ? element : { ...element, type: valueType(element.type.dtype, lanes) };
 }
 
 const range = (length: number) => Array.from({ length }, (_, i) => i);

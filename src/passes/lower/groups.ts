@@ -1,16 +1,17 @@
 /**
- * Lowering of group scales and minimums: a loop over groups, each copied to scratch and measured there. The search of
- * method `mse` is a loop over candidates that keeps the one of least squared error.
+ * Lowering of group scales and minimums: a loop over groups, each copied to scratch and measured there, in lanes where
+ * the target has four and groups are made of fours. The search of method `mse` is in group-search.ts.
  */
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import {
-  type Buf,
   cast,
   type Expr,
+  extract,
   iadd,
   idiv,
   imul,
   int,
+  intrinsic,
   isub,
   load,
   num,
@@ -19,19 +20,23 @@ import {
   select,
 } from "../../ir/kernel/kernel.ts";
 import { assign, store, variable, when } from "../../ir/kernel/stmt.ts";
-import { codeRange, largestF16, searchedScales, searchedShrink } from "../../ir/ops/groups.ts";
+import { valueType } from "../../ir/kernel/value.ts";
+import { largestF16, searchedScales, searchedShrink } from "../../ir/ops/groups.ts";
 import type { DType } from "../../ir/types.ts";
+import {
+  bounded,
+  eachQuad,
+  type GroupParams,
+  type Run,
+  searchAffine,
+  searchSymmetric,
+  spread,
+} from "./group-search.ts";
 import { clampTo, flatten } from "./index-math.ts";
-import { nearestCode } from "./values.ts";
 import type { KernelWriter } from "./writer.ts";
 
 export const lowerGroupScales = (w: KernelWriter, anchor: Node): void => lowerGroups(w, anchor, "scale");
 export const lowerGroupMinimums = (w: KernelWriter, anchor: Node): void => lowerGroups(w, anchor, "minimum");
-
-interface GroupParams {
-  readonly scale: Expr;
-  readonly minimum: Expr;
-}
 
 const zero = num("f32", 0);
 
@@ -42,13 +47,13 @@ function lowerGroups(w: KernelWriter, anchor: Node, wanted: keyof GroupParams): 
   const { shape } = anchor.type;
   const length = x.type.shape.at(-1)!;
   const xs = w.scratch("xs", "f32", Math.min(size, length));
+  const whole = length % size === 0;
   const enter = (axis: number, idx: readonly Expr[]): void => {
     if (axis < shape.length) {
       w.loop("ijkl"[axis] ?? "i", shape[axis]!, (i) => enter(axis + 1, [...idx, i]), axis === 0 ? "grid" : "serial");
       return;
     }
     const first = imul(idx.at(-1)!, int(size));
-    const whole = length % size === 0;
     const count = whole ? int(size) : w.bind("count", op("min", int(size), isub(int(length), first)));
     w.loop("j", count, (j) => {
       // The clamp changes nothing; it shows the verifier that the cut group ends with the row.
@@ -56,98 +61,88 @@ function lowerGroups(w: KernelWriter, anchor: Node, wanted: keyof GroupParams): 
       const value = w.bind("x", w.value(x, idx.with(-1, at)));
       w.emit(store(xs, j, select(op("eq", value, value), value, zero)));
     });
-    const params = to === "u4" ? affine(w, xs, count, method) : symmetric(w, xs, count, to, method);
+    const fours = whole && size % 4 === 0;
+    const run: Run = { w, xs, count, size: fours ? size : null, lanes: fours && w.target.lanes === 4 };
+    const params = to === "u4" ? affine(run, method) : symmetric(run, to, method);
     w.emit(store(w.out, flatten(idx, shape), params[wanted]));
   };
   enter(0, []);
 }
 
-function symmetric(w: KernelWriter, xs: Buf, count: Expr, to: DType, method: string): GroupParams {
+function symmetric(run: Run, to: DType, method: string): GroupParams {
+  const { w } = run;
+  const most = run.lanes ? largestOfLanes(run) : largest(run);
+  if (to === "i8") return { scale: bounded(op("div", op("abs", most), num("f32", 127))), minimum: zero };
+  const range = w.bind("range", op("div", most, num("f32", -8)));
+  if (method === "range") return { scale: bounded(range), minimum: zero };
+  const { from, to: last } = searchedScales;
+  const ratio = (k: Expr) => op("mul", cast("f32", iadd(k, int(from))), num("f32", 1 / 16));
+  return searchSymmetric(run, last - from + 1, (k) => op("mul", range, ratio(k)));
+}
+
+/** The element of largest magnitude, of equals the first. */
+function largest({ w, xs, count }: Run): Expr {
   const most = ref(w.unique("most"), "f32");
   w.emit(variable(most.name, zero));
   w.loop("j", count, (j) => {
     const x = w.bind("x", load(xs, j));
     w.emit(assign(most.name, select(op("gt", op("abs", x), op("abs", most)), x, most)));
   });
-  if (to === "i8") return { scale: bounded(op("div", op("abs", most), num("f32", 127))), minimum: zero };
-  const range = w.bind("range", op("div", most, num("f32", -8)));
-  if (method === "range") return { scale: bounded(range), minimum: zero };
-  const { from, to: last } = searchedScales;
-  return search(w, xs, count, to, 2 * (last - from + 1), (k) => {
-    const ratio = op("mul", cast("f32", iadd(idiv(k, int(2)), int(from))), num("f32", 1 / 16));
-    const odd = op("eq", op("rem", k, int(2)), int(1));
-    return { scale: op("mul", range, select(odd, op("neg", ratio), ratio)), minimum: zero };
-  });
+  return most;
 }
 
-function affine(w: KernelWriter, xs: Buf, count: Expr, method: string): GroupParams {
-  const [low, high] = [ref(w.unique("low"), "f32"), ref(w.unique("high"), "f32")];
-  w.emit(variable(low.name, num("f32", largestF16)));
-  w.emit(variable(high.name, num("f32", -largestF16)));
-  w.loop("j", count, (j) => {
-    const x = w.bind("x", bounded(load(xs, j)));
-    w.emit(assign(low.name, op("min", low, x)));
-    w.emit(assign(high.name, op("max", high, x)));
-  });
+/** The same by the largest and the smallest; where both are as far from 0, which is rare, the first is looked for. */
+function largestOfLanes(run: Run): Expr {
+  const { w } = run;
+  const [low, high] = ends(run, zero, zero, false);
+  const up = w.bind("up", op("gt", high, op("neg", low)));
+  const most = ref(w.unique("most"), "f32");
+  w.emit(variable(most.name, select(up, high, low)));
+  const both = op("and", op("eq", high, op("neg", low)), op("gt", high, zero));
+  const first = w.nested(() => w.emit(assign(most.name, largest(run))));
+  w.emit(when(both, first));
+  return most;
+}
+
+/**
+ * The smallest and the largest element, or `low` and `high` if these are beyond. No element is NaN. Where zeros are not
+ * `ordered`, any of several is taken, which is faster.
+ */
+function ends(run: Run, low: Expr, high: Expr, ordered = true): [Expr, Expr] {
+  const { w, xs, count, lanes } = run;
+  const type = valueType("f32", lanes ? 4 : 1);
+  const [least, most] = [ref(w.unique("low"), type), ref(w.unique("high"), type)];
+  w.emit(variable(least.name, spread(run, low)));
+  w.emit(variable(most.name, spread(run, high)));
+  const take = (x: Expr): void => {
+    const fast = lanes && !ordered;
+    w.emit(assign(least.name, fast ? intrinsic("pmin", least, x) : op("min", least, x)));
+    w.emit(assign(most.name, fast ? intrinsic("pmax", most, x) : op("max", most, x)));
+  };
+  if (!lanes) {
+    w.loop("j", count, (j) => take(w.bind("x", load(xs, j))));
+    return [least, most];
+  }
+  eachQuad(run, take);
+  const over = (name: "min" | "max", value: Expr) =>
+    [1, 2, 3].reduce<Expr>((all, lane) => op(name, all, extract(value, lane)), extract(value, 0));
+  return [w.bind("lowest", over("min", least)), w.bind("highest", over("max", most))];
+}
+
+function affine(run: Run, method: string): GroupParams {
+  const { w } = run;
+  const [low, high] = ends(run, num("f32", largestF16), num("f32", -largestF16)).map((end) =>
+    w.bind("end", bounded(end)),
+  ) as [Expr, Expr]; // of two
   const shrunk = (end: Expr, by: Expr): Expr => op("add", end, op("mul", op("sub", middle, end), by));
   const width = (from: Expr, to: Expr) => op("div", op("sub", to, from), num("f32", 15));
   if (method === "range") return { scale: bounded(width(low, high)), minimum: low };
   const middle = w.bind("middle", op("mul", op("add", low, high), num("f32", 0.5)));
   const steps = searchedShrink + 1;
-  return search(w, xs, count, "u4", steps * steps, (k) => {
+  return searchAffine(run, steps * steps, (k) => {
     const part = (step: Expr) => op("mul", cast("f32", step), num("f32", 1 / 16));
     const from = w.bind("from", shrunk(low, part(idiv(k, int(steps)))));
     const to = shrunk(high, part(op("rem", k, int(steps))));
     return { scale: width(from, to), minimum: from };
   });
-}
-
-/** The first of `tries` candidates with the least squared error. */
-function search(
-  w: KernelWriter,
-  xs: Buf,
-  count: Expr,
-  to: DType,
-  tries: number,
-  candidate: (k: Expr) => GroupParams,
-): GroupParams {
-  const { accumulator } = w.target;
-  const [least, best, bestMinimum] = [
-    ref(w.unique("least"), accumulator),
-    ref(w.unique("best"), "f32"),
-    ref(w.unique("best_minimum"), "f32"),
-  ];
-  w.emit(variable(least.name, num(accumulator, Number.POSITIVE_INFINITY)));
-  w.emit(variable(best.name, zero));
-  w.emit(variable(bestMinimum.name, zero));
-  // Stored and loaded to round to f16.
-  const rounded = w.scratch("candidate", "f16", 2);
-  const toF16 = (x: Expr, at: number): Expr => {
-    if (x.k === "num") return x;
-    w.emit(store(rounded, int(at), bounded(x)));
-    return load(rounded, int(at));
-  };
-  w.loop("k", int(tries), (k) => {
-    const { scale, minimum } = candidate(k);
-    const [s, m] = [w.bind("s", toF16(scale, 0)), w.bind("m", toF16(minimum, 1))];
-    // By a scale of 0 every code stands for the minimum; dividing by 1 instead keeps the quotient finite.
-    const divisor = w.bind("divisor", select(op("eq", s, zero), num("f32", 1), s));
-    const error = ref(w.unique("error"), accumulator);
-    w.emit(variable(error.name, num(accumulator, 0)));
-    w.loop("j", count, (j) => {
-      const x = w.bind("x", load(xs, j));
-      const code = nearestCode(op("sub", x, m), divisor, codeRange(to)!);
-      const near = op("mul", code, s);
-      const off = w.bind("off", cast(accumulator, op("sub", x, m.k === "num" ? near : op("add", near, m))));
-      w.emit(assign(error.name, op("add", error, op("mul", off, off))));
-    });
-    // The first candidate is taken even where the error is infinite or NaN.
-    const better = op("or", op("lt", error, least), op("eq", k, int(0)));
-    w.emit(when(better, [assign(least.name, error), assign(best.name, s), assign(bestMinimum.name, m)]));
-  });
-  return { scale: best, minimum: bestMinimum };
-}
-
-function bounded(x: Expr): Expr {
-  return op("min", op("max", x, num("f32", -largestF16)), num("f32", largestF16));
 }

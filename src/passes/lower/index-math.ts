@@ -18,12 +18,17 @@ export function unflatten(offset: Expr, shape: Shape): Expr[] {
   });
 }
 
-/**
- * The index in shape `from` of the element at `idx` in shape `to`, both of one size. Runs of axes with equal products
- * are matched first, so that untouched axes pass through without division.
- */
-export function reindex(idx: readonly Expr[], to: Shape, from: Shape): Expr[] {
-  const result: Expr[] = [];
+/** Axes `a` below `endA` of one shape that hold the same elements as axes `b` below `endB` of another. */
+export interface AxisMatch {
+  readonly a: number;
+  readonly endA: number;
+  readonly b: number;
+  readonly endB: number;
+}
+
+/** Runs of axes with equal products, as short as they can be; the shapes have one size. */
+export function matchAxes(to: Shape, from: Shape): AxisMatch[] {
+  const matches: AxisMatch[] = [];
   let [a, b] = [0, 0];
   while (a < to.length || b < from.length) {
     let [endA, endB] = [Math.min(a + 1, to.length), Math.min(b + 1, from.length)];
@@ -32,11 +37,21 @@ export function reindex(idx: readonly Expr[], to: Shape, from: Shape): Expr[] {
       if (sizeA < sizeB) sizeA *= to[endA++]!;
       else sizeB *= from[endB++]!;
     }
-    const offset = flatten(idx.slice(a, endA), to.slice(a, endA));
-    result.push(...unflatten(offset, from.slice(b, endB)));
+    matches.push({ a, endA, b, endB });
     [a, b] = [endA, endB];
   }
-  return result;
+  return matches;
+}
+
+/**
+ * The index in shape `from` of the element at `idx` in shape `to`, both of one size. Runs of axes with equal products
+ * are matched first, so that untouched axes pass through without division.
+ */
+export function reindex(idx: readonly Expr[], to: Shape, from: Shape): Expr[] {
+  return matchAxes(to, from).flatMap(({ a, endA, b, endB }) => {
+    const offset = flatten(idx.slice(a, endA), to.slice(a, endA));
+    return unflatten(offset, from.slice(b, endB));
+  });
 }
 
 /** The index clamped to `0 .. size - 1`. */

@@ -1,7 +1,8 @@
 /** Lowering of a function: one kernel per fused group, by a table keyed on what shapes the group's loops. */
 import { type Func, type Node, nameOf } from "../../ir/graph.ts";
 import type { Kernel } from "../../ir/kernel/kernel.ts";
-import type { OpName } from "../../ir/ops/all.ts";
+import { globalBufs } from "../../ir/kernel/walk.ts";
+import { type OpName, opKind } from "../../ir/ops/all.ts";
 import type { Target } from "../../ir/target.ts";
 import { showType } from "../../ir/types.ts";
 import { type FuseOptions, fuse, type Group } from "../fuse.ts";
@@ -17,9 +18,22 @@ import { KernelWriter } from "./writer.ts";
 
 export interface LoweredKernel {
   readonly kernel: Kernel;
-  /** The value behind each global buffer of the kernel, in order; the first is the one written. */
+  /** The value behind each global buffer of the kernel, in order. */
   readonly args: readonly Node[];
-  readonly group: Group;
+  /** For each value that takes the place of another (an update of some of its rows), that other. */
+  readonly replaces: ReadonlyMap<Node, Node>;
+}
+
+/** The values that a kernel computes: those behind the buffers that it writes. */
+export function resultsOf({ kernel, args }: LoweredKernel): Node[] {
+  const bufs = globalBufs(kernel);
+  return args.filter((_, i) => bufs[i]!.access !== "read");
+}
+
+/** The values that a kernel needs, those that it replaces included. */
+export function operandsOf({ kernel, args, replaces }: LoweredKernel): Node[] {
+  const bufs = globalBufs(kernel);
+  return [...args.filter((_, i) => bufs[i]!.access === "read"), ...replaces.values()];
 }
 
 /** Ops whose loops are not those of a map. */
@@ -46,7 +60,8 @@ function lowerGroup(group: Group, target: Target, buffers: ReadonlySet<Node>): L
   const lower = anchors[group.anchor.op] ?? lowerMap;
   lower(w, group.anchor, group);
   const { kernel, args } = w.finish(originOf(group, buffers));
-  return { kernel, args, group };
+  const { root, anchor } = group;
+  return { kernel, args, replaces: new Map(opKind(anchor.op) === "update" ? [[root, anchor.ins[0]!]] : []) };
 }
 
 /** The ops a kernel computes, operands first, as `name = op type`. */

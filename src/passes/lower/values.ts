@@ -3,7 +3,7 @@ import { InternalError } from "../../ir/errors.ts";
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import { cast, type Expr, iadd, idiv, int, isub, num, op, ref, select } from "../../ir/kernel/kernel.ts";
 import { assign, variable } from "../../ir/kernel/stmt.ts";
-import { loadedDType, type VDType } from "../../ir/kernel/value.ts";
+import { type ArithmeticDType, loadedDType } from "../../ir/kernel/value.ts";
 import { opDef } from "../../ir/ops/all.ts";
 import { codeRange } from "../../ir/ops/groups.ts";
 import { clampTo, reindex } from "./index-math.ts";
@@ -22,7 +22,7 @@ export function elementValue(w: KernelWriter, node: Node, idx: readonly Expr[]):
 }
 
 /** The type that a node's elements have in kernel expressions. */
-export function elementType(node: Node): VDType {
+export function elementType(node: Node): ArithmeticDType {
   return loadedDType(node.type.dtype);
 }
 

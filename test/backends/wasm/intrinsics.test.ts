@@ -15,7 +15,7 @@ const bytes = (min: number, max: number, length: number) =>
     minLength: length,
     maxLength: length,
   });
-const tiers = ["relaxed", "simd"] as const;
+const tiers = ["relaxed", "pairs", "quads", "simd"] as const;
 
 const dots = parseKernel(`kernel dots {
   read a: i8[16]
@@ -40,7 +40,7 @@ describe.each(tiers)("on %s", (tier) => {
   test("products of bytes are exact for all operands they take", () => {
     const compiled = compileKernel(dots, rules);
     const uses = compiled.source.includes("relaxed_dot");
-    expect(uses).toBe(tier === "relaxed");
+    expect(uses).toBe(tier !== "simd");
     fc.assert(
       fc.property(
         bytes(-128, 127, 16),
@@ -66,6 +66,56 @@ describe.each(tiers)("on %s", (tier) => {
       { numRuns: 2000 },
     );
   });
+
+  test("pairs of products, halves of bytes and sums of neighbours are exact", () => {
+    const kernel = parseKernel(`kernel pairs {
+  read a: i8[16]
+  read half: u8[16]
+  read u: u8[16]
+  write y: i32[44]
+  let p = dot2i8(a[0]:i8x16, half[0]:u8x16)
+  var sum: i16x8 = add16(p, p)
+  sum = add16(sum, p)
+  y[0] = sum2(sum)
+  y[4] = sum2(widen8(u[0]:u8x16))
+  y[8] = sum2(widen8(a[8]:i8x8))
+  y[12] = sum2(widen8(repeat4(a[4]:i8x4)))
+  y[16] = dot2i16(evens(a[0]:i8x16), evens(u[0]:u8x16))
+  y[20] = dot2i16(odds(a[0]:i8x16), odds(u[0]:u8x16))
+  y[24] = join2(sum2(p), dot2i16(p, p))
+  y[28] = dot2i16(widen8(less128(u[0]:u8x16)), widen8(spread4(a[0]:i8x16, 3)))
+  y[32] = dot4u8(splat4(0), spread4(a[0]:i8x16, 1), u[0]:u8x16)
+  y[36] = dot4u8(splat4(0), spread4(a[0]:i8x16, 0), spread4(u[0]:u8x16, 2))
+  y[40] = sum2(widen8(u[8]:u8x8))
+}
+`);
+    verifyKernel(kernel);
+    const compiled = compileKernel(kernel, rules);
+    expect(compiled.source.includes("i16x8.relaxed_dot")).toBe(tier !== "simd");
+    fc.assert(
+      fc.property(bytes(-128, 127, 16), bytes(0, 127, 16), bytes(0, 255, 16), (a, half, u) => {
+        const data = () => [Int8Array.from(a), Uint8Array.from(half), Uint8Array.from(u), new Int32Array(44)];
+        const [want, got] = [data(), data()];
+        runKernel(kernel, want);
+        compiled.run(got);
+        expect([...got[3]!]).toEqual([...want[3]!]);
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  test("finite f16 widen by their bits, subnormal too", () => {
+    const kernel = parseKernel("kernel k {\n  read h: f16[4]\n  write y: f32[4]\n  y[0] = finite(h[0]:4)\n}\n");
+    const compiled = compileKernel(kernel, rules);
+    const all = Array.from({ length: 65536 }, (_, i) => i).filter((bits) => (bits & 0x7c00) !== 0x7c00);
+    for (let i = 0; i < all.length; i += 4) {
+      const data = () => [Uint16Array.from(all.slice(i, i + 4)), new Float32Array(4)];
+      const [want, got] = [data(), data()];
+      runKernel(kernel, want);
+      compiled.run(got);
+      if (got[1]!.some((x, lane) => !Object.is(x, want[1]![lane]))) expect([...got[1]!]).toEqual([...want[1]!]);
+    }
+  }, 20_000);
 
   test("f16 widen by their bits, subnormal, infinite and NaN", () => {
     const kernel = parseKernel(
@@ -171,12 +221,18 @@ test("the probe finds this engine's instruction set, and an unknown one is refus
   expect(typeof fused).toBe("boolean");
   expect(() => rulesFor("avx")).toThrow(UnsupportedError);
   expect(() => rulesFor("none")).toThrow("It has relaxed, simd");
+  // One instruction that is exact for bytes beyond 127 is one of four products, not two of two.
+  const { byteDots, dotUnsigned, dotSigned } = rulesFor();
+  expect(byteDots.small === "quads").toBe(dotUnsigned || dotSigned || !probe().dotPairs);
 });
 
 test.each([
   ["y[0] = dot4i8(splat4(0), b[0]:u8x16, b[0]:u8x16)", "dot4i8: expected"],
   ["y[0] = dot4i8(splat4(0.0), a[0]:i8x16, b[0]:u8x16)", "dot4i8: expected"],
   ["y[0] = sum(fma(splat4(1), splat4(1), splat4(1)))", "fma: expected"],
+  ["y[0] = sum2(dot2i8(b[0]:u8x16, b[0]:u8x16))", "dot2i8: expected"],
+  ["y[0] = sum2(add16(a[0]:i8x16, a[0]:i8x16))", "add16: expected"],
+  ["let v = widen8(a[0]:i8x8) + widen8(a[0]:i8x8)", "bytes take intrinsics only"],
   ["y[0] = a[0]:u8x16", "a does not hold u8"],
   ["let v = a[0]:i8x16 + a[0]:i8x16", "bytes take intrinsics only"],
 ])("ill-typed intrinsics are refused: %s", (line, what) => {

@@ -1,8 +1,9 @@
 /** Runs one kernel as WebAssembly on given storage, as `runKernel` does. */
 import { emitKernel, type WasmKernel } from "../../../src/backends/wasm/emit.ts";
 import { encodeModule } from "../../../src/backends/wasm/encode.ts";
+import { rulesFor } from "../../../src/backends/wasm/probe.ts";
 import { moduleOf } from "../../../src/backends/wasm/program.ts";
-import { type Rules, rulesOf } from "../../../src/backends/wasm/rules.ts";
+import type { Rules } from "../../../src/backends/wasm/rules.ts";
 import { printFunc } from "../../../src/backends/wasm/wat.ts";
 import type { Kernel } from "../../../src/ir/kernel/kernel.ts";
 import type { TensorData } from "../../../src/ir/tensor.ts";
@@ -17,7 +18,7 @@ export interface CompiledKernel {
   readonly run: (data: readonly TensorData[], begin?: number, end?: number) => void;
 }
 
-export function compileKernel(kernel: Kernel, rules: Rules = rulesOf.relaxed): CompiledKernel {
+export function compileKernel(kernel: Kernel, rules: Rules = rulesFor()): CompiledKernel {
   const emitted = emitKernel(kernel, "kernel", rules);
   const module = new WebAssembly.Module(encodeModule(moduleOf([emitted.func], true)));
   const { exports } = new WebAssembly.Instance(module, { env: { memory } });

@@ -1,0 +1,11 @@
+/** The options about what computes, which all commands that run a model share. */
+import type { OptionTable } from "./options.ts";
+
+export const deviceOptions = {
+  backend: {
+    kind: "text",
+    value: "NAME",
+    doc: "What computes: wasm, js, or interpreter, which is slow and the definition of every op. Default: wasm, or js where the engine has no WebAssembly with SIMD.",
+  },
+  threads: { kind: "whole", value: "N", doc: "Threads of wasm. Default: one per core; one for very small models." },
+} as const satisfies OptionTable;

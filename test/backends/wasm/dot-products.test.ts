@@ -1,0 +1,117 @@
+/** Every form of products of codes, on every instruction set and number of threads, gives the interpreter's bits. */
+import fc from "fast-check";
+import { afterAll, describe, expect, test } from "vitest";
+import { compileToPlan, openDevice } from "../../../src/compile.ts";
+import { Builder, type Module, makeModule } from "../../../src/ir/graph.ts";
+import { interpret } from "../../../src/ir/interpret.ts";
+import { type ByteDots, wasmTarget } from "../../../src/ir/target.ts";
+import { type Tensor, tensorOf } from "../../../src/ir/tensor.ts";
+
+const small = ["quads", "pairs", "words"] as const;
+const any = ["unsigned", "signed", "words"] as const;
+/** Codes of 4 bits are multiplied by the one, codes of 8 bits by the other. */
+const forms: readonly (readonly [number, string, ByteDots])[] = [
+  ...small.map((form) => [4, form, { small: form, any: "words" }] as const),
+  ...any.map((form) => [8, form, { small: "words", any: form }] as const),
+];
+
+interface Sizes {
+  /** Leading axes of the input and of the weights. */
+  readonly lead: readonly [readonly number[], readonly number[]];
+  readonly quads: number;
+  readonly groups: number;
+}
+
+const arbSizes: fc.Arbitrary<Sizes> = fc.record({
+  lead: fc.constantFrom(
+    [[], []] as const,
+    [[1], []] as const,
+    [[3], []] as const,
+    [[8], []] as const,
+    [[2], [2, 3]] as const,
+  ),
+  // Up to more tiles of the largest size than eight, and numbers that no tile divides.
+  quads: fc.constantFrom(1, 3, 16, 32, 129, 256),
+  groups: fc.integer({ min: 1, max: 3 }),
+});
+
+function dotModule({ lead: [x, w], quads, groups }: Sizes, bits: number): Module {
+  const builder = new Builder();
+  const params = [
+    builder.param("x", "i8", [...x, groups * 32]),
+    builder.param("x_scale", "f32", [...x, groups]),
+    builder.param("x_sum", "f32", [...x, groups]),
+    builder.param("w", "u8", [...w, quads, groups, bits, 4, 4]),
+    builder.param("w_scale", "f16", [...w, quads, groups, 4]),
+  ];
+  const out = builder.make("dotGroups", params, { bits, zero: bits === 8 ? 128 : 8 });
+  return makeModule("m", [{ name: "main", params, outs: [out] }], "main");
+}
+
+/** Codes with many extreme ones; scales are powers of two, so that sums of three groups are exact in f32. */
+function inputsOf(module: Module, seed: number): Tensor[] {
+  let state = seed;
+  const next = (): number => {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    return (state >>> 16) & 0xffff;
+  };
+  const byte = (): number => (next() % 2 === 0 ? [0, 255, 128, 127, 1, 15, 240, 136][next() % 8]! : next() % 256);
+  const { params } = module.funcs.get("main")!;
+  const tensors = params.map(({ type: { dtype, shape } }) => {
+    const length = shape.reduce((a, b) => a * b, 1);
+    const value = (): number => {
+      if (dtype === "u8") return byte();
+      if (dtype === "i8") return (byte() << 24) >> 24;
+      return 2 ** ((next() % 2) - 1);
+    };
+    return tensorOf(dtype, shape, Array.from({ length }, value));
+  });
+  const [x, , sums] = tensors;
+  sums!.data.fill(0);
+  for (let g = 0; g < sums!.data.length; g++) {
+    for (let k = 0; k < 32; k++) sums!.data[g]! += x!.data[32 * g + k]!;
+  }
+  return tensors;
+}
+
+const settings = [
+  { tier: "relaxed", threads: 1 },
+  { tier: "relaxed", threads: 3 },
+  { tier: "simd", threads: 1 },
+  { tier: "simd", threads: 2 },
+];
+
+describe.each(settings)("$tier on $threads threads", ({ tier, threads }) => {
+  const device = openDevice("wasm", { tier, threads });
+  afterAll(() => device.close());
+
+  test.each(forms)("codes of %i bits by %s", async (bits, _, byteDots) => {
+    const check = async (sizes: Sizes, seed: number) => {
+      const module = dotModule(sizes, bits);
+      const inputs = inputsOf(module, seed);
+      const { plan } = compileToPlan(module, { ...wasmTarget, byteDots });
+      const instance = device.load(plan).instantiate({
+        weight: () => {
+          throw new Error("there are no weights");
+        },
+      });
+      for (const [i, { data }] of inputs.entries()) instance.params[i]!.set(data);
+      await instance.run();
+      const [expected] = interpret(module, inputs);
+      expect([...instance.results[0]!]).toEqual([...expected!.data]);
+    };
+    await fc.assert(fc.asyncProperty(arbSizes, fc.nat(), check), { numRuns: 12 });
+  });
+});
+
+test("tiers say which products lowerings shall use", () => {
+  const dotsOf = (tier: string) => {
+    const device = openDevice("wasm", { tier });
+    void device.close();
+    return device.target.byteDots;
+  };
+  expect(dotsOf("simd")).toEqual({ small: "words", any: "words" });
+  expect(dotsOf("pairs")).toEqual({ small: "pairs", any: "words" });
+  expect(dotsOf("quads")).toMatchObject({ small: "quads" });
+  expect([dotsOf("quads"), dotsOf("pairs")]).toContainEqual(dotsOf("relaxed"));
+});
