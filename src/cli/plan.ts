@@ -1,5 +1,5 @@
 /** `ciuic plan`: how a model could be placed on devices, from its config alone. */
-import { stat, writeFile } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
 import { InputError } from "../ir/errors.ts";
 import { parseModelConfigText } from "../models/deepseek/config.ts";
@@ -14,6 +14,7 @@ import { write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { modelPath } from "./model-source.ts";
 import type { OptionTable } from "./options.ts";
+import { writeOutput } from "./write-output.ts";
 
 const options = {
   devices: { kind: "whole", value: "N", doc: "How many there are, all alike. Default: 1." },
@@ -77,8 +78,8 @@ export const plan = defineCommand({
       ...(values.batch === undefined ? {} : { batch: values.batch }),
       ...(values["cache-bits"] === undefined ? {} : { cacheBits: values["cache-bits"] }),
     });
+    if (values.html !== undefined) await writeOutput(values.html, planPage(made));
     await write(process.stdout, values.json ? `${JSON.stringify(made, null, 2)}\n` : showPlan(made));
-    if (values.html !== undefined) await writeFile(values.html, planPage(made));
     return exitCodes.done;
   },
 });

@@ -3,13 +3,14 @@ import type { ModelConfig } from "../models/deepseek/config.ts";
 import { tensorParts } from "../models/deepseek/sharding.ts";
 import { type Candidate, degreesFor, price, rank, totalWeights } from "./candidate.ts";
 import type { System, Workload } from "./cost.ts";
-import { type ModelShape, type PlanFormat, shapeOf } from "./shape.ts";
+import { groupOf, type ModelShape, type PlanFormat, shapeOf } from "./shape.ts";
 
 /** What is planned. */
 export interface Task {
   readonly name: string;
   readonly config: ModelConfig;
   readonly devices: number;
+  readonly weights: PlanFormat;
   readonly cacheBits: number;
   readonly shape: ModelShape;
   readonly work: Workload;
@@ -43,15 +44,15 @@ export function advise(task: Task, recommended: Candidate | null, nearest: Candi
   return said;
 }
 
-function bestOf(task: Task, devices: number, shape: ModelShape): Candidate | undefined {
-  const all = degreesFor(devices, shape, tensorParts(task.config, devices));
+function bestOf(task: Task, devices: number, shape: ModelShape, format: PlanFormat): Candidate | undefined {
+  const all = degreesFor(devices, shape, tensorParts(task.config, devices, groupOf(format)));
   return rank(all.map((degrees) => price(shape, degrees, task.work, task.system)).filter(({ fits }) => fits))[0];
 }
 
 /** The smallest number of devices that would do, of those that come together. */
 function moreDevices(task: Task): { count: number; best: Candidate } | undefined {
   for (const count of [2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512]) {
-    const best = count > task.devices ? bestOf(task, count, task.shape) : undefined;
+    const best = count > task.devices ? bestOf(task, count, task.shape, task.weights) : undefined;
     if (best !== undefined) return { count, best };
   }
   return undefined;
@@ -62,7 +63,7 @@ function smallerFormat(task: Task): { format: PlanFormat; best: Candidate } | un
   for (const format of formats) {
     const shape = shapeOf(task.name, task.config, format, task.cacheBits);
     if (totalWeights(shape) >= 0.99 * totalWeights(task.shape)) continue;
-    const best = bestOf(task, task.devices, shape);
+    const best = bestOf(task, task.devices, shape, format);
     if (best !== undefined) return { format, best };
   }
   return undefined;

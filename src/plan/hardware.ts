@@ -81,7 +81,7 @@ export const links = {
 
 /** @throws InputError naming the nearest preset. */
 export function findDevice(name: string): DeviceSpec {
-  if (!Object.hasOwn(devices, name)) throw unknown("--device", "device", name, Object.keys(devices));
+  if (!Object.hasOwn(devices, name)) throw unknown("plan --device", "device", name, Object.keys(devices));
   return { name, ...devices[name as keyof typeof devices] }; // checked above
 }
 

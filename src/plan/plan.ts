@@ -10,7 +10,7 @@ import { advise } from "./advice.ts";
 import { type Candidate, degreesFor, price, rank, totalWeights } from "./candidate.ts";
 import { type DeviceSpec, type LinkSpec, type Software, tuned } from "./hardware.ts";
 import { hashOf } from "./hash.ts";
-import { type PlanFormat, shapeOf } from "./shape.ts";
+import { groupOf, type PlanFormat, shapeOf } from "./shape.ts";
 
 export interface PlanRequest {
   readonly devices: number;
@@ -60,7 +60,7 @@ export function planDeployment(name: string, config: ModelConfig, request: PlanR
   const shape = shapeOf(name, config, weights, cacheBits);
   const system = { device, link, software };
   const work = { batch, context, prompt: context, chunk: Math.min(context, 2048) };
-  const tensor = tensorParts(config, devices);
+  const tensor = tensorParts(config, devices, groupOf(weights));
   const all = degreesFor(devices, shape, tensor).map((degrees) => price(shape, degrees, work, system));
   const ranked = rank(all.filter(({ fits }) => fits));
   const near = [...all.filter(({ fits }) => !fits)].sort((a, b) => a.peak - b.peak);
@@ -72,7 +72,7 @@ export function planDeployment(name: string, config: ModelConfig, request: PlanR
     totalWeights: totalWeights(shape),
     recommended,
     others: [...others, ...near].slice(0, 6),
-    advice: advise({ name, config, devices, cacheBits, shape, work, system }, recommended, near[0]),
+    advice: advise({ name, config, devices, weights, cacheBits, shape, work, system }, recommended, near[0]),
   };
   return { ...body, hash: hashOf(body) };
 }

@@ -52,6 +52,11 @@ export interface ModelShape {
   readonly maxContext: number;
 }
 
+/** Elements that share a scale: sums are cut between groups. */
+export function groupOf(format: PlanFormat): number {
+  return format === "int8" || format === "int4" ? 32 : 1;
+}
+
 const formatBits: Readonly<Record<Exclude<PlanFormat, "stored">, number>> = {
   bf16: 16,
   fp8: 8 + 32 / (128 * 128),
