@@ -19,11 +19,14 @@ import type { WeightSource } from "./ir/weight.ts";
 import { weightExpressions } from "./passes/constant.ts";
 import { lowerFunc } from "./passes/lower/lower.ts";
 import { type LoweredFunc, planMemory } from "./passes/memory.ts";
+import { mergeLaunches } from "./passes/merge/merge-launches.ts";
 import { type PassOptions, runPasses } from "./passes/pass.ts";
-import { fusePass, type KernelPass, kernelPasses, tensorPasses } from "./passes/pipeline.ts";
+import { fusePass, type KernelPass, kernelPasses, mergePass, tensorPasses } from "./passes/pipeline.ts";
 import type { QuantizeOptions } from "./passes/quantize/policy.ts";
 
 export type { Device, DeviceOptions, Instance, Program, ProgramMemory } from "./backends/backend.ts";
+export { missingWasm } from "./backends/wasm/probe.ts";
+export { serveThread, threadName } from "./backends/wasm/worker.ts";
 export { type PackedWeight, packedWeights } from "./passes/quantize/packed.ts";
 export type { QuantizeOptions } from "./passes/quantize/policy.ts";
 export { checkQuantizeOptions } from "./passes/quantize/policy.ts";
@@ -36,9 +39,9 @@ export const backendNames = Object.keys(backends) as readonly BackendName[]; // 
 export interface CompileOptions extends PassOptions {
   /** False runs only what is needed to run at all: the baseline that must always work. Default true. */
   readonly optimize?: boolean;
-  /** False gives every op a kernel of its own. Default: `optimize`. */
+  /** False gives every op a kernel of its own, none of them merged. Default: `optimize`. */
   readonly fuse?: boolean;
-  /** Also takes names of kernel passes, and `fuse` (see `passNames`). */
+  /** Also takes names of kernel passes, `fuse` and `merge-launches` (see `passNames`). */
   readonly disabledPasses?: readonly string[];
   /** Quantisation of weights and activations. Default: none. */
   readonly quantize?: QuantizeOptions;
@@ -132,6 +135,7 @@ export function compileToPlan(module: Module, target: Target, options: CompileOp
     lower(func, target, {
       optimize,
       fuse: fuse && enabled({ name: fusePass }),
+      merge: fuse && enabled({ name: mergePass }),
       passes: kernelPasses(target, { optimize }).filter(enabled),
       verify: verify >= 1,
     }),
@@ -151,13 +155,15 @@ function totals(plan: Plan): Pick<CompileReport, "launches" | "bytes" | "arenaBy
 interface LowerOptions {
   readonly optimize: boolean;
   readonly fuse: boolean;
+  readonly merge: boolean;
   readonly passes: readonly KernelPass[];
   readonly verify: boolean;
 }
 
-function lower(func: Func, target: Target, { optimize, fuse, passes, verify }: LowerOptions): LoweredFunc {
+function lower(func: Func, target: Target, { optimize, fuse, merge, passes, verify }: LowerOptions): LoweredFunc {
   const weights = optimize ? weightExpressions(func) : topoOrder(func.outs).filter((node) => isOp(node, "weight"));
-  const kernels = lowerFunc(func, target, { enabled: fuse, weights: new Set(weights) }).map((each) => {
+  const single = lowerFunc(func, target, { enabled: fuse, weights: new Set(weights) });
+  const kernels = (merge ? mergeLaunches(func, single, target) : single).map((each) => {
     const kernel = passes.reduce((current, pass) => pass.run(current), each.kernel);
     if (verify) verifyKernel(kernel, { scratchBytes: target.scratchBytes });
     return { ...each, kernel };

@@ -136,6 +136,25 @@ test("temporaries are those of a block, whatever the size", () => {
   }
 });
 
+test.each([1, 2])("memory of a program is given back for the next, with %i threads", async (threads) => {
+  const device = openDevice("wasm", { threads });
+  const programs = new FoldPrograms(device);
+  const foldOf = (size: number) =>
+    blocksOf(moduleWith((m, w) => m.cast(w("w", "bf16", size), "f32")).funcs.get("main")!.outs, 2 ** 20)[0]!;
+  const places = new Set<number>();
+  for (const size of [4000, 3000, 4000, 2000]) {
+    const instance = programs.ready(foldOf(size).func);
+    instance.params[0]!.fill(0x3f80);
+    await instance.run();
+    expect(instance.results[0]!.every((value) => value === 1)).toBe(true);
+    places.add(instance.params[0]!.byteOffset);
+  }
+  expect([places.size, programs.count]).toEqual([1, 3]);
+  programs.release();
+  expect(device.allocate({ dtype: "u8", shape: [4000] }).byteOffset).toBe([...places][0]);
+  await device.close();
+});
+
 const boxSize = (box: Box) => box.reduce((size, { from, to }) => size * (to - from), 1);
 
 test("blocks of equal size are one program", () => {
@@ -228,6 +247,19 @@ describe("weight store", () => {
     broken = false;
     await store.load(planOf(1));
     expect(store.bytes).toBe(5 * 64);
+  });
+
+  test("a tensor that is given whole is not asked for again and again", async () => {
+    const { outs } = moduleWith((m, w) => m.cast(w("w", "bf16", 100, 4), "f32")).funcs.get("main")!;
+    let asked = 0;
+    const read = async () => {
+      asked++;
+      await Promise.resolve();
+      return contentsOf({ dtype: "bf16", shape: [100, 4] }, 1);
+    };
+    const store = new WeightStore(read, openDevice("js"), { blockElements: 4, readAhead: 2 });
+    await store.evaluate(outs[0]!, null);
+    expect(asked).toBeLessThanOrEqual(2);
   });
 
   test("a few blocks are read ahead, and no more", async () => {

@@ -72,8 +72,13 @@ export function kernelPasses(target: Target, options: PipelineOptions = {}): Ker
 /** The name by which fusion, which is no pass of its own, can be disabled. */
 export const fusePass = "fuse";
 
-/** Every name that can be disabled: tensor passes, fusion, kernel passes. */
+/** The name by which the merging of launches can be disabled. */
+export const mergePass = "merge-launches";
+
+/** Every name that can be disabled: tensor passes, fusion, merging, kernel passes. */
 export function passNames(target: Target): string[] {
-  const names = [...tensorPasses(target), { name: fusePass }, ...kernelPasses(target)].map(({ name }) => name);
+  const names = [...tensorPasses(target), { name: fusePass }, { name: mergePass }, ...kernelPasses(target)].map(
+    ({ name }) => name,
+  );
   return [...new Set(names)];
 }

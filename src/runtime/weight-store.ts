@@ -20,7 +20,7 @@ import { InputError, invariant } from "../ir/errors.ts";
 import { isOp, type Node, topoOrder } from "../ir/graph.ts";
 import type { Plan } from "../ir/plan.ts";
 import { storageLength, type Tensor, type TensorData, viewOf, zeros } from "../ir/tensor.ts";
-import { byteSize, dtypeInfo, sameType, showType, type TensorType, tensorType } from "../ir/types.ts";
+import { byteSize, dtypeInfo, sameType, showType, sizeOf, type TensorType, tensorType } from "../ir/types.ts";
 import { putElements } from "../ir/weight.ts";
 import { ReadBuffers, readAhead } from "./read-ahead.ts";
 import type { ElementRange } from "./safetensors.ts";
@@ -41,6 +41,9 @@ export interface WeightStoreOptions {
   readonly readAhead?: number;
 }
 
+/** Tensors that the reader gave whole and whose other parts are still needed: as many as blocks are read of at once. */
+const mostWhole = 4;
+
 /** Expressions that are evaluated together, of one layer or of none. */
 interface Task {
   readonly exprs: readonly Node[];
@@ -58,6 +61,7 @@ export class WeightStore {
   readonly #device: Device;
   readonly #options: Required<WeightStoreOptions>;
   readonly #values = new Map<string, TensorData>();
+  readonly #whole = new Map<string, Tensor>();
   #bytes = 0;
 
   /** Values are evaluated into the device's memory. */
@@ -157,8 +161,16 @@ export class WeightStore {
       }
     } finally {
       programs.release();
+      this.#whole.clear();
       for (const value of values) this.#device.free(value);
     }
+  }
+
+  /** The next blocks need more of a tensor that was given whole. */
+  #keep(name: string, tensor: Tensor): void {
+    this.#whole.set(name, tensor);
+    const [oldest] = this.#whole.keys();
+    if (this.#whole.size > mostWhole && oldest !== undefined) this.#whole.delete(oldest);
   }
 
   /** The elements of a part of a weight, from each of the tensors that are stacked in it. */
@@ -171,7 +183,8 @@ export class WeightStore {
     const whole = (dtypeInfo(dtype).bits * count) % 8 === 0;
     const readOne = async (name: string, i: number): Promise<void> => {
       const into = whole ? data.subarray(i * each, (i + 1) * each) : zeros(dtype, [count]).data;
-      const given = await this.#read(name, range, into);
+      const given = this.#whole.get(name) ?? (await this.#read(name, range, into));
+      if ("data" in given && count < sizeOf(own.shape)) this.#keep(name, given);
       const found = "data" in given ? given.type : given;
       if (!sameType(found, own)) {
         throw new InputError(`weight ${name}`, `expected ${showType(own)}, got ${showType(found)}`);

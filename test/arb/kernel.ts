@@ -3,10 +3,12 @@
  * numbers; every list means some kernel, a list that has run out reads as zeros, so shrinking the list shrinks the kernel.
  */
 import fc from "fast-check";
+import { touchedBlocks } from "../../src/ir/kernel/blocks.ts";
 import {
   type Buf,
   cast,
   type Expr,
+  type For,
   type Kernel,
   load,
   loopKinds,
@@ -16,6 +18,7 @@ import {
   type Stmt,
   select,
 } from "../../src/ir/kernel/kernel.ts";
+import { factsOf } from "../../src/ir/kernel/range.ts";
 import { assign, bind, loop, note, store, variable, when } from "../../src/ir/kernel/stmt.ts";
 import { type ArithmeticDType, loadedDType, valueDTypes } from "../../src/ir/kernel/value.ts";
 import { type ScalarOp, scalarOp, scalarOps } from "../../src/ir/scalar.ts";
@@ -176,10 +179,21 @@ export function kernelFrom(tape: readonly number[]): Kernel {
   const shown = [0, 1, 2, 3].map((i) =>
     store(bufs.find((buf) => buf.name === "y")!, num("i32", i + 8), load(scratch, num("i32", i))),
   );
-  const body = grid
-    ? [start, loop("row", 0, 3, block([{ name: "row", dtype: "i32", settable: false, max: 2 }], 3), "grid")]
-    : [start, ...block([], 3), ...shown];
+  const rows = () => loop("row", 0, 3, block([{ name: "row", dtype: "i32", settable: false, max: 2 }], 3), "grid");
+  const body = grid ? [start, inOrderIfDependent(rows())] : [start, ...block([], 3), ...shown];
   return { name: "random", origin: ["%1 = add %0, %0"], bufs, body };
+}
+
+/** The grid loop, but serial where its iterations are not known to be independent (K9). */
+function inOrderIfDependent(grid: For): For {
+  const kernel = { name: "rows", origin: [], bufs, body: [grid] };
+  const touched = touchedBlocks(
+    bufs.filter(({ space }) => space === "global"),
+    grid,
+    factsOf(kernel),
+  );
+  const met = [...touched.values()].some(({ loaded, stored, outside }) => loaded && stored && outside !== undefined);
+  return met ? { ...grid, how: "serial" } : grid;
 }
 
 function stable(expr: Expr): boolean {

@@ -5,7 +5,7 @@
  * by a constant are not linear; they are taken apart only where ranges show that no sum inside them wraps:
  *     (c*L + r) / c = L + r / c   and   (c*L + r) % c = r % c     where r >= 0 and c*L + r >= 0
  *     x / b / c = x / (b*c)                                      where x >= 0
- *     c * (x / c) + x % c = x                                    always
+ *     c * (x / c) + x % c = x                                    always, also where x / c is written y / (b*c) for x = y / b
  */
 
 import { combine } from "./interval.ts";
@@ -146,8 +146,10 @@ function rejoin(sum: Linear): Linear {
   for (const [key, { expr, times }] of sum.terms) {
     if (expr.k !== "op" || expr.op !== "rem" || expr.args[1]!.k !== "num") continue;
     const [whole, divisor] = expr.args;
-    const quotient = printExpr(idiv(whole!, divisor!));
-    if (sum.terms.get(quotient)?.times !== Math.imul(times, expr.args[1]!.value)) continue;
+    const by = expr.args[1]!.value;
+    const keys = [idiv(whole!, divisor!), quotientOf("div", whole!, by)].map((each) => printExpr(each));
+    const quotient = keys.find((each) => sum.terms.get(each)?.times === Math.imul(times, by));
+    if (quotient === undefined) continue;
     const terms = new Map(sum.terms);
     terms.delete(key);
     terms.delete(quotient);

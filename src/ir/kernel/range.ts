@@ -50,9 +50,15 @@ export function fullRange(dtype: VDType): Range {
 
 /** The facts at the start of a kernel's body. */
 export function factsOf(kernel: Kernel): Facts {
+  const start = looseFactsOf(kernel);
+  return { ...start, vars: varRanges(kernel.body, start) };
+}
+
+/** The same with every var unknown, which takes less time to find. */
+export function looseFactsOf(kernel: Kernel): Facts {
   const { vars, bufs } = writesOf(kernel.body);
   eachStmt(kernel.body, (stmt) => stmt.k === "var" && vars.add(stmt.name));
-  const start: Facts = {
+  return {
     bufs: new Map(kernel.bufs.map((buf) => [buf.name, buf])),
     mutable: new Set([...vars, ...bufs]),
     names: new Map(),
@@ -61,7 +67,6 @@ export function factsOf(kernel: Kernel): Facts {
     vars: new Map(),
     dead: false,
   };
-  return { ...start, vars: varRanges(kernel.body, start) };
 }
 
 /** A var holds what it starts with or is set to; the values are bounded with every var unknown. */

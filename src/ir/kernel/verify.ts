@@ -14,8 +14,11 @@
  *      loop's range is a multiple of its step; scratch fits the target.
  *  K7  A barrier stands in a workgroup loop and not under an if.
  *  K8  Grid iterations are independent of vars: none set in a grid loop is bound outside it.
+ *  K9  Grid iterations are independent of memory: of a global buffer that an outermost grid loop both loads and stores,
+ *      each iteration touches its own block alone (`blocks.ts`).
  */
 import { IrError, UnsupportedError } from "../errors.ts";
+import { touchedBlocks } from "./blocks.ts";
 import { intrinsicType } from "./intrinsics.ts";
 import type { Buf, Expr, For, Kernel, Stmt } from "./kernel.ts";
 import { tightRange } from "./linear.ts";
@@ -209,6 +212,11 @@ function checkLoop(place: Place, loop: For, facts: Facts): void {
     insist(count % loop.step === 0, "K6", () => `a vector loop's range is no multiple of ${loop.step}`);
   }
   checkName(place, loop.name, loop);
+  if (loop.how === "grid" && place.grids === 0) {
+    const shared = place.kernel.bufs.filter(({ space, access }) => space === "global" && access === "readwrite");
+    for (const { loaded, stored, outside } of touchedBlocks(shared, loop, facts).values())
+      insist(!loaded || !stored || outside === undefined, "K9", () => `iterations may meet at ${outside}`);
+  }
   const names = new Map(place.names);
   const grids = place.grids + (loop.how === "grid" ? 1 : 0);
   names.set(loop.name, { type: valueType("i32"), how: "loop", grids });

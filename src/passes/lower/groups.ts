@@ -48,9 +48,12 @@ function lowerGroups(w: KernelWriter, anchor: Node, wanted: keyof GroupParams): 
   const length = x.type.shape.at(-1)!;
   const xs = w.scratch("xs", "f32", Math.min(size, length));
   const whole = length % size === 0;
+  // The outermost loop that is written; axes of size 1 have none.
+  const outermost = shape.findIndex((dim) => dim > 1);
   const enter = (axis: number, idx: readonly Expr[]): void => {
     if (axis < shape.length) {
-      w.loop("ijkl"[axis] ?? "i", shape[axis]!, (i) => enter(axis + 1, [...idx, i]), axis === 0 ? "grid" : "serial");
+      const how = axis === outermost ? "grid" : "serial";
+      w.loop("ijkl"[axis] ?? "i", shape[axis]!, (i) => enter(axis + 1, [...idx, i]), how);
       return;
     }
     const first = imul(idx.at(-1)!, int(size));
@@ -71,13 +74,21 @@ function lowerGroups(w: KernelWriter, anchor: Node, wanted: keyof GroupParams): 
 
 function symmetric(run: Run, to: DType, method: string): GroupParams {
   const { w } = run;
+  if (to === "i8") return { scale: bounded(op("div", magnitude(run), num("f32", 127))), minimum: zero };
   const most = run.lanes ? largestOfLanes(run) : largest(run);
-  if (to === "i8") return { scale: bounded(op("div", op("abs", most), num("f32", 127))), minimum: zero };
   const range = w.bind("range", op("div", most, num("f32", -8)));
   if (method === "range") return { scale: bounded(range), minimum: zero };
   const { from, to: last } = searchedScales;
   const ratio = (k: Expr) => op("mul", cast("f32", iadd(k, int(from))), num("f32", 1 / 16));
   return searchSymmetric(run, last - from + 1, (k) => op("mul", range, ratio(k)));
+}
+
+/** The largest magnitude: a plain maximum, which needs no lanes of its own. */
+function magnitude({ w, xs, count }: Run): Expr {
+  const most = ref(w.unique("most"), "f32");
+  w.emit(variable(most.name, zero));
+  w.loop("j", count, (j) => w.emit(assign(most.name, op("max", most, op("abs", load(xs, j))))));
+  return most;
 }
 
 /** The element of largest magnitude, of equals the first. */

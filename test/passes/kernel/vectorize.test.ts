@@ -112,12 +112,18 @@ test("a softmax row of unknown length: maximum, exp and sum", () => {
 });
 
 test("a grid loop stays one loop, rows apart do not meet", () => {
-  const body = `grid i in 0 .. 12 {
-    y[i] = x[i] * y[i] + y[i + 12]
+  const body = `grid i in 0 .. 24 {
+    y[i] = x[i] * y[i]
+  }
+  for i in 0 .. 12 {
+    y[i] = x[i] + y[i + 12]
   }`;
   expect(passed(body)).toMatchInlineSnapshot(`
-    "grid i in 0 .. 12 step 4 {
-      y[i] = x[i]:4 * y[i]:4 + y[i + 12]:4
+    "grid i in 0 .. 24 step 4 {
+      y[i] = x[i]:4 * y[i]:4
+    }
+    for i in 0 .. 12 step 4 {
+      y[i] = x[i]:4 + y[i + 12]:4
     }"
   `);
 });

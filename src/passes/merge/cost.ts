@@ -1,0 +1,64 @@
+/**
+ * Whether one launch is cheaper than two. The unit is one scalar op, load or store; a launch of `extent` iterations runs on
+ * at most `workers` threads, and between launches they wait for each other. The numbers are round: they decide that a norm
+ * of a few thousand values may run on one thread with what follows, and that a matrix product may not.
+ */
+import type { Expr, Kernel, Stmt } from "../../ir/kernel/kernel.ts";
+import { afterStmt, assume, type Facts, insideLoop, looseFactsOf, rangeOf } from "../../ir/kernel/range.ts";
+import { exprsOf, operandsOf } from "../../ir/kernel/walk.ts";
+
+/** Threads that a launch is assumed to be divided among. */
+const workers = 4;
+/** What waiting between two launches costs: about a microsecond. */
+const barrier = 16384;
+/** The part of the work that may be done again by every iteration, which costs where there is one thread. */
+const mostRepeated = 1 / 32;
+/** More work than this is not known to be small, as where a loop's length depends on data. */
+const unbounded = 1e12;
+
+/** Ops, loads and stores of a whole launch, at most. */
+export function workOf(kernel: Kernel): number {
+  return blockWork(kernel.body, looseFactsOf(kernel));
+}
+
+/** Whether two launches should be one of `extent` iterations, which does some of the work again. */
+export function paysOff(a: Launch, b: Launch, extent: number, repeated: number): boolean {
+  const work = a.work + b.work;
+  return (
+    repeated <= work * mostRepeated && timeOf({ work: work + repeated, extent }) <= timeOf(a) + timeOf(b) + barrier
+  );
+}
+
+export interface Launch {
+  readonly work: number;
+  /** Iterations that may run on different threads. */
+  readonly extent: number;
+}
+
+function timeOf({ work, extent }: Launch): number {
+  return work / Math.min(extent, workers);
+}
+
+function blockWork(stmts: readonly Stmt[], outer: Facts): number {
+  let facts = outer;
+  let total = 0;
+  for (const stmt of stmts) {
+    total += exprsOf(stmt).reduce((sum, expr) => sum + exprWork(expr), stmt.k === "store" ? stmt.value.type.lanes : 0);
+    if (stmt.k === "for") {
+      const length = rangeOf(stmt.to, facts).hi - rangeOf(stmt.from, facts).lo;
+      total += Math.max(0, Math.ceil(length / stmt.step)) * blockWork(stmt.body, insideLoop(stmt, facts));
+    } else if (stmt.k === "if") {
+      const [then, other] = [true, false].map((side) =>
+        blockWork(side ? stmt.then : stmt.else, assume(stmt.cond, side, facts)),
+      );
+      total += Math.max(then!, other!);
+    }
+    facts = afterStmt(stmt, facts);
+  }
+  return Math.min(total, unbounded);
+}
+
+function exprWork(expr: Expr): number {
+  const own = expr.k === "num" || expr.k === "ref" || expr.k === "cast" ? 0 : Math.min(expr.type.lanes, 4);
+  return operandsOf(expr).reduce((sum, operand) => sum + exprWork(operand), own);
+}

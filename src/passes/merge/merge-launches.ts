@@ -1,0 +1,154 @@
+/**
+ * Merges launches: loop fusion on lowered kernels. Tensor-level fusion makes groups with one result; this makes one kernel of
+ * several such, a producer and what reads it or neighbours that have nothing to do with each other, so that a step has
+ * fewer launches and threads meet less often. What is quantised is so by the kernel that computes it.
+ *
+ * A pair qualifies if no other step must stand between its halves, `mergePair` proves it right, and it pays off
+ * (`cost.ts`). Pairs are tried greedily, those that share values before those that do not, and of the former those that
+ * stay divisible before those that become one iteration: a norm joins a quantisation whose groups are one loop already.
+ */
+import { invariant } from "../../ir/errors.ts";
+import { type Func, isOp, type Node, topoOrder } from "../../ir/graph.ts";
+import type { Target } from "../../ir/target.ts";
+import type { LoweredKernel } from "../lower/lower.ts";
+import { type Candidate, candidateOf, type MergeContext, mergePair, withGrid } from "./merge-pair.ts";
+
+/** The kernels of a function with as many merged as is worth it, in no particular order. */
+export function mergeLaunches(func: Func, kernels: readonly LoweredKernel[], target: Target): readonly LoweredKernel[] {
+  const merger = new Merger(func, kernels, target);
+  let changed = true;
+  while (changed) {
+    changed = false;
+    for (const kind of ["divided", "whole", "apart"] as const) while (merger.mergeOne(kind)) changed = true;
+  }
+  return merger.candidates.map((each) => withGrid(each, target));
+}
+
+/** Why a launch and one that reads a result of it stay two. */
+export interface Unmerged {
+  readonly first: string;
+  readonly second: string;
+  readonly why: string;
+}
+
+/** The reasons for all such pairs of these kernels. */
+export function whyUnmerged(func: Func, kernels: readonly LoweredKernel[], target: Target): Unmerged[] {
+  const merger = new Merger(func, kernels, target);
+  return merger.candidates.flatMap((a) =>
+    merger.candidates.flatMap((b) => {
+      if (a === b || !b.operands.some((node) => a.results.includes(node))) return [];
+      const merged = merger.tryMerge(a, b);
+      const why = typeof merged === "string" ? merged : "they can be merged";
+      return [{ first: a.lowered.kernel.name, second: b.lowered.kernel.name, why }];
+    }),
+  );
+}
+
+/** Which pairs: one reads the other's result and the whole stays divisible, or becomes one iteration; or neither reads. */
+type Kind = "divided" | "whole" | "apart";
+
+class Merger {
+  candidates: Candidate[];
+  readonly #context: MergeContext;
+  /** What calls and results need, which must stay in memory. */
+  readonly #outside: ReadonlySet<Node>;
+  /** The last position of a result in the function's order. */
+  readonly #position: ReadonlyMap<Node, number>;
+  /** Pairs that were tried in vain; candidates are never changed. */
+  readonly #tried = new Map<Candidate, Map<Candidate, string>>();
+
+  constructor(func: Func, kernels: readonly LoweredKernel[], target: Target) {
+    const nodes = topoOrder(func.outs);
+    this.#position = new Map(nodes.map((node, i) => [node, i]));
+    this.#outside = new Set([...func.outs, ...nodes.flatMap((node) => (isOp(node, "call") ? node.ins : []))]);
+    this.candidates = this.#inOrder(kernels.map(candidateOf));
+    this.#context = { target, needed: (node, a, b) => this.#isNeeded(node, a, b) };
+  }
+
+  /** Merges the first pair of a kind that can be; whether there was one. */
+  mergeOne(kind: Kind): boolean {
+    for (const [at, b] of this.candidates.entries()) {
+      // The nearest first, so that chains grow from their ends.
+      for (const a of this.candidates.slice(0, at).reverse()) {
+        const linked = b.operands.some((node) => a.results.includes(node));
+        if (linked !== (kind !== "apart")) continue;
+        const merged = this.tryMerge(a, b, kind === "divided");
+        if (typeof merged === "string") continue;
+        this.candidates = this.#inOrder([...this.candidates.filter((each) => each !== a && each !== b), merged]);
+        return true;
+      }
+    }
+    return false;
+  }
+
+  tryMerge(a: Candidate, b: Candidate, divided = false): Candidate | string {
+    if (divided && (a.extent === 1 || b.extent === 1)) return "runs as a whole";
+    const known = this.#tried.get(a)?.get(b);
+    if (known !== undefined) return known;
+    const between = this.#between(a, b);
+    const merged = between ?? mergePair(a, b, this.#context);
+    if (typeof merged === "string") {
+      this.#tried.set(a, (this.#tried.get(a) ?? new Map()).set(b, merged));
+    }
+    return merged;
+  }
+
+  #isNeeded(node: Node, a: Candidate, b: Candidate): boolean {
+    const replaced = a.lowered.replaces.has(node) || b.lowered.replaces.has(node);
+    const read = (each: Candidate) => each !== a && each !== b && each.operands.includes(node);
+    return replaced || this.#outside.has(node) || this.candidates.some(read);
+  }
+
+  /** Whether something must run after `a` and before `b`; `a` comes first in the function. */
+  #between(a: Candidate, b: Candidate): string | undefined {
+    const made = makers(this.candidates);
+    const seen = new Set<Node>();
+    const stack = b.operands.filter((node) => !a.results.includes(node));
+    while (stack.length > 0) {
+      const node = stack.pop()!;
+      if (seen.has(node)) continue;
+      seen.add(node);
+      if (a.results.includes(node)) return "another step stands between them";
+      const maker = made.get(node);
+      // What one kernel computes needs all that it reads, and with its other results comes what reads them.
+      if (maker !== undefined) stack.push(...maker.operands);
+      else if (isOp(node, "call")) stack.push(...node.ins);
+    }
+    return undefined;
+  }
+
+  /** Topological, and as far as that allows by where the last result stands in the function. */
+  #inOrder(candidates: readonly Candidate[]): Candidate[] {
+    const made = makers(candidates);
+    const last = ({ results }: Candidate) => Math.max(...results.map((node) => this.#position.get(node)!));
+    const waiting = [...candidates].sort((a, b) => last(a) - last(b));
+    const needs = new Map(waiting.map((each) => [each, makersOf(each.operands, made)]));
+    const ordered: Candidate[] = [];
+    while (waiting.length > 0) {
+      const next = waiting.findIndex((each) => !waiting.some((other) => needs.get(each)!.has(other)));
+      invariant(next >= 0, () => "kernels wait for each other");
+      ordered.push(...waiting.splice(next, 1));
+    }
+    return ordered;
+  }
+}
+
+function makers(candidates: readonly Candidate[]): Map<Node, Candidate> {
+  return new Map(candidates.flatMap((each) => each.results.map((node) => [node, each] as const)));
+}
+
+/** The kernels that compute these values, or what a call that gives them needs. */
+function makersOf(values: readonly Node[], made: ReadonlyMap<Node, Candidate>): Set<Candidate> {
+  const found = new Set<Candidate>();
+  const seen = new Set<Node>();
+  const stack = [...values];
+  while (stack.length > 0) {
+    const node = stack.pop()!;
+    if (seen.has(node)) continue;
+    seen.add(node);
+    const maker = made.get(node);
+    if (maker !== undefined) found.add(maker);
+    else if (isOp(node, "call")) stack.push(...node.ins);
+  }
+  return found;
+}

@@ -1,0 +1,155 @@
+/** Merging changes no bit of any result, iterations of what it makes run in any order, and it explains itself. */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { compileToPlan } from "../../../src/compile.ts";
+import { type Func, getFunc, type Module, type Node } from "../../../src/ir/graph.ts";
+import type { Kernel } from "../../../src/ir/kernel/kernel.ts";
+import { printKernel } from "../../../src/ir/kernel/print.ts";
+import { runKernel } from "../../../src/ir/kernel/run.ts";
+import { verifyKernel } from "../../../src/ir/kernel/verify.ts";
+import { gridLoop, writesOf } from "../../../src/ir/kernel/walk.ts";
+import { planTotals } from "../../../src/ir/plan.ts";
+import { printModule } from "../../../src/ir/print.ts";
+import { jsTarget, type Target, wasmTarget } from "../../../src/ir/target.ts";
+import { type Tensor, type TensorData, tensorFrom, zeros } from "../../../src/ir/tensor.ts";
+import { type LoweredKernel, lowerFunc, resultsOf } from "../../../src/passes/lower/lower.ts";
+import { mergeLaunches, whyUnmerged } from "../../../src/passes/merge/merge-launches.ts";
+import { runPasses } from "../../../src/passes/pass.ts";
+import { tensorPasses } from "../../../src/passes/pipeline.ts";
+import { same } from "../../arb/compare.ts";
+import { arbInputs } from "../../arb/inputs.ts";
+import { type Build, funcOf, inputsOf, moduleOf } from "../../arb/module-of.ts";
+import { arbModule } from "../../arb/program.ts";
+
+function lowered(module: Module, target: Target): { func: Func; single: readonly LoweredKernel[] } {
+  const func = getFunc(runPasses(module, tensorPasses(target), target), module.entry);
+  return { func, single: lowerFunc(func, target, { enabled: true, weights: new Set() }) };
+}
+
+/** Runs kernels on memory of their own; with `backwards`, the iterations of every grid from the last to the first. */
+function run(func: Func, kernels: readonly LoweredKernel[], inputs: readonly Tensor[], backwards = false): Tensor[] {
+  const values = new Map<Node, TensorData>(func.params.map((param, i) => [param, inputs[i]!.data.slice()]));
+  for (const each of kernels) {
+    for (const node of resultsOf(each)) {
+      const out = zeros(node.type.dtype, node.type.shape).data;
+      const old = each.replaces.get(node);
+      if (old !== undefined) out.set(values.get(old)!);
+      values.set(node, out);
+    }
+    const data = each.args.map((node) => values.get(node)!);
+    if (backwards) runBackwards(each.kernel, data);
+    else runKernel(each.kernel, data);
+  }
+  return func.outs.map((out) => tensorFrom(out.type, values.get(out)!));
+}
+
+function runBackwards(kernel: Kernel, data: readonly TensorData[]): void {
+  const grid = gridLoop(kernel);
+  const outside = writesOf(kernel.body.filter((stmt) => stmt !== grid?.loop)).bufs;
+  const divides = grid && !kernel.bufs.some(({ space, name }) => space === "global" && outside.has(name));
+  if (!divides) {
+    runKernel(kernel, data);
+    return;
+  }
+  const { step } = grid.loop;
+  const count = Math.ceil((grid.to - grid.from) / step);
+  for (let i = count - 1; i >= 0; i--) {
+    const begin = grid.from + i * step;
+    runKernel(kernel, data, { begin, end: Math.min(begin + step, grid.to) });
+  }
+}
+
+function check(module: Module, inputs: readonly Tensor[], target: Target): number {
+  const { func, single } = lowered(module, target);
+  const merged = mergeLaunches(func, single, target);
+  try {
+    const expected = run(func, single, inputs);
+    for (const { kernel } of merged) verifyKernel(kernel, { scratchBytes: target.scratchBytes });
+    same(run(func, merged, inputs), expected);
+    same(run(func, merged, inputs, true), expected);
+  } catch (error) {
+    const kernels = merged.map(({ kernel }) => printKernel(kernel)).join("\n");
+    throw new Error(`${error instanceof Error ? error.stack : error}\n${printModule(module)}\n${kernels}`);
+  }
+  return single.length - merged.length;
+}
+
+test.each([jsTarget, wasmTarget])(
+  "random programs give the same bits on $name, in any order of iterations",
+  (target) => {
+    const cases = arbModule({ maxFuncs: 1, maxSteps: 20, without: ["weight", "call"] });
+    let saved = 0;
+    fc.assert(
+      fc.property(
+        cases.chain((module) => fc.tuple(fc.constant(module), arbInputs(module, {}))),
+        ([module, { inputs }]) => {
+          saved += check(module, inputs, target);
+        },
+      ),
+      { numRuns: 150 },
+    );
+    expect(saved).toBeGreaterThan(100);
+  },
+);
+
+/** A norm, rounded to 8 bits by groups of 32, and the sums of the codes: what a packed layer reads. */
+const quantised =
+  (rows: number, length: number): Build =>
+  (m, p) => {
+    const x = m.rmsNorm(p("x", "f32", rows, length), p("w", "f32", length), 1e-6);
+    const scales = m.groupScales(x, { group: 32, to: "i8", method: "range" });
+    const codes = m.quantizeGroups(x, [scales], "i8", 32);
+    return [scales, codes, m.reduceSum(m.reshape(m.cast(codes, "f32"), [rows, length / 32, 32]))];
+  };
+
+describe("quantised as it is produced", () => {
+  test.each([
+    [1, 64, 1],
+    [1, 1536, 2],
+    [6, 96, 1],
+    [1, 8192, 2],
+  ])("%i rows of %i values take %i launches instead of 4", (rows, length, launches) => {
+    const module = moduleOf(quantised(rows, length));
+    const { func, single } = lowered(module, wasmTarget);
+    expect(single.length).toBe(4);
+    expect(mergeLaunches(func, single, wasmTarget).length).toBe(launches);
+    check(module, inputsOf(getFunc(module, "main")), wasmTarget);
+  });
+
+  test("a wide product of activations stays divided by its groups", () => {
+    const module = moduleOf((m, p) => {
+      const x = m.mul(m.silu(p("gate", "f32", 1, 8960)), p("up", "f32", 1, 8960));
+      const scales = m.groupScales(x, { group: 32, to: "i8", method: "range" });
+      return [scales, m.quantizeGroups(x, [scales], "i8", 32)];
+    });
+    const { func, single } = lowered(module, wasmTarget);
+    const [only, ...more] = mergeLaunches(func, single, wasmTarget);
+    expect(more).toEqual([]);
+    expect(gridLoop(only!.kernel)?.to).toBe(280);
+    expect(only!.kernel.bufs.filter(({ space }) => space === "scratch").map(({ size }) => size)).toEqual([32, 32]);
+  });
+});
+
+test("it can be left out by name, and without fusion it does not run", () => {
+  const module = moduleOf(quantised(1, 64));
+  const launches = (options: Parameters<typeof compileToPlan>[2]) =>
+    planTotals(compileToPlan(module, wasmTarget, options).plan).launches;
+  expect(launches({})).toBe(1);
+  expect(launches({ disabledPasses: ["merge-launches"] })).toBe(4);
+  expect(launches({ fuse: false })).toBeGreaterThan(4);
+});
+
+test("a step in between keeps two launches apart, and the reason is told", () => {
+  const total = funcOf("total", (m, p) => m.reduceSum(p("y", "f32", 4, 8)));
+  const module = moduleOf(
+    (m, p) => {
+      const y = m.neg(p("x", "f32", 4, 8));
+      const attrs = { func: "total", result: 0, dtype: "f32", shape: [4] } as const;
+      return m.mul(y, m.expandLast(m.builder.make("call", [y], attrs)));
+    },
+    [total],
+  );
+  const { func, single } = lowered(module, jsTarget);
+  expect(mergeLaunches(func, single, jsTarget).length).toBe(single.length);
+  expect(whyUnmerged(func, single, jsTarget).map(({ why }) => why)).toEqual(["another step stands between them"]);
+});
