@@ -20,6 +20,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   compile: ["ir", "passes", "backends", "fold"],
   // What the debug variables mean for compiling.
   "compile-options": ["ir", "passes", "compile", "env"],
+  // Prices deployments from configs alone.
+  plan: ["ir", "models", "passes"],
   runtime: ["ir", "models", "compile", "compile-options", "fold"],
 };
 const seeAll = ["cli", "index", "browser"];
