@@ -25,6 +25,8 @@ import { fusePass, type KernelPass, kernelPasses, mergePass, tensorPasses } from
 import type { QuantizeOptions } from "./passes/quantize/policy.ts";
 
 export type { Device, DeviceOptions, Instance, Program, ProgramMemory } from "./backends/backend.ts";
+export { missingWasm } from "./backends/wasm/probe.ts";
+export { serveThread, threadName } from "./backends/wasm/worker.ts";
 export { type PackedWeight, packedWeights } from "./passes/quantize/packed.ts";
 export type { QuantizeOptions } from "./passes/quantize/policy.ts";
 export { checkQuantizeOptions } from "./passes/quantize/policy.ts";

@@ -67,8 +67,8 @@ describe.each(Object.entries(expressions))("%s", (_, expression) => {
   test("folded whole", () => {
     const tensors = new Map([...weightTypes(module).keys()].map((name) => [name, source(name)]));
     const before = [...tensors.values()].map(({ data }) => data.slice());
-    for (let i = 0; i < 2; i++) {
-      const [value] = evaluateFold([expr!], (name) => tensors.get(name)!);
+    for (const small of [0, 0, 8192]) {
+      const [value] = evaluateFold([expr!], (name) => tensors.get(name)!, new FoldPrograms(openDevice("js"), small));
       same([tensorFrom(expr!.type, value!)], [expected]);
       expect([...tensors.values()].map(({ data }) => data)).toEqual(before);
     }
@@ -76,7 +76,7 @@ describe.each(Object.entries(expressions))("%s", (_, expression) => {
 
   test.each([1, 4, 12])("block by block, of %i elements", async (blockElements) => {
     for (const backend of ["js", "wasm"]) {
-      const store = new WeightStore(async (name) => source(name), openDevice(backend), { blockElements });
+      const store = new WeightStore(async (name) => source(name), openDevice(backend), { blockElements, smallFold: 0 });
       same([tensorFrom(expr!.type, await store.evaluate(expr!, null))], [expected]);
     }
   });
@@ -134,6 +134,25 @@ test("temporaries are those of a block, whatever the size", () => {
       expect(planFold(func, target).funcs.get("fold")!.arenaBytes).toBeLessThan(4.5 * 128 * columns);
     }
   }
+});
+
+test.each([1, 2])("memory of a program is given back for the next, with %i threads", async (threads) => {
+  const device = openDevice("wasm", { threads });
+  const programs = new FoldPrograms(device);
+  const foldOf = (size: number) =>
+    blocksOf(moduleWith((m, w) => m.cast(w("w", "bf16", size), "f32")).funcs.get("main")!.outs, 2 ** 20)[0]!;
+  const places = new Set<number>();
+  for (const size of [4000, 3000, 4000, 2000]) {
+    const instance = programs.ready(foldOf(size).func);
+    instance.params[0]!.fill(0x3f80);
+    await instance.run();
+    expect(instance.results[0]!.every((value) => value === 1)).toBe(true);
+    places.add(instance.params[0]!.byteOffset);
+  }
+  expect([places.size, programs.count]).toEqual([1, 3]);
+  programs.release();
+  expect(device.allocate({ dtype: "u8", shape: [4000] }).byteOffset).toBe([...places][0]);
+  await device.close();
 });
 
 const boxSize = (box: Box) => box.reduce((size, { from, to }) => size * (to - from), 1);
@@ -230,6 +249,19 @@ describe("weight store", () => {
     expect(store.bytes).toBe(5 * 64);
   });
 
+  test("a tensor that is given whole is not asked for again and again", async () => {
+    const { outs } = moduleWith((m, w) => m.cast(w("w", "bf16", 100, 4), "f32")).funcs.get("main")!;
+    let asked = 0;
+    const read = async () => {
+      asked++;
+      await Promise.resolve();
+      return contentsOf({ dtype: "bf16", shape: [100, 4] }, 1);
+    };
+    const store = new WeightStore(read, openDevice("js"), { blockElements: 4, readAhead: 2 });
+    await store.evaluate(outs[0]!, null);
+    expect(asked).toBeLessThanOrEqual(2);
+  });
+
   test("a few blocks are read ahead, and no more", async () => {
     const module = moduleOf((m, p) => {
       const w = m.cast(m.builder.weight("e.{0}.w", "bf16", [16, 8, 8]), "f32");
@@ -274,7 +306,7 @@ test("random expressions of weights", () => {
       });
       const source = sourceOf(module);
       const [expr] = module.funcs.get("main")!.outs;
-      const [data] = evaluateFold([expr!], source);
+      const [data] = evaluateFold([expr!], source, new FoldPrograms(openDevice("js"), 0));
       same([tensorFrom(expr!.type, data!)], interpret(module, [], { weights: source }));
     }),
     { numRuns: 60 },

@@ -14,6 +14,8 @@ export interface Backend {
 export interface DeviceOptions {
   /** Threads that compute together, where the backend has threads. Default: 1. */
   readonly threads?: number;
+  /** In a browser: the address of a module that calls `serveThread`, where threads may not start from a blob. */
+  readonly threadUrl?: string;
   /** The instruction set to use, where the backend has several; by default the best that the engine has. */
   readonly tier?: string;
 }

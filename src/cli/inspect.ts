@@ -13,12 +13,13 @@ import type { Bucket } from "../models/deepseek/bucket.ts";
 import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
 import { checkpointDTypes } from "../models/deepseek/layers.ts";
 import { buildModel } from "../models/deepseek/model.ts";
+import { type PassRecord, recordPasses } from "../passes/record-passes.ts";
 import { openCheckpoint } from "../runtime/checkpoint.ts";
 import { debugFileWriter } from "../runtime/debug-files.ts";
 import { openNodeFolder } from "../runtime/node-folder.ts";
 import { write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
-import { inspectSummary, type PassRecord, recordPasses } from "./inspect-summary.ts";
+import { inspectSummary } from "./inspect-summary.ts";
 import { modelPath } from "./model-source.ts";
 import type { OptionTable } from "./options.ts";
 

@@ -13,6 +13,13 @@ export interface ErrorDetails {
   readonly cause?: unknown;
 }
 
+const errorNames = {
+  ir: "IrError",
+  unsupported: "UnsupportedError",
+  input: "InputError",
+  internal: "InternalError",
+} as const satisfies Record<ErrorKind, string>;
+
 /** Base of all errors raised on purpose. `where` names the place in the user's terms: a file, a field, a node, a layer. */
 export class CompilerError extends Error {
   readonly kind: ErrorKind;
@@ -22,7 +29,8 @@ export class CompilerError extends Error {
   constructor(kind: ErrorKind, where: string, what: string, details: ErrorDetails = {}) {
     const tail = [details.text, details.hint].filter((part) => part !== undefined).join("\n");
     super(`${where}: ${what}${tail === "" ? "" : `\n${tail}`}`, { cause: details.cause });
-    this.name = new.target.name;
+    // Not the class's own name, which a bundler may shorten.
+    this.name = errorNames[kind];
     this.kind = kind;
     this.where = where;
     this.hint = details.hint;

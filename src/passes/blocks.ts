@@ -3,8 +3,9 @@
  * the search), and box by box, so that temporaries stay small whatever the size. A block is a function of parts of
  * weights; blocks of equal sizes are equal functions, so few are compiled.
  */
-import { maths } from "../ir/build.ts";
-import { Builder, type Func, isOp, type Node, topoOrder } from "../ir/graph.ts";
+import { type Maths, maths } from "../ir/build.ts";
+import { attrsOf, Builder, type Func, isOp, type Node, topoOrder } from "../ir/graph.ts";
+import { opKind } from "../ir/ops/all.ts";
 import { dtypeInfo, type Shape, sizeOf, stridesOf, type TensorType, tensorType } from "../ir/types.ts";
 import { weightParts } from "../ir/weight.ts";
 import { type Box, boxShape, type Span, sections, wholeBox } from "./section.ts";
@@ -175,6 +176,14 @@ function blockOf(exprs: readonly Node[], boxes: readonly Box[]): FoldBlock {
     }
     return param;
   });
-  const outs = exprs.map((expr, i) => section(expr, boxes[i]!));
+  const outs = exprs.map((expr, i) => byGroups(section(expr, boxes[i]!), build));
   return { func: { name: "fold", params: [...params.values()], outs }, reads, boxes };
+}
+
+/** Elements of a group as an axis of their own, in the same order: so loops over groups know their scale. */
+function byGroups(out: Node, build: Maths): Node {
+  const { group } = attrsOf(out);
+  const length = out.type.shape.at(-1) ?? 0;
+  const splits = opKind(out.op) === "injective" && typeof group === "number" && length > group && length % group === 0;
+  return splits ? build.reshape(out, [...out.type.shape.slice(0, -1), length / group, group]) : out;
 }

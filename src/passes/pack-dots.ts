@@ -3,16 +3,18 @@
  *
  *     contract(dequantizeGroups(x, xs), dequantizeGroups(w, ws))   ->   dotGroups(x, xs, xSum, packed w, packed ws)
  *
- * with four rows of w interleaved so that one vector holds four codes of each, and scales in the same order. Packing is
+ * (or dequantizeGroups(w, ws, minimums), which are packed as scales are) with four rows of w interleaved so that one vector holds four codes of each, and scales in the same order. Packing is
  * arithmetic on weight expressions, so the loader does it. Codes become unsigned by adding `zero`, whose share of the
  * products is `zero` times the sum of the input's codes. Chosen experts are chosen from packed experts. Groups are then
- * added up in integers first, which only changes rounding.
+ * added up in integers first, which only changes rounding. An input whose scales serve more than 32 codes, such as one
+ * calibrated scale, is read with the scale of each group's first code.
  */
 import { parseAxes } from "../ir/axes.ts";
 import { type Maths, maths } from "../ir/build.ts";
 import { isOp, type Node, named, nameOf, rebuild } from "../ir/graph.ts";
 import { dotGroup } from "../ir/ops/dot.ts";
 import { keepName } from "../ir/rewrite.ts";
+import type { DType } from "../ir/types.ts";
 import { stageOf } from "./constant.ts";
 import { mapOuts, type Pass } from "./pass.ts";
 
@@ -62,53 +64,78 @@ function packContract(node: Node<"contract">, build: Maths): Node | undefined {
   return build.reduceSum(build.transpose(dot, order));
 }
 
-function dotOf(weight: Weight, { codes, scales }: Codes, build: Maths): Node {
+function dotOf(weight: Weight, { codes, scales, group }: Input, build: Maths): Node {
   const { cast, reduceSum, reshape } = build;
-  const groups = scales.type.shape.at(-1)!;
+  const groups = codes.type.shape.at(-1)! / dotGroup;
   const name = nameOf(codes) ?? "x";
   const grouped = reshape(cast(codes, "f32"), [...codes.type.shape.slice(0, -1), groups, dotGroup]);
   const sums = named(`${name}_sums`, reduceSum(grouped));
-  const bits = weight.codes.type.dtype === "i8" ? 8 : 4;
+  const { dtype } = weight.codes.type;
   const label = nameOf(weight.codes) ?? "w";
   const choose = (table: Node) => (weight.index === undefined ? table : build.gather(table, weight.index));
   const packed = choose(named(`${label}_packed`, packCodes(weight.codes, build)));
-  const packedScales = choose(named(`${label}_packed_scales`, packScales(weight.scales, build)));
-  const attrs = { bits, zero: bits === 8 ? 128 : 8 };
-  return build.builder.make("dotGroups", [codes, scales, sums, packed, packedScales], attrs);
+  const packedParams = [weight.scales, ...weight.minimums].map((each, i) =>
+    choose(named(`${label}_packed_${i === 0 ? "scales" : "minimums"}`, packScales(each, build))),
+  );
+  const ins = [codes, scalesPerGroup(scales, groups, group / dotGroup, build), sums, packed, ...packedParams];
+  return build.builder.make("dotGroups", ins, { bits: dtype === "i8" ? 8 : 4, zero: zeros[dtype]! });
+}
+
+/** What is added to codes to make them unsigned. */
+const zeros: Partial<Record<DType, number>> = { i8: 128, i4: 8, u4: 0 };
+
+interface Input extends Codes {
+  /** Codes that share a scale. */
+  readonly group: number;
 }
 
 interface Weight extends Codes {
+  /** One, where codes are affine. */
+  readonly minimums: readonly Node[];
   /** Which of stacked weights, where they are chosen. */
   readonly index: Node | undefined;
 }
 
-/** Symmetric codes of a weight with scales of 32, or rows chosen of stacked ones. */
+/** Codes of a weight with scales of 32, or rows chosen of stacked ones. */
 function weightOf(node: Node): Weight | undefined {
-  if (!isOp(node, "dequantizeGroups") || node.attrs.group !== dotGroup || node.ins.length !== 2) return undefined;
-  const [codes, scales] = [node.ins[0]!, node.ins[1]!];
-  const chosen = isOp(codes, "gather") && isOp(scales, "gather") && codes.ins[1] === scales.ins[1];
-  const weight = chosen
-    ? { codes: codes.ins[0]!, scales: scales.ins[0]!, index: codes.ins[1]! }
-    : { codes, scales, index: undefined };
-  const { dtype } = weight.codes.type;
-  return stageOf(weight.codes) === "weight" && (dtype === "i8" || dtype === "i4") ? weight : undefined;
+  if (!isOp(node, "dequantizeGroups") || node.attrs.group !== dotGroup) return undefined;
+  const [first, ...others] = node.ins;
+  const index = isOp(first!, "gather") ? first.ins[1]! : undefined;
+  const chosen = node.ins.every((each) => isOp(each, "gather") && each.ins[1] === index);
+  const [codes, scales, ...minimums] = chosen ? node.ins.map((each) => each.ins[0]!) : [first!, ...others];
+  if (stageOf(codes!) !== "weight" || zeros[codes!.type.dtype] === undefined) return undefined;
+  return { codes: codes!, scales: scales!, minimums, index: chosen ? index : undefined };
 }
 
-/** Codes that this step computes of an input, with scales of 32. */
-function inputOf(node: Node): Codes | undefined {
-  if (!isOp(node, "dequantizeGroups") || node.attrs.group !== dotGroup || node.ins.length !== 2) return undefined;
+/** Codes that this step computes of an input, whose scales serve whole groups of 32. */
+function inputOf(node: Node): Input | undefined {
+  if (!isOp(node, "dequantizeGroups") || node.ins.length !== 2) return undefined;
   const [codes, scales] = [node.ins[0]!, node.ins[1]!];
-  const whole = node.type.shape.at(-1)! % dotGroup === 0;
-  return whole && codes.type.dtype === "i8" && stageOf(codes) === "runtime" ? { codes, scales } : undefined;
+  const { group } = node.attrs;
+  const length = node.type.shape.at(-1)!;
+  const whole = length % dotGroup === 0 && (group % dotGroup === 0 || group >= length);
+  return whole && codes.type.dtype === "i8" && stageOf(codes) === "runtime" ? { codes, scales, group } : undefined;
 }
 
-/** i8 or i4 codes [m.., o, i] as `dotGroups` reads them. */
+/** Scales [m.., s], each of them for `each` groups or for all, as [m.., groups]. */
+function scalesPerGroup(scales: Node, groups: number, each: number, { broadcast, reshape, slice }: Maths): Node {
+  const lead = scales.type.shape.slice(0, -1);
+  const count = scales.type.shape.at(-1)!;
+  if (count === groups) return scales;
+  if (count === 1) return broadcast(scales, [...lead, groups]);
+  // The last scale may serve fewer groups than the others.
+  const repeated = broadcast(reshape(scales, [...lead, count, 1]), [...lead, count, each]);
+  return slice(reshape(repeated, [...lead, count * each]), lead.length, 0, groups);
+}
+
+/** i8, i4 or u4 codes [m.., o, i] as `dotGroups` reads them. */
 function packCodes(codes: Node, { add, cast, mul, reshape, slice, transpose }: Maths): Node {
   const lead = codes.type.shape.slice(0, -2);
   const [rows, length] = codes.type.shape.slice(-2) as [number, number]; // of rank 2 or more
   const [quads, groups, at] = [rows / 4, length / dotGroup, lead.length];
   const wide = codes.type.dtype === "i8";
-  const unsigned = add(cast(codes, "i32"), wide ? 128 : 8);
+  const zero = zeros[codes.type.dtype]!;
+  const unsigned = zero === 0 ? cast(codes, "i32") : add(cast(codes, "i32"), zero);
   const halves = reshape(unsigned, [...lead, quads, 4, groups, 2, 16]);
   const half = (i: number) => slice(halves, at + 3, i, i + 1);
   const bytes = wide ? unsigned : add(half(0), mul(half(1), 16));

@@ -1,16 +1,16 @@
-/** Writes the files that DUMP and TRACE ask for, under Node; imported only there, as node-folder.ts is. */
+/** Writes the files that DUMP and TRACE ask for, under Node; reached through the process, as in node-folder.ts. */
 import type { WriteFile } from "../compile-options.ts";
 import { InputError, UnsupportedError } from "../ir/errors.ts";
 
 /** A synchronous writer, since passes are; it makes the folders that a path needs. */
 export async function debugFileWriter(): Promise<WriteFile> {
-  if (typeof process === "undefined") {
+  if (typeof process === "undefined" || typeof process.getBuiltinModule !== "function") {
     return (variable) => {
       throw new UnsupportedError(variable, "files can only be written under Node");
     };
   }
-  const { mkdirSync, writeFileSync } = await import("node:fs");
-  const { dirname } = await import("node:path");
+  const { mkdirSync, writeFileSync } = process.getBuiltinModule("node:fs");
+  const { dirname } = process.getBuiltinModule("node:path");
   return (variable, path, text) => {
     try {
       mkdirSync(dirname(path), { recursive: true });

@@ -3,6 +3,7 @@ import {
   backendNames,
   type CompileOptions,
   type Device,
+  type DeviceOptions,
   isInputScale,
   openDefaultDevice,
   openDevice,
@@ -47,6 +48,8 @@ export interface LoadOptions {
   readonly backend?: string | undefined;
   /** Threads that compute together, where the backend has threads. Default: one per core, one alone for small models. */
   readonly threads?: number | undefined;
+  /** In a browser, see `DeviceOptions`. */
+  readonly threadUrl?: string | undefined;
   /** Longest sequence in tokens, prompt and answer. Default: what the model allows, at most 4096. */
   readonly contextLength?: number | undefined;
   /** Most sequences computed at once. Default 8. */
@@ -70,6 +73,7 @@ export interface LoadOptions {
 const optionNames = [
   "backend",
   "threads",
+  "threadUrl",
   "contextLength",
   "maxSequences",
   "maxBatchTokens",
@@ -97,8 +101,9 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
-  const { backend, compile = {}, profile, threads = defaultThreads(config) } = options;
-  const device = backend === interpreterName ? null : openNamedDevice(backend, threads);
+  const { backend, compile = {}, profile, threads = defaultThreads(config), threadUrl } = options;
+  const on = { threads, ...(threadUrl && { threadUrl }) };
+  const device = backend === interpreterName ? null : openNamedDevice(backend, on);
   try {
     const headers = new Map(
       [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
@@ -123,14 +128,14 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
   }
 }
 
-function openNamedDevice(backend: string | undefined, threads: number): Device {
-  if (backend === undefined) return openDefaultDevice({ threads });
+function openNamedDevice(backend: string | undefined, options: DeviceOptions): Device {
+  if (backend === undefined) return openDefaultDevice(options);
   if (!backendNames.some((name) => name === backend)) {
     const names = [...backendNames, interpreterName];
     const hint = didYouMean(backend, names) ?? `Backends: ${names.join(", ")}.`;
     throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(backend)}`, { hint });
   }
-  return openDevice(backend, { threads });
+  return openDevice(backend, options);
 }
 
 /** Compiles and loads what every request needs: a step of one token. Other steps share its weights. */
@@ -223,7 +228,9 @@ function weightReader(
 
 async function openFolder(path: string): Promise<ModelFolder> {
   if (typeof process === "undefined") {
-    throw new UnsupportedError("loadModel", "a path can only be opened under Node", { hint: "Pass a ModelFolder." });
+    throw new UnsupportedError("loadModel", "a path can only be opened under Node", {
+      hint: "Pass a ModelFolder, or use ciuic/browser.",
+    });
   }
   const { openNodeFolder } = await import("./node-folder.ts");
   return openNodeFolder(path);

@@ -1,4 +1,4 @@
-/** A model folder on disk, under Node. Node's modules are imported when first needed, so that a browser bundle can leave this file out. */
+/** A model folder on disk, under Node. Node's modules are reached through the process, so that a browser bundle holds no import of them. */
 import type { FileHandle } from "node:fs/promises";
 import { InputError, showValue } from "../ir/errors.ts";
 import {
@@ -16,8 +16,8 @@ const maxCallBytes = 2 ** 30;
 
 /** The folder at `path`. @throws InputError when it is not a folder. */
 export async function openNodeFolder(path: string): Promise<ModelFolder> {
-  const { stat } = await import("node:fs/promises");
-  const { join } = await import("node:path");
+  const { stat } = process.getBuiltinModule("node:fs/promises");
+  const { join } = process.getBuiltinModule("node:path");
   const info = await stat(path).catch((cause: unknown) => {
     throw new InputError(path, `cannot open the model folder: ${reason(cause)}`, { cause });
   });
@@ -49,7 +49,7 @@ export async function openNodeFolder(path: string): Promise<ModelFolder> {
 }
 
 async function openNodeFile(path: string, file: string, folder: string): Promise<ByteSource> {
-  const { open, stat } = await import("node:fs/promises");
+  const { open, stat } = process.getBuiltinModule("node:fs/promises");
   // Asked before opening: opening a pipe would wait for its other end.
   const before = await stat(path).catch((cause: unknown) => {
     throw hasCode(cause, "ENOENT")

@@ -195,6 +195,8 @@ export async function readElements(
     into !== undefined && !narrowed ? new Uint8Array(into.buffer, into.byteOffset, into.byteLength) : undefined;
   const bytes = await source.read(offset, length, own);
   if (bytes.length !== length) throw new InputError(where, `got ${bytes.length} bytes: expected ${length}`);
+  // A source made elsewhere may know nothing of `into`.
+  if (own !== undefined && bytes.buffer !== own.buffer) own.set(bytes);
   if (narrowed) return narrow(bytes, into ?? zeros("i32", [to - from]).data, from, where);
   if (entry.format === "BOOL" && bytes.some((byte) => byte > 1)) {
     throw new InputError(where, `a byte other than 0 and 1 in a BOOL tensor`);

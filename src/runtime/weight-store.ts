@@ -11,16 +11,16 @@ import {
   foldDevice,
   foldKey,
   groupsOf,
-  isCopy,
   offsetsOf,
   piecesOf,
+  smallFold,
   type WeightPart,
 } from "../fold.ts";
 import { InputError, invariant } from "../ir/errors.ts";
 import { isOp, type Node, topoOrder } from "../ir/graph.ts";
 import type { Plan } from "../ir/plan.ts";
 import { storageLength, type Tensor, type TensorData, viewOf, zeros } from "../ir/tensor.ts";
-import { byteSize, dtypeInfo, sameType, showType, type TensorType, tensorType } from "../ir/types.ts";
+import { byteSize, dtypeInfo, sameType, showType, sizeOf, type TensorType, tensorType } from "../ir/types.ts";
 import { putElements } from "../ir/weight.ts";
 import { ReadBuffers, readAhead } from "./read-ahead.ts";
 import type { ElementRange } from "./safetensors.ts";
@@ -39,7 +39,12 @@ export interface WeightStoreOptions {
   readonly blockElements?: number;
   /** Blocks read ahead of the one that is computed. Default 3. */
   readonly readAhead?: number;
+  /** Blocks of fewer elements are interpreted instead of compiled. Default 8192. */
+  readonly smallFold?: number;
 }
+
+/** Tensors that the reader gave whole and whose other parts are still needed: as many as blocks are read of at once. */
+const mostWhole = 4;
 
 /** Expressions that are evaluated together, of one layer or of none. */
 interface Task {
@@ -58,13 +63,14 @@ export class WeightStore {
   readonly #device: Device;
   readonly #options: Required<WeightStoreOptions>;
   readonly #values = new Map<string, TensorData>();
+  readonly #whole = new Map<string, Tensor>();
   #bytes = 0;
 
   /** Values are evaluated into the device's memory. */
   constructor(read: ReadWeight, device: Device, options: WeightStoreOptions = {}) {
     this.#read = read;
     this.#device = device;
-    this.#options = { blockElements: 2 ** 19, readAhead: 3, ...options };
+    this.#options = { blockElements: 2 ** 19, readAhead: 3, smallFold, ...options };
   }
 
   /** Bytes of all values held. */
@@ -137,7 +143,7 @@ export class WeightStore {
     signal: AbortSignal | undefined,
     done: (task: Task, values: readonly TensorData[]) => void,
   ): Promise<void> {
-    const programs = new FoldPrograms(foldDevice(this.#device));
+    const programs = new FoldPrograms(foldDevice(this.#device), this.#options.smallFold);
     const buffers = new ReadBuffers();
     let values: TensorData[] = [];
     const read = ({ task, block }: Job) =>
@@ -147,7 +153,7 @@ export class WeightStore {
         const { task, block } = item;
         signal?.throwIfAborted();
         if (block === task.blocks[0]) values = task.exprs.map(({ type }) => this.#device.allocate(type));
-        const results = await computed(programs, block, inputs);
+        const results = await programs.run(block.func, inputs);
         for (const [i, box] of block.boxes.entries()) putBox(task.exprs[i]!.type, values[i]!, box, results[i]!);
         for (const { buffer } of inputs) if (buffer instanceof ArrayBuffer) buffers.give(buffer);
         if (block !== task.blocks.at(-1)) continue;
@@ -157,8 +163,16 @@ export class WeightStore {
       }
     } finally {
       programs.release();
+      this.#whole.clear();
       for (const value of values) this.#device.free(value);
     }
+  }
+
+  /** The next blocks need more of a tensor that was given whole. */
+  #keep(name: string, tensor: Tensor): void {
+    this.#whole.set(name, tensor);
+    const [oldest] = this.#whole.keys();
+    if (this.#whole.size > mostWhole && oldest !== undefined) this.#whole.delete(oldest);
   }
 
   /** The elements of a part of a weight, from each of the tensors that are stacked in it. */
@@ -171,7 +185,8 @@ export class WeightStore {
     const whole = (dtypeInfo(dtype).bits * count) % 8 === 0;
     const readOne = async (name: string, i: number): Promise<void> => {
       const into = whole ? data.subarray(i * each, (i + 1) * each) : zeros(dtype, [count]).data;
-      const given = await this.#read(name, range, into);
+      const given = this.#whole.get(name) ?? (await this.#read(name, range, into));
+      if ("data" in given && count < sizeOf(own.shape)) this.#keep(name, given);
       const found = "data" in given ? given.type : given;
       if (!sameType(found, own)) {
         throw new InputError(`weight ${name}`, `expected ${showType(own)}, got ${showType(found)}`);
@@ -187,19 +202,6 @@ export class WeightStore {
 
 function* jobsOf(tasks: readonly Task[]): Generator<Job> {
   for (const task of tasks) for (const block of task.blocks) yield { task, block };
-}
-
-/** The results of a block, valid until the next. */
-async function computed(
-  programs: FoldPrograms,
-  { func }: FoldBlock,
-  inputs: readonly TensorData[],
-): Promise<readonly TensorData[]> {
-  if (isCopy(func)) return inputs;
-  const instance = programs.ready(func);
-  for (const [i, data] of inputs.entries()) instance.params[i]!.set(data);
-  await instance.run();
-  return instance.results;
 }
 
 function putBox(type: TensorType, whole: TensorData, box: Box, part: TensorData): void {

@@ -356,7 +356,9 @@ const others: readonly Maker[] = [
         program.exactly(picks[5]!, "u8", [...wLead, quads, groups, bits, 4, 4]),
         small(2, [...wLead, quads, groups, 4]),
       ];
-      return [program.builder.make("dotGroups", ins, { bits, zero: bits === 8 ? 128 : 8 })];
+      const affine = picks[4]! % 2 === 0;
+      if (affine) ins.push(small(3, [...wLead, quads, groups, 4]));
+      return [program.builder.make("dotGroups", ins, { bits, zero: affine ? 0 : bits === 8 ? 128 : 8 })];
     },
   },
 ];

@@ -9,7 +9,7 @@ import type { coreOps } from "../../src/ir/ops/core.ts";
 
 export type Rule = (sources: readonly Source[]) => readonly string[];
 
-/** The parts of src, and which parts each may import. A part may always import itself. `cli` and `index` see all. */
+/** The parts of src, and which parts each may import. A part may always import itself. `cli`, `browser` and `index` see all. */
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   ir: [],
   env: ["ir"],
@@ -20,9 +20,11 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   compile: ["ir", "passes", "backends", "fold"],
   // What the debug variables mean for compiling.
   "compile-options": ["ir", "passes", "compile", "env"],
+  // Prices deployments from configs alone.
+  plan: ["ir", "models", "passes"],
   runtime: ["ir", "models", "compile", "compile-options", "fold"],
 };
-const seeAll = ["cli", "index"];
+const seeAll = ["cli", "index", "browser"];
 
 /** `src/ir/op.ts` is of part `ir`, `src/compile.ts` of `compile`. */
 function partOf(path: string): string {
@@ -118,8 +120,8 @@ export const environmentInOnePlace = noCode(
   },
 );
 export const processInCommandLine = noCode(/\bprocess\./, "only src/cli (and src/env.ts) sees the process", {
-  // Node's worker threads are reached through the process, so that a browser bundle holds no import of them.
-  except: /^src\/(cli\/|env\.ts$|backends\/wasm\/pool\.ts$)/,
+  // Node's modules are reached through the process, so that a browser bundle holds no import of them.
+  except: /^src\/(cli\/|env\.ts$|backends\/wasm\/pool\.ts$|runtime\/(node-folder|debug-files)\.ts$)/,
 });
 
 export const fileNames: Rule = (sources) =>

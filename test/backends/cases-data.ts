@@ -225,18 +225,20 @@ export const dataCases: readonly CaseSpec[] = [
   },
   // Rows of five: four lanes and a rest, whose accesses must not share the pointers of the lanes.
   { name: "tanh of rows of five", op: "tanh", build: (m, p) => m.tanh(p("x", "f32", 3, 5)) },
-  ...([8, 4] as const).flatMap((bits) => {
-    const attrs = { bits, zero: bits === 8 ? 128 : 8 };
+  ...([8, 4, "affine 4"] as const).flatMap((format) => {
+    const bits = format === 8 ? 8 : 4;
+    const attrs = { bits, zero: format === 8 ? 128 : format === 4 ? 8 : 0 };
     const dot = (name: string, xLead: readonly number[], wLead: readonly number[]): CaseSpec => ({
-      name: `dotGroups of ${bits} bits, ${name}`,
+      name: `dotGroups of ${format} bits, ${name}`,
       op: "dotGroups",
       build: (m, p) => {
         const per = (named: string) => p(named, "f32", ...xLead, 2);
         const w = p("w", "u8", ...wLead, 2, 2, bits, 4, 4);
         const scales = p("w_scale", "f16", ...wLead, 2, 2, 4);
+        const minimums = attrs.zero === 0 ? [p("w_min", "f16", ...wLead, 2, 2, 4)] : [];
         return m.builder.make(
           "dotGroups",
-          [p("x", "i8", ...xLead, 64), per("x_scale"), per("x_sum"), w, scales],
+          [p("x", "i8", ...xLead, 64), per("x_scale"), per("x_sum"), w, scales, ...minimums],
           attrs,
         );
       },

@@ -9,6 +9,7 @@ import { wasmTarget } from "../../src/ir/target.ts";
 import { tensorOf, valuesOf } from "../../src/ir/tensor.ts";
 import { packDots } from "../../src/passes/pack-dots.ts";
 import { runPasses } from "../../src/passes/pass.ts";
+import type { QuantizeOptions } from "../../src/passes/quantize/policy.ts";
 import { quantize } from "../../src/passes/quantize/quantize.ts";
 
 interface Sizes {
@@ -16,7 +17,7 @@ interface Sizes {
   readonly k: number;
   readonly quads: number;
   readonly groups: number;
-  readonly bits: 4 | 8;
+  readonly policy: QuantizeOptions;
 }
 
 /** A layer, experts chosen for each token, and their products summed, as models write them. */
@@ -59,13 +60,17 @@ describe.each(Object.entries(forms))("%s", (_, form) => {
     k: fc.integer({ min: 1, max: 3 }),
     quads: fc.integer({ min: 1, max: 3 }),
     groups: fc.integer({ min: 1, max: 3 }),
-    bits: fc.constantFrom<4 | 8>(4, 8),
+    policy: fc.constantFrom<QuantizeOptions>(
+      { weights: "int4", activations: "int8" },
+      { weights: "int4-affine", activations: "int8" },
+      { weights: "int8", activations: "int8" },
+    ),
   });
 
   test("packed and not packed agree, interpreted and compiled", async () => {
     const check = async (given: Sizes, seed: number) => {
       const module = form(given);
-      const policy = { weights: given.bits === 4 ? "int4" : "int8", activations: "int8" } as const;
+      const { policy } = given;
       const plain = runPasses(module, [quantize(policy)], wasmTarget);
       const packed = runPasses(plain, [packDots], wasmTarget);
       const ops = topoOrder(packed.funcs.get("main")!.outs);
@@ -104,6 +109,56 @@ describe.each(Object.entries(forms))("%s", (_, form) => {
     };
     await fc.assert(fc.asyncProperty(sizes, fc.nat(1000), check), { numRuns: 40 });
   });
+});
+
+test("an input with one calibrated scale is packed too", async () => {
+  const module = forms.layer!({ n: 2, k: 1, quads: 2, groups: 3, policy: {} as QuantizeOptions }); // the form has no policy
+  const policy = { weights: "int8", activations: "int8-static" } as const;
+  const plain = runPasses(module, [quantize(policy)], wasmTarget);
+  const packed = runPasses(plain, [packDots], wasmTarget);
+  expect(packed.funcs.get("main")!.outs[0]!.op).toBe("dotGroups");
+  const inputs = [tensorOf("f32", [2, 96], spread(192, 1))];
+  const source = (name: string) =>
+    name.endsWith("input_scale") ? tensorOf("f16", [1], [1 / 127]) : tensorOf("f32", [8, 96], spread(768, 2));
+  const expected = valuesOf(interpret(plain, inputs, { weights: source })[0]!);
+  for (const run of [
+    interpret(packed, inputs, { weights: source }),
+    await compile(module, "wasm", { quantize: policy }).run(inputs, source),
+  ]) {
+    // 96 products below 1, as above.
+    for (const [i, x] of valuesOf(run[0]!).entries()) expect(Math.abs(x - expected[i]!)).toBeLessThan(96 * 2 ** -24);
+  }
+});
+
+test.each([
+  [9, 128],
+  [4, 64],
+  [5, 96],
+])("%i groups of codes with a scale for each %i", (groups, group) => {
+  const builder = new Builder();
+  const m = maths(builder);
+  const x = builder.param("x", "i8", [2, groups * 32]);
+  const scales = builder.param("s", "f32", [2, Math.ceil((groups * 32) / group)]);
+  const w = builder.weight("w", "f32", [4, groups * 32]);
+  const ws = m.groupScales(w, { group: 32, to: "i8", method: "range" });
+  const codes = m.dequantizeGroups(m.quantizeGroups(w, [ws], "i8", 32), [ws], 32);
+  const out = m.contract("n i, o i -> n o", m.dequantizeGroups(x, [scales], group), codes);
+  const plain = makeModule("m", [{ name: "main", params: [x, scales], outs: [out] }], "main");
+  const packed = runPasses(plain, [packDots], wasmTarget);
+  expect(packed.funcs.get("main")!.outs[0]!.op).toBe("dotGroups");
+  const length = groups * 64;
+  const inputs = [
+    tensorOf(
+      "i8",
+      [2, groups * 32],
+      spread(length, 1).map((value) => Math.round(value * 127)),
+    ),
+    tensorOf("f32", scales.type.shape, spread(2 * scales.type.shape[1]!, 3)),
+  ];
+  const source = () => tensorOf("f32", [4, groups * 32], spread(4 * groups * 32, 2));
+  const [want, got] = [plain, packed].map((each) => valuesOf(interpret(each, inputs, { weights: source })[0]!));
+  // Products below 127, each rounded twice in the form that unpacks.
+  for (const [i, y] of got!.entries()) expect(Math.abs(y - want![i]!)).toBeLessThan(2 * 127 * length * 2 ** -24);
 });
 
 test("what does not divide stays as it is", () => {

@@ -9,9 +9,9 @@ import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory }
 import { rowLength } from "./driver.ts";
 import { DeviceMemory } from "./memory.ts";
 import { startWorker, ThreadPool } from "./pool.ts";
-import { missingWasm, rulesFor, simdRules } from "./probe.ts";
+import { missingWasm, rulesFor } from "./probe.ts";
 import { type BuiltProgram, buildProgram } from "./program.ts";
-import type { Rules } from "./rules.ts";
+import { type Rules, simdRules } from "./rules.ts";
 
 export const wasmBackend: Backend = {
   target: wasmTarget,
@@ -31,13 +31,16 @@ interface Home {
 }
 
 function openDevice(options: DeviceOptions = {}): Device {
-  const { threads = 1, tier } = options;
+  const { threads = 1, threadUrl, tier } = options;
   if (!Number.isInteger(threads) || threads < 1 || threads > 64) {
     throw new InputError("wasm threads", `expected a whole number from 1 to 64, got ${threads}`);
   }
   const rules = rulesFor(tier);
   const memory = new DeviceMemory();
-  const pool = threads > 1 && memory.shared ? new ThreadPool(memory.memory, threads, startWorker) : null;
+  const pool =
+    threads > 1 && memory.shared
+      ? new ThreadPool(memory.memory, threads, (events) => startWorker(events, threadUrl))
+      : null;
   const why = threads > 1 && pool === null ? " (no shared memory: the page is not cross-origin isolated)" : "";
   return {
     target: { ...wasmTarget, byteDots: rules.byteDots },

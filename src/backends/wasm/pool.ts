@@ -13,7 +13,7 @@ import {
   sleepersAddress,
   stopAddress,
 } from "./sync.ts";
-import { type FromThread, type ThreadCells, type ToThread, workerSource } from "./worker.ts";
+import { type FromThread, type ThreadCells, type ToThread, threadName, workerSource } from "./worker.ts";
 
 /** A worker of Node or of the Web. */
 export interface Thread {
@@ -167,11 +167,14 @@ export class ThreadPool {
   }
 }
 
-/** Starts a worker thread of Node, or a Web Worker where there is no Node. */
-export function startWorker({ message, gone }: ThreadEvents): Thread {
+/**
+ * Starts a worker thread of Node, or a Web Worker where there is no Node: from a blob, since then it does not matter
+ * where a bundler has put this file, or from `url`, a module that calls `serveThread` in workers of this name.
+ */
+export function startWorker({ message, gone }: ThreadEvents, url?: string): Thread {
   if (typeof process !== "undefined" && typeof process.getBuiltinModule === "function") {
     const { Worker } = process.getBuiltinModule("node:worker_threads");
-    const worker = new Worker(workerSource, { eval: true, name: "ciuic" });
+    const worker = new Worker(workerSource, { eval: true, name: threadName });
     worker.on("message", message);
     worker.on("error", (error) => gone(error instanceof Error ? error.message : String(error)));
     worker.on("exit", (code) => gone(`exit code ${code}`));
@@ -181,10 +184,16 @@ export function startWorker({ message, gone }: ThreadEvents): Thread {
       end: () => worker.terminate(),
     };
   }
-  const url = URL.createObjectURL(new Blob([workerSource], { type: "text/javascript" }));
-  const worker = new Worker(url, { name: "ciuic" });
-  URL.revokeObjectURL(url);
+  const worker = url === undefined ? blobWorker() : new Worker(url, { type: "module", name: threadName });
   worker.onmessage = (event: MessageEvent<FromThread>) => message(event.data);
-  worker.onerror = (event) => gone(event.message);
+  // A worker that could not be loaded, or that a content security policy forbids, gives an event without a message.
+  worker.onerror = (event) => gone(event.message || "it could not be loaded");
   return { post: (each) => worker.postMessage(each), hold: () => {}, end: async () => worker.terminate() };
+}
+
+function blobWorker(): Worker {
+  const url = URL.createObjectURL(new Blob([workerSource], { type: "text/javascript" }));
+  const worker = new Worker(url, { name: threadName });
+  URL.revokeObjectURL(url);
+  return worker;
 }

@@ -7,7 +7,7 @@ import { UnsupportedError } from "../../ir/errors.ts";
 import type { ByteDots } from "../../ir/target.ts";
 import { encodeModule } from "./encode.ts";
 import { get, type Instr, laneOf, memory, type PlainOp, plain, set, type WasmFunc } from "./instr.ts";
-import type { Rules, Tier } from "./rules.ts";
+import { type Rules, simdRules, type Tier } from "./rules.ts";
 
 export interface Probe {
   readonly tier: Tier;
@@ -33,15 +33,6 @@ export function probe(): Probe {
 export function missingWasm(found: Probe = probe()): string | null {
   return found.tier === "none" ? "the engine has no WebAssembly with SIMD" : null;
 }
-
-/** For vectors without relaxed instructions. */
-export const simdRules: Rules = {
-  tier: "simd",
-  dotSigned: false,
-  dotUnsigned: false,
-  dotPairs: false,
-  byteDots: { small: "words", any: "words" },
-};
 
 /** The rules for a tier, or for the best one there is. Throws UnsupportedError where the engine lacks it. */
 export function rulesFor(wanted?: string): Rules {

@@ -26,6 +26,15 @@ export interface Rules {
   readonly byteDots: ByteDots;
 }
 
+/** Without relaxed SIMD: what every engine with vectors has. */
+export const simdRules: Rules = {
+  tier: "simd",
+  dotUnsigned: false,
+  dotSigned: false,
+  dotPairs: false,
+  byteDots: { small: "words", any: "words" },
+};
+
 /** `types` are the operands'. */
 type Emit = (rules: Rules, temp: Temp, types: readonly ValueType[], ...args: readonly Code[]) => Code;
 

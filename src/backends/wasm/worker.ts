@@ -47,7 +47,10 @@ interface Port {
   onmessage?: ((event: { data: ToThread }) => void) | null;
 }
 
-function serveThread(port: Port): void {
+/** The name of workers that are threads. */
+export const threadName = "ciuic thread";
+
+export function serveThread(port: Port): void {
   const programs = new Map<number, () => void>();
   let start: Extract<ToThread, { kind: "start" }> | undefined;
   let cells = new Int32Array(0);

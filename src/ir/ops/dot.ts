@@ -8,13 +8,14 @@ export const dotGroup = 32;
 
 export const dotOps = {
   dotGroups: defineOp({
-    arity: 5,
+    arity: "variadic",
     kind: "dot",
     attrs: { bits: "int", zero: "int" },
-    doc: "A contraction of codes over groups of 32: `out[l.., o] = sum over g of xScale[l.., g] * wScale[o, g] * (sum over k of x[l.., 32g + k] * w[o, 32g + k] - zero * xSum[l.., g])`. x i8[l.., i], xScale and xSum float[l.., i/32], w u8[m.., o/4, i/32, bits, 4, 4], wScale float[m.., o/4, i/32, 4]. In w, byte [q, g, c, r, t] is, for 8 bits, the code of row 4q + r at k = 4c + t; for 4 bits its low half is that and its high half the code at k = 16 + 4c + t. One of l and m begins with the other. The interpreter adds in double and rounds once; a device may add the groups in f32 in any order.",
+    doc: "A contraction of codes over groups of 32: `out[l.., o] = sum over g of xScale[l.., g] * wScale[o, g] * (sum over k of x[l.., 32g + k] * w[o, 32g + k] - zero * xSum[l.., g])`. x i8[l.., i], xScale and xSum float[l.., i/32], w u8[m.., o/4, i/32, bits, 4, 4], wScale float[m.., o/4, i/32, 4], all scales finite. With a sixth operand wMin, like wScale, `xScale[l.., g] * xSum[l.., g] * wMin[o, g]` is added for each group: minimums of affine codes. In w, byte [q, g, c, r, t] is, for 8 bits, the code of row 4q + r at k = 4c + t; for 4 bits its low half is that and its high half the code at k = 16 + 4c + t. One of l and m begins with the other. The interpreter adds in double and rounds once; a device may add the groups in f32 in any order.",
     infer: (ins, { bits }) => {
       const shapes = dotShapes(ins, bits);
-      if (shapes === undefined) throw typeError("dotGroups", "x, xScale, xSum, w, wScale as packed", ins);
+      if (shapes === undefined)
+        throw typeError("dotGroups", "x, xScale, xSum, w, wScale and perhaps wMin as packed", ins);
       return tensorType("f32", [...shapes.lead, shapes.rows]);
     },
     evaluate: (ins, { bits, zero }, type) => {
@@ -22,7 +23,7 @@ export const dotOps = {
         ins.map((x) => x.type),
         bits,
       )!; // inferred
-      const [x, xScale, xSum, w, wScale] = ins.map(reader);
+      const [x, xScale, xSum, w, wScale, wMin] = ins.map(reader);
       const [xRows, wRows] = [sizeOf(ins[0]!.type.shape.slice(0, -1)), sizeOf(ins[3]!.type.shape.slice(0, -5))];
       const out = zeros("f32", type.shape);
       const write = writer(out);
@@ -42,6 +43,7 @@ export const dotOps = {
             }
             const scaleAt = (((lw * rows) / 4 + (o >> 2)) * groups + g) * 4 + (o & 3);
             total += sum * xScale!(lx * groups + g) * wScale!(scaleAt);
+            if (wMin !== undefined) total += xScale!(lx * groups + g) * xSum!(lx * groups + g) * wMin(scaleAt);
           }
           write(l * rows + o, total);
         }
@@ -56,7 +58,8 @@ export function dotShapes(
   ins: readonly TensorType[],
   bits: number,
 ): { lead: Shape; rows: number; groups: number } | undefined {
-  const [x, xScale, xSum, w, wScale] = ins;
+  if (ins.length !== 5 && ins.length !== 6) return undefined;
+  const [x, xScale, xSum, w, ...scales] = ins;
   const [xLead, wLead] = [x!.shape.slice(0, -1), w!.shape.slice(0, -5)];
   const [quads, groups, chunks, four, four2] = w!.shape.slice(-5);
   const perGroup = [...xLead, groups!];
@@ -71,8 +74,7 @@ export function dotShapes(
     four2 === 4 &&
     x!.shape.at(-1) === groups! * dotGroup &&
     [xScale!, xSum!].every((each) => isFloat(each.dtype) && sameShape(each.shape, perGroup)) &&
-    isFloat(wScale!.dtype) &&
-    sameShape(wScale!.shape, [...wLead, quads!, groups!, 4]) &&
+    scales.every((each) => isFloat(each.dtype) && sameShape(each.shape, [...wLead, quads!, groups!, 4])) &&
     short.every((dim, i) => dim === long[i]);
   return fits ? { lead: long, rows: quads! * 4, groups: groups! } : undefined;
 }

@@ -17,7 +17,7 @@ export function lowerDotScalar(w: KernelWriter, anchor: Node, group: Group): voi
 }
 
 function writeElement(w: KernelWriter, { anchor, root }: Group, idx: readonly Expr[]): void {
-  const [x, xScale, xSum, weights, wScale] = anchor.ins as [Node, Node, Node, Node, Node]; // dotGroups takes five
+  const [x, xScale, xSum, weights, wScale, wMin] = anchor.ins as [Node, Node, Node, Node, Node, Node?]; // its operands
   const { bits, zero } = attrsOf(anchor) as { bits: number; zero: number }; // the op's attributes
   const { accumulator } = w.target;
   const [lead, row] = [idx.slice(0, -1), idx.at(-1)!];
@@ -37,13 +37,14 @@ function writeElement(w: KernelWriter, { anchor, root }: Group, idx: readonly Ex
       const input = w.value(x, [...own(x, 1), iadd(imul(g, int(dotGroup)), k)]);
       w.emit(assign(dot.name, iadd(dot, imul(input, code))));
     });
-    const share = op("mul", cast(accumulator, w.value(xSum, [...own(xSum, 1), g])), num(accumulator, zero));
-    const sum = op("sub", cast(accumulator, dot), share);
-    const scale = cast(
-      accumulator,
-      op("mul", w.value(xScale, [...own(xScale, 1), g]), w.value(wScale, [...own(wScale, 3), quad, g, lane])),
-    );
-    w.emit(assign(total.name, op("add", total, op("mul", sum, scale))));
+    const inputSum = w.value(xSum, [...own(xSum, 1), g]);
+    const inputScale = w.value(xScale, [...own(xScale, 1), g]);
+    const ofRow = (node: Node) => w.value(node, [...own(node, 3), quad, g, lane]);
+    const scaled = (sum: Expr, factor: Expr) => op("mul", sum, cast(accumulator, op("mul", inputScale, factor)));
+    const share = op("mul", cast(accumulator, inputSum), num(accumulator, zero));
+    w.emit(assign(total.name, op("add", total, scaled(op("sub", cast(accumulator, dot), share), ofRow(wScale)))));
+    if (wMin !== undefined)
+      w.emit(assign(total.name, op("add", total, scaled(cast(accumulator, inputSum), ofRow(wMin)))));
   });
   w.hold(anchor, () => cast("f32", total));
   w.emit(store(w.out, flatten(idx, root.type.shape), w.value(root, idx)));

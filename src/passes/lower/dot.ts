@@ -107,7 +107,7 @@ interface Place {
 /** Adds one group's products to the tile's sums. */
 function writeGroup(dot: Dot, { g, quad, sums, token }: Place): void {
   const { w, group, bits, zero, products, quads, tokens, apart } = dot;
-  const [x, xScale, xSum, weights, wScale] = group.anchor.ins as [Node, Node, Node, Node, Node]; // dotGroups takes five
+  const [x, xScale, xSum, weights, wScale, wMin] = group.anchor.ins as [Node, Node, Node, Node, Node, Node?]; // its operands
   const own = (node: Node, at: readonly Expr[], trailing: number) => at.slice(0, node.type.shape.length - trailing);
   const at = (node: Node, t: number, trailing: number, ...rest: readonly Expr[]) =>
     w.value(node, [...own(node, token(t), trailing), ...rest]);
@@ -127,31 +127,37 @@ function writeGroup(dot: Dot, { g, quad, sums, token }: Place): void {
     // A byte of two codes is read once.
     return products.weights(bits === 4 ? w.bind("bytes", from(0, 16)) : from(0, 16), (i) => from(2 * i, 8));
   };
+  const start = zero === 0 ? "none" : products.start;
   // What the zero point adds to each row is a whole number below 2^24, so that f32 is exact too.
   const starts = range(tokens).map((t) => {
-    if (products.start === "none") return splat(num("f32", 0), 4);
-    const start = op("mul", splat(at(xSum, t, 1, g), 4), splat(num("f32", -zero), 4));
-    return w.bind("start", tokens === 1 && products.start === "first" ? cast("i32", start) : start);
+    if (start === "none") return splat(num("f32", 0), 4);
+    const share = op("mul", splat(at(xSum, t, 1, g), 4), splat(num("f32", -zero), 4));
+    return w.bind("start", tokens === 1 && start === "first" ? cast("i32", share) : share);
   });
   const first = (t: number) => {
     if (products.start === "last") return undefined;
     return [starts[t]!.type.dtype === "i32" ? starts[t]! : splat(int(0), 4)];
   };
   const xs = range(tokens).map((t) => w.bind("x_scale", splat(at(xScale, t, 1, g), 4)));
-  const scales = (u: number) => intrinsic("finite", vector(at(wScale, 0, 3, quadAt(u), g, int(0)), "f32", 4));
-  const add = (t: number, u: number, parts: readonly Expr[], scale: Expr): void => {
+  const minimumFactors = range(wMin === undefined ? 0 : tokens).map((t) =>
+    w.bind("x_total", op("mul", xs[t]!, splat(at(xSum, t, 1, g), 4))),
+  );
+  const ofRows = (node: Node, u: number) =>
+    w.bind("scale", intrinsic("finite", vector(at(node, 0, 3, quadAt(u), g, int(0)), "f32", 4)));
+  const scalesOf = (u: number): readonly Expr[] => [wScale, ...(wMin ? [wMin] : [])].map((node) => ofRows(node, u));
+  const add = (t: number, u: number, parts: readonly Expr[], [scale, minimum]: readonly Expr[]): void => {
     const total = cast("f32", products.finish(parts));
-    const start = starts[t]!;
-    const dots = products.start === "none" || start.type.dtype === "i32" ? total : op("add", total, start);
+    const dots = start === "none" || starts[t]!.type.dtype === "i32" ? total : op("add", total, starts[t]!);
     const sum = sums[t]![u]!;
-    w.emit(assign(sum.name, intrinsic("fma", dots, op("mul", scale, xs[t]!), sum)));
+    w.emit(assign(sum.name, intrinsic("fma", dots, op("mul", scale!, xs[t]!), sum)));
+    if (minimum !== undefined) w.emit(assign(sum.name, intrinsic("fma", minimum, minimumFactors[t]!, sum)));
   };
   if (tokens === 1) {
     const all = range(bits).map((chunk) => inputs(0, chunk));
     for (const u of range(quads)) {
       let parts: readonly Expr[] | undefined = first(0);
       for (const chunk of range(bits)) parts = products.step(parts, all[chunk]!, codes(u, chunk));
-      add(0, u, parts!, scales(u));
+      add(0, u, parts!, scalesOf(u));
     }
     return;
   }
@@ -174,8 +180,8 @@ function writeGroup(dot: Dot, { g, quad, sums, token }: Place): void {
       }
     }
   }
-  const scale = range(quads).map((u) => w.bind("scale", scales(u)));
-  for (const t of range(tokens)) for (const u of range(quads)) add(t, u, parts[t]![u]!, scale[u]!);
+  const scales = range(quads).map(scalesOf);
+  for (const t of range(tokens)) for (const u of range(quads)) add(t, u, parts[t]![u]!, scales[u]!);
 }
 
 const range = (length: number): number[] => Array.from({ length }, (_, i) => i);

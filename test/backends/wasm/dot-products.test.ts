@@ -10,9 +10,10 @@ import { type Tensor, tensorOf } from "../../../src/ir/tensor.ts";
 const small = ["quads", "pairs", "words"] as const;
 const any = ["unsigned", "signed", "words"] as const;
 /** Codes of 4 bits are multiplied by the one, codes of 8 bits by the other. */
-const forms: readonly (readonly [number, string, ByteDots])[] = [
-  ...small.map((form) => [4, form, { small: form, any: "words" }] as const),
-  ...any.map((form) => [8, form, { small: "words", any: form }] as const),
+const forms: readonly (readonly [string, number, string, ByteDots])[] = [
+  ...small.map((form) => ["codes", 4, form, { small: form, any: "words" }] as const),
+  ...small.map((form) => ["affine codes", 4, form, { small: form, any: "words" }] as const),
+  ...any.map((form) => ["codes", 8, form, { small: "words", any: form }] as const),
 ];
 
 interface Sizes {
@@ -35,7 +36,7 @@ const arbSizes: fc.Arbitrary<Sizes> = fc.record({
   groups: fc.integer({ min: 1, max: 3 }),
 });
 
-function dotModule({ lead: [x, w], quads, groups }: Sizes, bits: number): Module {
+function dotModule({ lead: [x, w], quads, groups }: Sizes, bits: number, affine: boolean): Module {
   const builder = new Builder();
   const params = [
     builder.param("x", "i8", [...x, groups * 32]),
@@ -44,7 +45,8 @@ function dotModule({ lead: [x, w], quads, groups }: Sizes, bits: number): Module
     builder.param("w", "u8", [...w, quads, groups, bits, 4, 4]),
     builder.param("w_scale", "f16", [...w, quads, groups, 4]),
   ];
-  const out = builder.make("dotGroups", params, { bits, zero: bits === 8 ? 128 : 8 });
+  if (affine) params.push(builder.param("w_min", "f16", [...w, quads, groups, 4]));
+  const out = builder.make("dotGroups", params, { bits, zero: affine ? 0 : bits === 8 ? 128 : 8 });
   return makeModule("m", [{ name: "main", params, outs: [out] }], "main");
 }
 
@@ -85,9 +87,9 @@ describe.each(settings)("$tier on $threads threads", ({ tier, threads }) => {
   const device = openDevice("wasm", { tier, threads });
   afterAll(() => device.close());
 
-  test.each(forms)("codes of %i bits by %s", async (bits, _, byteDots) => {
+  test.each(forms)("%s of %i bits by %s", async (kind, bits, _, byteDots) => {
     const check = async (sizes: Sizes, seed: number) => {
-      const module = dotModule(sizes, bits);
+      const module = dotModule(sizes, bits, kind === "affine codes");
       const inputs = inputsOf(module, seed);
       const { plan } = compileToPlan(module, { ...wasmTarget, byteDots });
       const instance = device.load(plan).instantiate({

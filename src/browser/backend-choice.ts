@@ -1,0 +1,134 @@
+/** Which backend runs in this browser: the first of a list that nothing speaks against, and what spoke against those before. */
+import { backendNames, missingWasm } from "../compile.ts";
+import { UnsupportedError } from "../ir/errors.ts";
+
+/** What decides. Texts say why something is not there, null that it is. */
+export interface Capabilities {
+  readonly webgpu: string | null;
+  readonly wasm: string | null;
+  /** Shared memory between threads. */
+  readonly isolation: string | null;
+  /** How threads may start: from a blob, or only from a file of the site (see `DeviceOptions.threadUrl`). */
+  readonly blobWorkers: boolean;
+  readonly cores: number;
+}
+
+export interface BackendChoice {
+  readonly label: string;
+  readonly backend: string;
+  /** Left out where the backend has no threads. */
+  readonly threads?: number;
+}
+
+export interface Refusal {
+  readonly label: string;
+  readonly reason: string;
+}
+
+interface Rung {
+  readonly label: string;
+  readonly backend: string;
+  readonly threads?: (wanted: number | undefined, capabilities: Capabilities) => number;
+  readonly missing: (capabilities: Capabilities, threads: number) => string | null;
+}
+
+/** From the fastest to what runs everywhere. A new backend is one more entry, and a capability that speaks against it. */
+const ladder: readonly Rung[] = [
+  { label: "WebGPU", backend: "webgpu", missing: ({ webgpu }) => webgpu },
+  {
+    label: "WebAssembly with threads",
+    backend: "wasm",
+    threads: (wanted, { cores }) => wanted ?? cores,
+    missing: ({ wasm, isolation }, threads) =>
+      wasm ?? isolation ?? (threads > 1 ? null : "one thread was asked for, or is best for this model on this machine"),
+  },
+  { label: "WebAssembly on one thread", backend: "wasm", threads: () => 1, missing: ({ wasm }) => wasm },
+  { label: "JavaScript", backend: "js", missing: () => null },
+];
+
+export interface Wanted {
+  /** A backend by name; left out, the best there is. */
+  readonly backend?: string | undefined;
+  readonly threads?: number | undefined;
+}
+
+export interface Choices {
+  /** What can run, best first. Empty where the backend asked for cannot. */
+  readonly possible: readonly BackendChoice[];
+  readonly refused: readonly Refusal[];
+}
+
+/** @throws UnsupportedError for a backend that does not exist, or none of which can run here */
+export function chooseBackends({ backend, threads }: Wanted, capabilities: Capabilities): Choices {
+  const rungs = ladder.filter((rung) => backend === undefined || rung.backend === backend);
+  const possible: BackendChoice[] = [];
+  const refused: Refusal[] = [];
+  for (const rung of rungs) {
+    const count = rung.threads?.(threads, capabilities);
+    const reason = rung.missing(capabilities, count ?? 1);
+    if (reason !== null) refused.push({ label: rung.label, reason });
+    else
+      possible.push({ label: rung.label, backend: rung.backend, ...(count === undefined ? {} : { threads: count }) });
+  }
+  if (possible.length > 0) return { possible, refused };
+  const names = [...new Set(ladder.map((rung) => rung.backend))].join(", ");
+  throw new UnsupportedError(
+    `backend ${backend}`,
+    refused.length === 0 ? "no such backend" : refused.map(({ label, reason }) => `${label}: ${reason}`).join("; "),
+    { hint: `Left out, the best there is runs. Backends: ${names}.` },
+  );
+}
+
+/** Looks at the browser; to be called in the worker that will compute. @throws UnsupportedError where nothing can run */
+export async function findCapabilities(): Promise<Capabilities> {
+  checkEvaluation();
+  return {
+    webgpu: await missingWebgpu(),
+    wasm: missingWasm(),
+    isolation: missingIsolation(),
+    blobWorkers: await canStartFromBlob(),
+    cores: navigator.hardwareConcurrency || 1,
+  };
+}
+
+/** Also WebAssembly needs it: weight expressions are computed by JavaScript. */
+function checkEvaluation(): void {
+  try {
+    new Function("");
+  } catch (cause) {
+    throw new UnsupportedError("content security policy", "generated code may not run", {
+      hint: "The headers of the worker's file need script-src with 'unsafe-eval'.",
+      cause,
+    });
+  }
+}
+
+async function missingWebgpu(): Promise<string | null> {
+  if (!(backendNames as readonly string[]).includes("webgpu")) return "not in this version of ciuic";
+  if (!("gpu" in navigator)) return "this browser has no WebGPU";
+  const adapter = await navigator.gpu.requestAdapter().catch(() => null);
+  return adapter === null ? "the browser offers no GPU" : null;
+}
+
+function missingIsolation(): string | null {
+  if (globalThis.crossOriginIsolated && typeof SharedArrayBuffer !== "undefined") return null;
+  return "the page is not cross-origin isolated, so threads cannot share memory (headers Cross-Origin-Opener-Policy and Cross-Origin-Embedder-Policy)";
+}
+
+/** A content security policy may forbid it, which only shows when one is started. */
+function canStartFromBlob(): Promise<boolean> {
+  const url = URL.createObjectURL(new Blob(["postMessage(0)"], { type: "text/javascript" }));
+  return new Promise<boolean>((resolve) => {
+    try {
+      const worker = new Worker(url);
+      const answer = (can: boolean) => {
+        worker.terminate();
+        resolve(can);
+      };
+      worker.onmessage = () => answer(true);
+      worker.onerror = () => answer(false);
+    } catch {
+      resolve(false);
+    }
+  }).finally(() => URL.revokeObjectURL(url));
+}

@@ -1,0 +1,69 @@
+/** A compiled model in numbers and names, as plain data that a page can show. */
+import type { CompileReport, Executable } from "../compile.ts";
+import { printKernel } from "../ir/kernel/print.ts";
+import type { FuncPlan, Plan } from "../ir/plan.ts";
+import { byteSize } from "../ir/types.ts";
+import type { PassRecord } from "../passes/record-passes.ts";
+
+export interface PassSummary {
+  readonly name: string;
+  readonly ms: number;
+  /** Nodes of all functions before and after. */
+  readonly opsBefore: number;
+  readonly opsAfter: number;
+}
+
+export interface KernelSummary {
+  readonly name: string;
+  /** The tensor ops it came from, as printed text. */
+  readonly origin: readonly string[];
+  readonly launches: number;
+  /** Of all its launches in a step: every buffer that is read or written. */
+  readonly bytes: number;
+}
+
+export interface ProgramSummary {
+  /** The name of the compiled module. */
+  readonly name: string;
+  readonly passes: readonly PassSummary[];
+  readonly kernels: readonly KernelSummary[];
+  readonly report: CompileReport;
+}
+
+export interface KernelText {
+  /** The kernel as the compiler's IR. */
+  readonly ir: string;
+  /** What the backend made of it. */
+  readonly source: string;
+}
+
+export function summarizeProgram({ plan, report }: Executable, passes: readonly PassRecord[]): ProgramSummary {
+  const use = kernelUse(plan);
+  return {
+    name: plan.name,
+    report,
+    passes: passes.map(({ name, ms, opsBefore, opsAfter }) => ({ name, ms, opsBefore, opsAfter })),
+    kernels: plan.kernels.map(({ name, origin }, i) => ({ name, origin, ...use[i]! })),
+  };
+}
+
+export function kernelText({ plan, program }: Executable, index: number): KernelText | null {
+  const kernel = plan.kernels[index];
+  return kernel === undefined ? null : { ir: printKernel(kernel), source: program.sources[index] ?? "" };
+}
+
+/** How often a step launches each kernel, and on how many bytes: functions count as often as they are called. */
+function kernelUse(plan: Plan): readonly { launches: number; bytes: number }[] {
+  const use = plan.kernels.map(() => ({ launches: 0, bytes: 0 }));
+  const visit = (func: FuncPlan) => {
+    for (const step of func.steps) {
+      if (step.step === "call") visit(plan.funcs.get(step.func)!);
+      if (step.step !== "launch") continue;
+      const each = use[step.kernel]!;
+      each.launches++;
+      each.bytes += step.args.reduce((sum, i) => sum + byteSize(func.locations[i]!.type), 0);
+    }
+  };
+  visit(plan.funcs.get(plan.entry)!);
+  return use;
+}
