@@ -6,6 +6,7 @@ import { balancedEnds } from "../passes/shard/stages.ts";
 import {
   type Degrees,
   exchanges,
+  heldBytes,
   imbalance,
   layerBytes,
   memoryOf,
@@ -180,8 +181,5 @@ function limiting({ parts }: StepCost, { software }: System): string {
 }
 
 export function totalWeights(shape: ModelShape): number {
-  return shape.layers.reduce(
-    (sum, layer) => sum + layerBytes(shape, layer, { pp: 1, tp: 1, dp: 1, experts: false }),
-    0,
-  );
+  return heldBytes(shape, shape.layers, { pp: 1, tp: 1, dp: 1, experts: false });
 }

@@ -68,13 +68,19 @@ export function layerBytes(shape: ModelShape, layer: LayerShape, { tp, dp, exper
   return plain + (count * size * shape.bits.expert) / 8 / (experts ? tp * dp : tp);
 }
 
+/** Bytes of the weights of layers on one device. */
+export function heldBytes(shape: ModelShape, stage: readonly LayerShape[], degrees: Degrees): number {
+  const held = stage.filter(({ tied }) => !(tied && stage[0] === shape.layers[0]));
+  return held.reduce((sum, layer) => sum + layerBytes(shape, layer, degrees), 0);
+}
+
 /** Bytes of cache of one token in one layer on a device. */
 export function cacheBytes(shape: ModelShape, { tp }: Degrees): number {
   return shape.cacheBytes / Math.min(tp, shape.cacheHeads);
 }
 
 export function memoryOf(shape: ModelShape, stage: readonly LayerShape[], degrees: Degrees, work: Workload): Memory {
-  const weights = stage.reduce((sum, layer) => sum + layerBytes(shape, layer, degrees), 0);
+  const weights = heldBytes(shape, stage, degrees);
   const own = Math.ceil(work.batch / degrees.dp);
   const attending = stage.filter(({ attention }) => attention).length;
   const tokens = Math.max(own, work.chunk);

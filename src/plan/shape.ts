@@ -19,6 +19,8 @@ export interface LayerShape {
   readonly repeated: number;
   /** Of these, embedding rows: held, but one row is read per token. */
   readonly looked: number;
+  /** Whether its parameters are those of the first layer (tied embeddings): on one device they are held once. */
+  readonly tied?: boolean;
   /** Null without experts. */
   readonly experts: ExpertShape | null;
   /** Whether it has attention, and so collectives, a cache and launches of its own. */
@@ -94,7 +96,7 @@ export function shapeOf(name: string, config: ModelConfig, format: PlanFormat, c
   });
   const vocabulary = config.vocab_size * config.hidden_size;
   const first = { cut: vocabulary, repeated: 0, looked: vocabulary, experts: null, attention: false };
-  const last = { ...first, looked: 0 };
+  const last = { ...first, looked: 0, tied: config.tie_word_embeddings };
   const width =
     attention.kind === "mla"
       ? attention.kv_lora_rank + attention.qk_rope_head_dim
