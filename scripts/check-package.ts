@@ -24,6 +24,15 @@ if (ids.length !== 5) throw new Error("loadModel: expected 5 tokens, got " + ids
 console.log("5 tokens: " + ids.join(" "));
 `;
 
+/** The browser's entry, as far as a program without a browser goes: its types, and that it can be imported. */
+const page = `
+import { type BrowserProgress, InputError, loadModel, type RemoteModel } from "ciuic/browser";
+
+const load: (url: string, show: (progress: BrowserProgress) => void) => Promise<RemoteModel> = (url, onProgress) =>
+  loadModel(url, { backend: "wasm", threads: 2, quantize: { weights: "int4" }, onProgress });
+if (typeof load !== "function" || !(new InputError("a", "b") instanceof Error)) throw new Error("ciuic/browser");
+`;
+
 const tsconfig = {
   compilerOptions: {
     target: "es2024",
@@ -64,7 +73,7 @@ function checkPackage(folder: string): void {
   writeFileSync(join(folder, "package.json"), JSON.stringify({ type: "module", private: true }));
   writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(tsconfig));
   symlinkSync(join("node_modules", name, "models"), join(folder, "models"));
-  const programs = [consumer, ...readmePrograms(readFileSync(join(installed, "README.md"), "utf8"))];
+  const programs = [consumer, page, ...readmePrograms(readFileSync(join(installed, "README.md"), "utf8"))];
   for (const [i, program] of programs.entries()) writeFileSync(join(folder, `program-${i}.ts`), program);
   run(folder, join(root, "node_modules", ".bin", "tsc"));
   for (const i of programs.keys()) process.stdout.write(run(folder, process.execPath, `program-${i}.js`));

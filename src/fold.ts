@@ -8,10 +8,11 @@ import type { Device, Instance, Program } from "./backends/backend.ts";
 import { jsBackend } from "./backends/js/device.ts";
 import { invariant } from "./ir/errors.ts";
 import { type Func, isOp, makeModule, type Node } from "./ir/graph.ts";
+import { interpret } from "./ir/interpret.ts";
 import type { Plan } from "./ir/plan.ts";
 import { printFunc } from "./ir/print.ts";
 import { type Target, wasmTarget } from "./ir/target.ts";
-import { type TensorData, zeros } from "./ir/tensor.ts";
+import { type TensorData, tensorFrom, zeros } from "./ir/tensor.ts";
 import { sizeOf, type TensorType } from "./ir/types.ts";
 import { putElements, readWeight, type WeightSource } from "./ir/weight.ts";
 import { blocksOf, groupsOf, piecesOf, type WeightPart } from "./passes/blocks.ts";
@@ -42,7 +43,7 @@ export function foldDevice(device: Device): Device {
 }
 
 /** Whether a fold only copies: there is nothing to compute. */
-export function isCopy({ outs }: Func): boolean {
+function isCopy({ outs }: Func): boolean {
   return outs.length === 1 && isOp(outs[0]!, "param");
 }
 
@@ -57,19 +58,39 @@ export function planFold(func: Func, target: Target): Plan {
   return planMemory(makeModule("fold", [simplified], func.name), [{ func: simplified, kernels, weights: [] }]);
 }
 
+/** Functions of fewer elements take longer to compile than to interpret. */
+export const smallFold = 8192;
+
 /** Programs of folds on one device. One is ready to run at a time; its memory is given back for the next. */
 export class FoldPrograms {
   readonly #device: Device;
+  readonly #small: number;
   readonly #programs = new Map<string, Program>();
   #ready: { readonly key: string; readonly instance: Instance } | undefined;
 
-  constructor(device: Device) {
+  /** Functions of parameters with fewer elements than `small` in all are interpreted. */
+  constructor(device: Device, small = smallFold) {
     this.#device = device;
+    this.#small = small;
   }
 
   /** Programs compiled so far: one for all functions that are equal. */
   get count(): number {
     return this.#programs.size;
+  }
+
+  /** The results for these parameters, valid until the next run. On one thread they are there when this returns. */
+  run(func: Func, inputs: readonly TensorData[]): readonly TensorData[] | Promise<readonly TensorData[]> {
+    if (isCopy(func)) return inputs;
+    const size = func.params.reduce((sum, { type }) => sum + sizeOf(type.shape), 0);
+    if (size < this.#small) {
+      const tensors = func.params.map(({ type }, i) => tensorFrom(type, inputs[i]!));
+      return interpret(makeModule(func.name, [func], func.name), tensors).map(({ data }) => data);
+    }
+    const instance = this.ready(func);
+    for (const [i, data] of inputs.entries()) instance.params[i]!.set(data);
+    const running = instance.run();
+    return running === undefined ? instance.results : running.then(() => instance.results);
   }
 
   /** The function with memory for its parameters and results, valid until the next is asked for. */
@@ -130,11 +151,9 @@ export function evaluateFold(
   invariant(block !== undefined, () => "expressions without a block");
   const { func, reads } = block;
   const inputs = reads.map((part) => readPart(part, source, layer));
-  if (isCopy(func)) return inputs;
-  const instance = programs.ready(func);
-  for (const [i, data] of inputs.entries()) instance.params[i]!.set(data);
-  void instance.run(); // plain JavaScript has run when this returns
-  return instance.results.map((data) => data.slice());
+  const results = programs.run(func, inputs);
+  invariant(!(results instanceof Promise), () => "plain JavaScript has run when this returns");
+  return results.map((data) => data.slice());
 }
 
 function readPart(part: WeightPart, source: WeightSource, layer: number | undefined): TensorData {

@@ -21,6 +21,8 @@ export type { DType, Shape, TensorType } from "./ir/types.ts";
 export { verifyModule } from "./ir/verify.ts";
 export { type ModelConfig, parseModelConfigText } from "./models/deepseek/config.ts";
 export { buildModel } from "./models/deepseek/model.ts";
+export { type DeviceSpec, devices, type LinkSpec, links } from "./plan/hardware.ts";
+export { type Plan as DeploymentPlan, type PlanRequest, planDeployment } from "./plan/plan.ts";
 export type { ByteSource, ModelFolder } from "./runtime/byte-source.ts";
 export type { ChatMessage } from "./runtime/chat-template.ts";
 export { type ComparedScores, compareWindows, type Scores, scoreWindows } from "./runtime/evaluate.ts";

@@ -33,6 +33,8 @@ const owners = {
   "src/passes/pack-dots.ts": ["contract", "dequantizeGroups", "gather"],
   // A rank's part of a weight becomes a slice.
   "src/passes/shard/localize.ts": ["shard"],
+  // A loader reads what slices of weights read.
+  "src/passes/shard/regions.ts": ["slice"],
   "src/passes/lower/map.ts": ["concat"],
   "src/passes/lower/values.ts": ["reduceMax"],
 };

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { compileToPlan, type Device, openDevice } from "../src/compile.ts";
-import { evaluateFold, foldKey } from "../src/fold.ts";
+import { evaluateFold, FoldPrograms, foldKey } from "../src/fold.ts";
 import { type Maths, maths } from "../src/ir/build.ts";
 import { Builder, makeModule, type Node } from "../src/ir/graph.ts";
 import { interpret } from "../src/ir/interpret.ts";
@@ -46,9 +46,9 @@ async function compareAll(weight: Tensor, group: number, format: Format): Promis
   const module = makeModule("codes", [{ name: "main", params: [], outs }], "main");
   const expected = interpret(module, [], { weights: source });
   const typed = (values: readonly Tensor["data"][]) => values.map((data, i) => tensorFrom(outs[i]!.type, data));
-  same(typed(evaluateFold(outs, source)), expected);
+  same(typed(evaluateFold(outs, source, new FoldPrograms(openDevice("js"), 0))), expected);
   for (const device of Object.values(devices)) {
-    const store = new WeightStore(async () => weight, device, { blockElements: 64 });
+    const store = new WeightStore(async () => weight, device, { blockElements: 64, smallFold: 0 });
     const { plan } = compileToPlan(module, device.target);
     const { weights } = plan.funcs.get("main")!;
     await store.load(plan);

@@ -67,8 +67,8 @@ describe.each(Object.entries(expressions))("%s", (_, expression) => {
   test("folded whole", () => {
     const tensors = new Map([...weightTypes(module).keys()].map((name) => [name, source(name)]));
     const before = [...tensors.values()].map(({ data }) => data.slice());
-    for (let i = 0; i < 2; i++) {
-      const [value] = evaluateFold([expr!], (name) => tensors.get(name)!);
+    for (const small of [0, 0, 8192]) {
+      const [value] = evaluateFold([expr!], (name) => tensors.get(name)!, new FoldPrograms(openDevice("js"), small));
       same([tensorFrom(expr!.type, value!)], [expected]);
       expect([...tensors.values()].map(({ data }) => data)).toEqual(before);
     }
@@ -76,7 +76,7 @@ describe.each(Object.entries(expressions))("%s", (_, expression) => {
 
   test.each([1, 4, 12])("block by block, of %i elements", async (blockElements) => {
     for (const backend of ["js", "wasm"]) {
-      const store = new WeightStore(async (name) => source(name), openDevice(backend), { blockElements });
+      const store = new WeightStore(async (name) => source(name), openDevice(backend), { blockElements, smallFold: 0 });
       same([tensorFrom(expr!.type, await store.evaluate(expr!, null))], [expected]);
     }
   });
@@ -306,7 +306,7 @@ test("random expressions of weights", () => {
       });
       const source = sourceOf(module);
       const [expr] = module.funcs.get("main")!.outs;
-      const [data] = evaluateFold([expr!], source);
+      const [data] = evaluateFold([expr!], source, new FoldPrograms(openDevice("js"), 0));
       same([tensorFrom(expr!.type, data!)], interpret(module, [], { weights: source }));
     }),
     { numRuns: 60 },

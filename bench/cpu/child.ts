@@ -25,9 +25,10 @@ export interface Loaded {
 
 export async function serve(spec: Spec | OpSpec): Promise<void> {
   const send = (answer: Answer) => process.send?.(answer);
+  // Before loading, which takes long: a parent that is stopped leaves no process behind.
+  process.on("disconnect", () => process.exit(0));
   const runner = await timed(() => open(spec), send);
   if (runner === null) return process.exit(1);
-  process.on("disconnect", () => process.exit(0));
   process.on("message", async (request: Request) => {
     if (request.do === "close") {
       await runner.close();

@@ -50,14 +50,16 @@ const suggestions = [
 
 let settings = readSettings();
 let model: RemoteModel | null = null;
-/** Ends the loading or the answer that is under way. */
-let underWay: AbortController | null = null;
+/** End the loading and the answer that are under way. */
+let loading: AbortController | null = null;
+let answering: AbortController | null = null;
+/** A new array for every conversation: an answer that comes late belongs to the one it was asked in. */
 let messages: Message[] = [];
 
 async function load(overrides: { storage?: "none" } = {}): Promise<void> {
-  underWay?.abort();
+  loading?.abort();
   const controller = new AbortController();
-  underWay = controller;
+  loading = controller;
   await model?.close();
   model = null;
   clearProgram();
@@ -72,9 +74,9 @@ async function load(overrides: { storage?: "none" } = {}): Promise<void> {
     showReady(loaded);
   } catch (error) {
     // Another load has begun and shows its own progress.
-    if (underWay === controller) showFailure(error, controller.signal.aborted);
+    if (loading === controller) showFailure(error, controller.signal.aborted);
   } finally {
-    if (underWay === controller) underWay = null;
+    if (loading === controller) loading = null;
   }
 }
 
@@ -103,12 +105,12 @@ function showReady(loaded: RemoteModel): void {
   );
   showProgram(loaded, () => void forget());
   announce(`The model is ready. It runs on ${backend.summary}.`);
-  page.speed.textContent = `ready in ${milliseconds(loaded.loadMs)}${storage.kept > 0 ? ", from storage" : ""}`;
+  page.speed.textContent = `ready in ${milliseconds(loaded.loadMs)}${storage.kept > 0 && storage.kept === storage.total ? ", from storage" : ""}`;
   if (matchMedia("(hover: hover)").matches) page.message.focus();
 }
 
 function showFailure(error: unknown, paused: boolean): void {
-  setState("failed", paused ? "Paused" : "Not loaded");
+  setState(paused ? "paused" : "failed", paused ? "Paused" : "Not loaded");
   page.failure.classList.toggle("paused", paused);
   page.failureText.textContent = paused
     ? "The download is paused. What has arrived is kept."
@@ -119,11 +121,11 @@ function showFailure(error: unknown, paused: boolean): void {
   page.loadUnstored.hidden = paused || !/^storage/.test(page.failureText.textContent ?? "");
 }
 
-function setState(state: "loading" | "ready" | "failed", text: string): void {
+function setState(state: "loading" | "ready" | "paused" | "failed", text: string): void {
   page.runsOn.dataset.state = state;
   page.runsOnText.textContent = text;
   page.loading.hidden = state !== "loading";
-  page.failure.hidden = state !== "failed";
+  page.failure.hidden = state !== "failed" && state !== "paused";
   page.suggestions.hidden = state !== "ready";
   page.send.disabled = state !== "ready";
   page.newChat.disabled = state !== "ready";
@@ -136,16 +138,17 @@ function setState(state: "loading" | "ready" | "failed", text: string): void {
 }
 
 async function ask(content: string): Promise<void> {
-  if (model === null || underWay !== null || content.trim() === "") return;
+  if (model === null || answering !== null || content.trim() === "") return;
   const controller = new AbortController();
-  underWay = controller;
+  answering = controller;
+  const before = messages;
   page.start.hidden = true;
   page.send.hidden = true;
   page.stop.hidden = false;
   const question: Message = { role: "user", content: content.trim() };
   showQuestion(question);
   const view = showAnswer();
-  const conversation = [...messages, question];
+  const conversation = [...before, question];
   let tokens = 0;
   let first = 0;
   try {
@@ -161,20 +164,20 @@ async function ask(content: string): Promise<void> {
     }
     const text = view.finish(await answer.result);
     // An answer that was stopped is remembered as far as it went, but not one that never began.
-    if (text !== "") messages = [...conversation, { role: "assistant", content: text }];
+    if (text !== "" && messages === before) messages = [...conversation, { role: "assistant", content: text }];
     announce(text === "" ? "Stopped" : text);
   } catch (error) {
     view.fail(error instanceof Error ? error.message : String(error));
   } finally {
     page.send.hidden = false;
     page.stop.hidden = true;
-    if (underWay === controller) underWay = null;
+    answering = null;
     page.message.focus();
   }
 }
 
 function newChat(): void {
-  underWay?.signal.aborted === false && messages.length > 0 && underWay.abort();
+  answering?.abort();
   messages = [];
   clearMessages();
   page.start.hidden = false;
@@ -209,7 +212,7 @@ function listen(): void {
   page.composer.addEventListener("submit", (event) => {
     event.preventDefault();
     const { value } = page.message;
-    if (model === null || underWay !== null) return;
+    if (model === null || answering !== null) return;
     page.message.value = "";
     grow();
     void ask(value);
@@ -226,14 +229,14 @@ function listen(): void {
   });
   document.addEventListener("keydown", (event) => {
     const writing = event.target instanceof HTMLElement && event.target.matches("input, textarea, select");
-    if (event.key === "Escape" && model !== null && document.querySelector("dialog[open]") === null) underWay?.abort();
+    if (event.key === "Escape" && document.querySelector("dialog[open]") === null) answering?.abort();
     if (event.key === "/" && !writing) {
       event.preventDefault();
       page.message.focus();
     }
   });
-  page.stop.addEventListener("click", () => underWay?.abort());
-  page.loadStop.addEventListener("click", () => underWay?.abort());
+  page.stop.addEventListener("click", () => answering?.abort());
+  page.loadStop.addEventListener("click", () => loading?.abort());
   page.loadAgain.addEventListener("click", () => void load());
   page.loadUnstored.addEventListener("click", () => void load({ storage: "none" }));
   page.newChat.addEventListener("click", newChat);

@@ -42,6 +42,8 @@ export interface Device {
   readonly free: (data: TensorData) => void;
   /** Emits and compiles the plan's kernels. @throws UnsupportedError when they cannot run here. */
   readonly load: (plan: Plan) => Program;
+  /** Bytes per second at which all threads together read this device's memory; takes some ten milliseconds. */
+  readonly measureReading?: () => Promise<number>;
   /** Ends threads. Nothing may run afterwards. */
   readonly close: () => void | Promise<void>;
 }

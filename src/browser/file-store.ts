@@ -37,7 +37,7 @@ export async function openPrivateFolder(name: string): Promise<FileStore> {
     },
     write: async (file) => {
       const handle = await folder.getFileHandle(file, { create: true });
-      const access = await handle.createSyncAccessHandle();
+      const access = await (handle as unknown as WritableHandle).createSyncAccessHandle(); // as workers have it
       return {
         write: (bytes, at) => writeAll(access, bytes, at),
         truncate: (size) => access.truncate(size),
@@ -61,18 +61,16 @@ export async function removePrivateFolder(name: string): Promise<void> {
   await ours.removeEntry(name, { recursive: true }).catch(nullIfMissing);
 }
 
-/** The type that TypeScript's declarations for pages leave out, since only workers have it. */
+/** What TypeScript's declarations for pages leave out, since only workers have it. */
+interface WritableHandle {
+  createSyncAccessHandle(): Promise<SyncAccess>;
+}
+
 interface SyncAccess {
   write(bytes: Uint8Array, options: { at: number }): number;
   truncate(size: number): void;
   flush(): void;
   close(): void;
-}
-
-declare global {
-  interface FileSystemFileHandle {
-    createSyncAccessHandle(): Promise<SyncAccess>;
-  }
 }
 
 function writeAll(access: SyncAccess, bytes: Uint8Array, at: number): void {

@@ -1,5 +1,4 @@
 /** `ciuic logits`: every position's logits of given token ids, to a file, for comparison with other implementations. */
-import { writeFile } from "node:fs/promises";
 import { InputError } from "../ir/errors.ts";
 import { type Tensor, tensorFrom } from "../ir/tensor.ts";
 import { tensorType } from "../ir/types.ts";
@@ -9,6 +8,7 @@ import { deviceOptions } from "./device-flags.ts";
 import { withModel } from "./model-source.ts";
 import type { OptionTable } from "./options.ts";
 import { checkTokenIds, readTokenIds } from "./token-ids.ts";
+import { writeOutput } from "./write-output.ts";
 
 const options = {
   ids: { kind: "text", value: "IDS.json", doc: "An array of arrays of token ids; - reads stdin." },
@@ -38,10 +38,7 @@ export const logits = defineCommand({
       for (const [i, ids] of lists.entries()) {
         tensors.set(`logits.${i}`, tensorFrom(tensorType("f32", [ids.length, vocab]), await model.logits(ids)));
       }
-      await writeFile(out, writeSafetensors(tensors)).catch((cause: unknown) => {
-        const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
-        throw new InputError(out, `cannot write: ${code}`, { cause });
-      });
+      await writeOutput(out, writeSafetensors(tensors));
     });
     return exitCodes.done;
   },

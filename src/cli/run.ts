@@ -9,6 +9,7 @@ import { catchInterrupt } from "./interrupt.ts";
 import { withModel } from "./model-source.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
 import { readText } from "./read-input.ts";
+import { measureSpeed, showSpeed } from "./speed.ts";
 import { checkTokenIds, readTokenIds } from "./token-ids.ts";
 
 const options = {
@@ -30,7 +31,7 @@ export const run = defineCommand({
   ],
   summary: "Continue a text.",
   details: [
-    "Writes the continuation of the prompt to stdout as it is generated, then tokens per second to stderr. Ctrl-C stops.",
+    "Writes the continuation of the prompt to stdout as it is generated, then tokens per second, what computed them and what limits them to stderr. Ctrl-C stops.",
     "The prompt is plain text after the model's begin token. To ask a question, use ciuic chat.",
     "With --ids, IDS.json is an array of arrays of token ids, which are continued together, each as if it were alone, and taken as they are: nothing is put before them. The ids printed are those generated, a final end token included; --ignore-eos goes on after it. - reads stdin.",
   ],
@@ -69,7 +70,10 @@ async function runText(values: Values, path: string | undefined, signal: AbortSi
   const { context: contextLength, backend, threads } = values;
   await withModel(path, { maxSequences: 1, contextLength, backend, threads, signal }, async (model) => {
     const { result } = await printAnswer(begin(model, prompt, values, signal), process.stdout);
-    if (!values.quiet) process.stderr.write(summary(result));
+    if (values.quiet) return;
+    process.stderr.write(summary(result));
+    const speed = signal.aborted ? null : await measureSpeed(model, result);
+    if (speed !== null) process.stderr.write(showSpeed(speed));
   });
 }
 

@@ -14,6 +14,8 @@ export interface Target {
   readonly accumulator: "f32" | "f64";
   /** How it multiplies vectors of bytes. Null where it does not; elsewhere contractions of codes become `dotGroups`. */
   readonly byteDots: ByteDots | null;
+  /** Whether programs may hold collectives: then whoever drives several devices runs these. Default: no. */
+  readonly collectives?: boolean;
   /** Largest private array of a kernel, in bytes. */
   readonly scratchBytes: number;
   /** Invocations that meet at barriers, for devices of thousands of threads; null where a grid iteration runs alone. */

@@ -75,10 +75,11 @@ function isExchange(node: Node): boolean {
   return opKind(node.op) === "collective" || opDef(node.op).transfer !== undefined;
 }
 
-/** No backend runs collectives: with several devices, they are the business of whoever drives these. */
+/** A group of one needs no exchange; other groups need a target that leaves them to whoever drives its devices. */
 function ofOneDevice(node: Node, target: Target): Node {
   const [operand] = node.ins;
   if (operand !== undefined && attrsOf(node).parts === 1) return operand;
+  if (target.collectives) return node;
   throw new UnsupportedError(`target ${target.name}`, `cannot run ${node.op}, which needs other devices`, {
     hint: "Divided programs run in the interpreter (interpretSharded), all ranks in step.",
   });

@@ -5,8 +5,8 @@ import { weightSpecs } from "../models/deepseek/weights.ts";
 /** Beyond this many, decoding waits for memory, not for cores. */
 const mostThreads = 16;
 
-/** Below this many parameters per token a second thread does not pay for the meetings. */
-const smallModel = 2e6;
+/** Below this many parameters per token, a few milliseconds, threads mostly wait for each other on a busy machine. */
+const smallModel = 20e6;
 
 /** One per core, up to a limit; one alone for a model so small that threads would mostly wait for each other. */
 export function defaultThreads(config: ModelConfig, cores = availableCores()): number {

@@ -56,6 +56,8 @@ export class Engine {
   #nextId = 0;
   #steps = 0;
   #closed = false;
+  /** The step under way: its requests, and what ends it when all of them have been given up. */
+  #current: { readonly ids: readonly number[]; readonly controller: AbortController } | null = null;
   /** The step loop while there is work. */
   #loop: Promise<void> | null = null;
 
@@ -106,7 +108,7 @@ export class Engine {
     return active.generation;
   }
 
-  /** Refuses new requests, aborts those there are, and waits for the step under way. May be called again. */
+  /** Refuses new requests, aborts those there are and the step under way. May be called again. */
   async close(): Promise<void> {
     this.#closed = true;
     for (const id of [...this.#requests.keys()]) this.#finish(id, { reason: "abort" });
@@ -128,18 +130,23 @@ export class Engine {
 
   /** Schedule, run, sample, append. A failure of the step fails all running requests; what waits is tried in the next step. */
   async #step(): Promise<void> {
+    const controller = new AbortController();
     try {
       const plan = this.#scheduler.schedule();
+      this.#current = { ids: plan.map(({ sequence }) => sequence.id), controller };
       for (const { sequence } of plan) this.#requests.get(sequence.id)?.start();
       const batch = this.#batch.build(plan);
       const outputs = batch.outputs.length;
       this.#steps++;
-      const logits = await this.#runner.step(batch);
+      const logits = await this.#runner.step(batch, controller.signal);
       this.#checkLogits(logits, outputs);
       this.#scheduler.commit(plan);
       this.#sampleAll(plan, logits);
     } catch (error) {
-      this.#failRunning(error);
+      // What it was to write belonged to requests that are gone, and nothing of it counts as computed.
+      if (!controller.signal.aborted) this.#failRunning(error);
+    } finally {
+      this.#current = null;
     }
   }
 
@@ -179,6 +186,7 @@ export class Engine {
     if (active === undefined) return undefined;
     this.#requests.delete(id);
     this.#scheduler.remove(active.sequence);
+    if (this.#current?.ids.every((each) => !this.#requests.has(each))) this.#current.controller.abort();
     return active;
   }
 

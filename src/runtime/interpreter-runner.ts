@@ -63,7 +63,8 @@ export class InterpreterRunner implements StepRunner {
     });
   }
 
-  async step(batch: RaggedBatch): Promise<Float32Array> {
+  async step(batch: RaggedBatch, signal?: AbortSignal): Promise<Float32Array> {
+    signal?.throwIfAborted();
     const sequences = batch.blockTables.length;
     const blocks = Math.max(...batch.blockTables.map((table) => table.length));
     const table = batch.blockTables.flatMap((ids) => Array.from({ length: blocks }, (_, i) => ids[i] ?? 0));

@@ -10,7 +10,7 @@ import {
 import { InternalError } from "../ir/errors.ts";
 import type { Node } from "../ir/graph.ts";
 import type { TensorData } from "../ir/tensor.ts";
-import { tensorType } from "../ir/types.ts";
+import { byteSize, type TensorType, tensorType } from "../ir/types.ts";
 import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { type BuildOptions, buildModel } from "../models/deepseek/model.ts";
@@ -51,7 +51,7 @@ export class ModelRunner implements StepRunner {
   readonly #config: ModelConfig;
   readonly #weights: WeightStore;
   readonly #options: RunnerOptions;
-  readonly #caches: ReadonlyMap<string, TensorData>;
+  #caches: ReadonlyMap<string, TensorData> | null = null;
   readonly #compiled = new Map<string, CompiledBucket>();
   readonly #loaded = new Map<string, Loaded>();
   #single: ModelRunner | null = null;
@@ -67,12 +67,6 @@ export class ModelRunner implements StepRunner {
     this.maxContext = limits.ropeRows;
     this.maxBatchTokens = limits.tokens;
     this.maxSequences = limits.sequences;
-    this.#caches = new Map(
-      cacheSpecs(config, limits).map(({ name, dtype, shape }) => [
-        name,
-        options.device.allocate(tensorType(dtype, shape), "resident"),
-      ]),
-    );
   }
 
   /** Bytes of the compiled weights loaded so far. */
@@ -82,7 +76,7 @@ export class ModelRunner implements StepRunner {
 
   /** Bytes of the caches of all layers. */
   get cacheBytes(): number {
-    return [...this.#caches.values()].reduce((sum, data) => sum + data.byteLength, 0);
+    return cacheTypes(this.#config, this.#options.limits).reduce((sum, { type }) => sum + byteSize(type), 0);
   }
 
   /** The value of a weight expression of a compiled module. */
@@ -130,7 +124,7 @@ export class ModelRunner implements StepRunner {
     return this.#single;
   }
 
-  async step(batch: RaggedBatch): Promise<Float32Array> {
+  async step(batch: RaggedBatch, signal?: AbortSignal): Promise<Float32Array> {
     const blocks = Math.max(...batch.blockTables.map((table) => table.length));
     const size = {
       tokens: batch.tokens.length,
@@ -138,7 +132,7 @@ export class ModelRunner implements StepRunner {
       blocks,
       outputs: batch.outputs.length,
     };
-    const { instance, bucket } = await this.#load({ ...size, outputs: Math.max(size.outputs, 1) });
+    const { instance, bucket } = await this.#load({ ...size, outputs: Math.max(size.outputs, 1) }, undefined, signal);
     const [tokens, positions, sequence, slots, blockTable, outputs] = instance.params;
     fillPadded(tokens!, batch.tokens, 0);
     fillPadded(positions!, batch.positions, -1);
@@ -147,7 +141,7 @@ export class ModelRunner implements StepRunner {
     fillPadded(outputs!, batch.outputs, 0);
     blockTable!.fill(0);
     for (const [i, table] of batch.blockTables.entries()) blockTable!.set(table, i * bucket.blocks);
-    await instance.run();
+    await instance.run(signal);
     const logits = instance.results[0];
     if (!(logits instanceof Float32Array)) throw new InternalError("step", "logits are not f32");
     return logits.subarray(0, size.outputs * this.vocabSize);
@@ -160,7 +154,11 @@ export class ModelRunner implements StepRunner {
     const compiled = this.compile(size);
     const { plan } = compiled.executable;
     await this.#weights.load(plan, progress, signal);
-    const { profile } = this.#options;
+    const { profile, device, limits } = this.#options;
+    // After the first program, by which a device decides how large its memory must be able to grow.
+    this.#caches ??= new Map(
+      cacheTypes(this.#config, limits).map(({ name, type }) => [name, device.allocate(type, "resident")]),
+    );
     const instance = compiled.executable.instantiate({
       weight: this.#weights.lookup(plan),
       params: this.#caches,
@@ -170,6 +168,10 @@ export class ModelRunner implements StepRunner {
     this.#loaded.set(key, loaded);
     return loaded;
   }
+}
+
+function cacheTypes(config: ModelConfig, limits: BucketLimits): { readonly name: string; readonly type: TensorType }[] {
+  return cacheSpecs(config, limits).map(({ name, dtype, shape }) => ({ name, type: tensorType(dtype, shape) }));
 }
 
 function bucketKey({ tokens, sequences, blocks, outputs }: Bucket): string {

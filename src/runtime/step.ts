@@ -35,6 +35,9 @@ export interface StepRunner {
   readonly maxBatchTokens: number;
   /** Sequences per step. */
   readonly maxSequences: number;
-  /** Runs the step; gives logits [o, vocabSize], which the caller may overwrite and which the next step may reuse. */
-  step(batch: RaggedBatch): Promise<Float32Array>;
+  /**
+   * Runs the step; gives logits [o, vocabSize], which the caller may overwrite and which the next step may reuse. Rejects
+   * when the signal aborts, in the middle if it can; what the step was to write to the cache is then undefined.
+   */
+  step(batch: RaggedBatch, signal?: AbortSignal): Promise<Float32Array>;
 }

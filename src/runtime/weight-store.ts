@@ -11,9 +11,9 @@ import {
   foldDevice,
   foldKey,
   groupsOf,
-  isCopy,
   offsetsOf,
   piecesOf,
+  smallFold,
   type WeightPart,
 } from "../fold.ts";
 import { InputError, invariant } from "../ir/errors.ts";
@@ -39,6 +39,8 @@ export interface WeightStoreOptions {
   readonly blockElements?: number;
   /** Blocks read ahead of the one that is computed. Default 3. */
   readonly readAhead?: number;
+  /** Blocks of fewer elements are interpreted instead of compiled. Default 8192. */
+  readonly smallFold?: number;
 }
 
 /** Tensors that the reader gave whole and whose other parts are still needed: as many as blocks are read of at once. */
@@ -68,7 +70,7 @@ export class WeightStore {
   constructor(read: ReadWeight, device: Device, options: WeightStoreOptions = {}) {
     this.#read = read;
     this.#device = device;
-    this.#options = { blockElements: 2 ** 19, readAhead: 3, ...options };
+    this.#options = { blockElements: 2 ** 19, readAhead: 3, smallFold, ...options };
   }
 
   /** Bytes of all values held. */
@@ -141,7 +143,7 @@ export class WeightStore {
     signal: AbortSignal | undefined,
     done: (task: Task, values: readonly TensorData[]) => void,
   ): Promise<void> {
-    const programs = new FoldPrograms(foldDevice(this.#device));
+    const programs = new FoldPrograms(foldDevice(this.#device), this.#options.smallFold);
     const buffers = new ReadBuffers();
     let values: TensorData[] = [];
     const read = ({ task, block }: Job) =>
@@ -151,7 +153,7 @@ export class WeightStore {
         const { task, block } = item;
         signal?.throwIfAborted();
         if (block === task.blocks[0]) values = task.exprs.map(({ type }) => this.#device.allocate(type));
-        const results = await computed(programs, block, inputs);
+        const results = await programs.run(block.func, inputs);
         for (const [i, box] of block.boxes.entries()) putBox(task.exprs[i]!.type, values[i]!, box, results[i]!);
         for (const { buffer } of inputs) if (buffer instanceof ArrayBuffer) buffers.give(buffer);
         if (block !== task.blocks.at(-1)) continue;
@@ -200,19 +202,6 @@ export class WeightStore {
 
 function* jobsOf(tasks: readonly Task[]): Generator<Job> {
   for (const task of tasks) for (const block of task.blocks) yield { task, block };
-}
-
-/** The results of a block, valid until the next. */
-async function computed(
-  programs: FoldPrograms,
-  { func }: FoldBlock,
-  inputs: readonly TensorData[],
-): Promise<readonly TensorData[]> {
-  if (isCopy(func)) return inputs;
-  const instance = programs.ready(func);
-  for (const [i, data] of inputs.entries()) instance.params[i]!.set(data);
-  await instance.run();
-  return instance.results;
 }
 
 function putBox(type: TensorType, whole: TensorData, box: Box, part: TensorData): void {

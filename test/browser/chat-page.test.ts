@@ -23,7 +23,7 @@ describe.skipIf(executable === null)("the chat page", () => {
     page.on("pageerror", (error) => complaints.push(String(error)));
     await page.goto(`${site.url}/?temperature=0&threads=2`);
     await page.waitForSelector("#runs-on[data-state=ready]", { timeout: 60_000 });
-  });
+  }, 120_000);
   afterAll(async () => {
     await browser?.close();
     site?.close();
@@ -70,8 +70,13 @@ describe.skipIf(executable === null)("the chat page", () => {
     await page.click("#send");
     await answered();
     expect(await page.textContent(".answer:last-of-type .text")).toMatch(/3.*9/);
+    await page.fill("#message", "Tell me a story about a cat.");
+    await page.press("#message", "Enter");
+    await page.waitForSelector("#stop:not([hidden])");
     await page.click("#new-chat");
+    await answered();
     expect(await page.isVisible("#start")).toBe(true);
+    expect(await page.locator(".message").count()).toBe(0);
   });
 
   it("loads again with other settings, out of storage", async () => {

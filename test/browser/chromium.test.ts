@@ -26,7 +26,7 @@ describe.skipIf(executable === null)("in Chromium", () => {
     const { result } = await model.chat(question, { temperature: 0, thinking: true }).collect();
     expected = result.tokens;
     await model.close();
-  });
+  }, 120_000);
   afterAll(() => browser?.close());
   beforeEach(async () => {
     // Its own storage.

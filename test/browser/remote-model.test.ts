@@ -55,7 +55,7 @@ describe("a loaded model", () => {
   beforeAll(async () => {
     const settings: LoadSettings = { backend: "js", contextLength: 256, maxSequences: 2 };
     model = await loadInWorker(worker(), "http://x/", settings, { onProgress: (each) => progress.push(each) });
-  });
+  }, 120_000);
   afterAll(() => model.close());
 
   it("says what it is", () => {

@@ -47,6 +47,12 @@ const mistakes: readonly (readonly [what: string, args: readonly string[], messa
   ["nothing to tokenize", ["tokenize"], /tokenize: expected either --file FILE or --chat/],
   ["no such pass", ["inspect", "--after", "simplifi"], /inspect --after: .*Did you mean "simplify"\?/],
   ["bad bucket", ["inspect", "--bucket", "2,4"], /inspect --bucket: expected N,B/],
+  ["no such device", ["plan", "--device", "h20"], /--device: .*Did you mean "h[12]00"\?/],
+  ["no size", ["plan", "--memory", "much"], /plan --memory: expected a size such as 24GiB, got "much"/],
+  ["no link", ["plan", "--link", "32GB"], /plan --link: expected bandwidth and latency such as 32GB\/s,10us/],
+  ["no format", ["plan", "--weights", "int3"], /plan --weights: expected stored, bf16, fp8, int8, int4, got "int3"/],
+  ["no device", ["plan", "--devices", "0"], /plan devices: expected a whole number from 1 to 4096, got 0/],
+  ["a page that cannot be", ["plan", "--html", "/no/such/x"], /cannot write: ENOENT/],
   ["broken IR", ["opt", ir], /Did you mean "add"\?/],
 ];
 

@@ -1,4 +1,5 @@
 /** The commands as processes on the bundled model: output, streams, signals. */
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { published } from "../models/published-configs.ts";
 import { ciuic, folderWith } from "./ciuic.ts";
@@ -10,7 +11,11 @@ describe("run", () => {
     const { code, stdout, stderr } = await ciuic([...story, "--stop", " lived"]);
     expect(code).toBe(0);
     expect(stdout).toBe(" a little boy named Leo. He\n");
-    expect(stderr).toMatch(/^\[\d+ tokens, [\d.]+ tokens\/s, first after [\d.]+ s, seed \d+\]\n$/);
+    const [summary, speed] = stderr.split("\n");
+    expect(summary).toMatch(/^\[\d+ tokens, [\d.]+ tokens\/s, first after [\d.]+ s, seed \d+\]$/);
+    expect(speed).toMatch(
+      /^\[WebAssembly, .*SIMD, one thread; a token reads [\d.]+ MB of weights, [\d.]+ GB\/s of the [\d.]+ GB\/s .* limits? it\]$/,
+    );
   });
 
   it("stops at Ctrl-C with a summary and exit code 130", async () => {
@@ -95,5 +100,28 @@ describe("inspect", () => {
     expect(stdout).toMatch(/\n\(func \$kernel \w+ /);
     expect(stdout).toMatch(/\nplan @deepseek_v3 entry @step \{/);
     expect(stdout).toMatch(/weights {3}20\.1 MB as stored, /);
+  });
+});
+
+describe("plan", () => {
+  const config = folderWith({ "config.json": JSON.stringify(published["DeepSeek-V3"]!.config) });
+
+  it("says how DeepSeek-V3 fits on eight devices, as text, as JSON and as a page", async () => {
+    const page = `${config}/plan.html`;
+    const args = ["plan", config, "--devices", "8", "--device", "h200", "--link", "nvlink", "--batch", "64"];
+    const { code, stdout, stderr } = await ciuic([...args, "--html", page]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(/673 GB of weights, on 8 x h200 of 141 GB/);
+    expect(stdout).toMatch(/\nrecommended: tp 2 x dp 4 x ep 8\n/);
+    const [, hash] = /\nplan ([0-9a-f]{16})\n$/.exec(stdout) ?? [];
+    expect(readFileSync(page, "utf8")).toContain(`plan ${hash}`);
+    const json: unknown = JSON.parse((await ciuic([...args, "--json"])).stdout);
+    expect(json).toMatchObject({ schema: "ciuic-plan-1", hash, recommended: { mesh: { pp: 1, tp: 2, dp: 4, ep: 8 } } });
+  });
+
+  it("says what it would take where nothing fits", async () => {
+    const { code, stdout } = await ciuic(["plan", config, "--devices", "4", "--memory", "24GiB"]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/Nothing fits: .*\nWith 4 devices, each needs \d+ GiB/);
   });
 });

@@ -44,7 +44,7 @@ export class FakeRunner implements StepRunner {
     this.#cache = new Array(this.numBlocks * this.blockSize).fill(null);
   }
 
-  async step(batch: RaggedBatch): Promise<Float32Array> {
+  async step(batch: RaggedBatch, _signal?: AbortSignal): Promise<Float32Array> {
     if (this.#busy) throw new Error("steps overlap");
     this.#busy = true;
     try {

@@ -10,7 +10,7 @@ import { printExpr } from "../../ir/kernel/print.ts";
 import { afterStmt, type Facts, insideLoop, rangeOf } from "../../ir/kernel/range.ts";
 import { isIndex, storageBits } from "../../ir/kernel/value.ts";
 import { blocksOf, boundName, eachStmt, exprsOf, operandsOf, writesOf } from "../../ir/kernel/walk.ts";
-import { apply, assign, type Code, int, local } from "./code.ts";
+import { apply, assign, type Code, int, local, long } from "./code.ts";
 import { bufOf, type Frame, type Pointer } from "./frame.ts";
 
 /** Code that leaves an address on the stack, and the offset for the instruction that uses it. */
@@ -28,17 +28,25 @@ export function addressOf(frame: Frame, buf: string, index: Expr): Address {
   const size = storageBits(bufOf(frame, buf).dtype) / 8;
   const { terms, constant } = sumOf(index, frame.facts);
   const folds = constant > 0 && rangeOf(sumExpr(terms), frame.facts).lo >= 0 && constant * size < 2 ** 31;
-  const code = bytesCode(frame, local(buf), terms, folds ? 0 : constant, size);
+  const code = bytesCode(frame, buf, terms, folds ? 0 : constant, size);
   return { code, offset: folds ? constant * size : 0 };
 }
 
 /** The address of the byte that holds 4-bit element `index`. */
 export function nibbleAddress(frame: Frame, buf: string, index: Expr): Code {
-  return apply("i32.add", local(buf), apply("i32.shr_u", frame.scalar(frame, index), int(1)));
+  return farther(frame, local(buf), apply("i32.shr_u", frame.scalar(frame, index), int(1)), false);
+}
+
+/** An address and a distance of 32 bits. */
+export function farther({ address }: Frame, base: Code, distance: Code, signed: boolean): Code {
+  if (address.type === "i32") return apply("i32.add", base, distance);
+  return apply("i64.add", base, apply(signed ? "i64.extend_i32_s" : "i64.extend_i32_u", distance));
 }
 
 /** base + (terms + constant) * size. */
-function bytesCode(frame: Frame, base: Code, terms: readonly Term[], constant: number, size: number): Code {
+function bytesCode(frame: Frame, buf: string, terms: readonly Term[], constant: number, size: number): Code {
+  const base = local(buf);
+  if (frame.address.type === "i64") return wideBytesCode(frame, buf, terms, constant, size);
   let code = base;
   for (const { expr, times } of terms) {
     const factor = Math.imul(times, size);
@@ -53,6 +61,33 @@ function bytesCode(frame: Frame, base: Code, terms: readonly Term[], constant: n
     code = apply("i32.add", code, scaled);
   }
   return constant === 0 ? code : apply("i32.add", code, int(Math.imul(constant, size)));
+}
+
+/**
+ * The same with 64-bit addresses. Distances in a buffer below 2 GiB are added up in 32 bits, where what wraps on the way
+ * wraps back; in larger ones every term is widened before it is multiplied.
+ */
+function wideBytesCode(frame: Frame, buf: string, terms: readonly Term[], constant: number, size: number): Code {
+  const scaled = (value: Code, factor: number): Code =>
+    factor === 1 ? value : apply("i32.mul", value, int(Math.imul(factor, 1)));
+  if (bufOf(frame, buf).size * size < 2 ** 31) {
+    const parts = terms.map(({ expr, times }) => scaled(frame.scalar(frame, expr), times * size));
+    if (constant !== 0) parts.push(int(Math.imul(constant, size)));
+    const [first, ...rest] = parts;
+    if (first === undefined) return local(buf);
+    return farther(
+      frame,
+      local(buf),
+      rest.reduce((sum, part) => apply("i32.add", sum, part), first),
+      true,
+    );
+  }
+  let code = local(buf);
+  for (const { expr, times } of terms) {
+    const value = apply("i64.extend_i32_s", frame.scalar(frame, expr));
+    code = apply("i64.add", code, apply("i64.mul", value, long(BigInt(times * size))));
+  }
+  return constant === 0 ? code : apply("i64.add", code, long(BigInt(constant * size)));
 }
 
 function sumExpr(terms: readonly Term[]): Expr {
@@ -111,9 +146,10 @@ export function loopPointers(outer: Frame, loop: For, inside: Facts): LoopPointe
   const pointers = new Map<Expr, Map<string, Pointer>>();
   for (const { buf, size, terms, step, accesses } of groups.values()) {
     const least = Math.min(...accesses.map(({ constant }) => constant));
-    const name = outer.locals.make(`${buf}.at`, "i32");
-    start.push(assign(name, bytesCode(outer, local(buf), terms, least, size)));
-    advance.push(assign(name, apply("i32.add", local(name), int(Math.imul(step, size)))));
+    const { type, add: plus, constant: distance } = outer.address;
+    const name = outer.locals.make(`${buf}.at`, type);
+    start.push(assign(name, bytesCode(outer, buf, terms, least, size)));
+    advance.push(assign(name, apply(plus, local(name), distance(step * size))));
     for (const { index, constant } of accesses) {
       if (ambiguous.has(index)) continue;
       const known = pointers.get(index) ?? new Map<string, Pointer>();

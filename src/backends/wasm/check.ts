@@ -14,6 +14,7 @@ interface Signature {
 
 interface Context {
   readonly func: WasmFunc;
+  readonly address: "i32" | "i64";
   readonly locals: ReadonlyMap<string, WasmType>;
   readonly globals: ReadonlyMap<string, { readonly type: WasmType; readonly mutable: boolean }>;
   readonly funcs: ReadonlyMap<string, Signature>;
@@ -23,6 +24,7 @@ interface Context {
 export function checkModule(module: WasmModule): void {
   const typesOf = (func: WasmFunc) => func.params.map(({ type }) => type);
   const imports = module.imports ?? [];
+  const address = module.memory.wide ? "i64" : "i32";
   const funcs = new Map<string, Signature>([
     ...imports.map(({ name, params }) => [name, { params, results: [] }] as const),
     ...module.funcs.map((func) => [func.name, { params: typesOf(func), results: func.results }] as const),
@@ -35,7 +37,13 @@ export function checkModule(module: WasmModule): void {
     const typed = [...func.params, ...func.locals];
     const locals = new Map(typed.map(({ name, type }) => [name, type]));
     if (locals.size !== typed.length) throw new InternalError(`wasm function ${func.name}`, "two locals have one name");
-    const block: Block = { context: { func, locals, globals, funcs }, labels: [], stack: [], floor: 0, dead: false };
+    const block: Block = {
+      context: { func, address, locals, globals, funcs },
+      labels: [],
+      stack: [],
+      floor: 0,
+      dead: false,
+    };
     checkBody(block, func.body);
     popAll(block, func.results, "the function's end");
     if (block.stack.length > 0) fail(block, "the function's end", `leaves ${block.stack.join(" ")} behind`);
@@ -109,7 +117,7 @@ function checkInstr(block: Block, instr: Instr): void {
     case "lane":
     case "laneMemory": {
       const { takes, gives, lanes } = opInfo(instr.op);
-      apply(takes, gives);
+      apply(instr.k === "memory" || instr.k === "laneMemory" ? [context.address, ...takes.slice(1)] : takes, gives);
       if ("lane" in instr && !inRange(instr.lane, lanes ?? 0)) fail(block, at, `no such lane, there are ${lanes}`);
       if ("offset" in instr && !inRange(instr.offset, 2 ** 32)) fail(block, at, "the offset is no u32");
       return;
@@ -149,7 +157,10 @@ function checkInstr(block: Block, instr: Instr): void {
     case "other": {
       if (instr.op === "return") popAll(block, context.func.results, at);
       const [, takes, gives] = otherOps[instr.op];
-      apply(typesIn(takes), typesIn(gives));
+      const ofMemory = instr.op.startsWith("memory.");
+      const widened = (types: readonly WasmType[]) => types.map((type) => (ofMemory ? context.address : type));
+      const [taken, given] = [widened(typesIn(takes)), widened(typesIn(gives))];
+      apply(instr.op === "memory.fill" ? taken.with(1, "i32") : taken, given);
       if (instr.op === "return" || instr.op === "unreachable") kill(block);
       return;
     }

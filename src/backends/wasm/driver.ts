@@ -4,11 +4,13 @@
  * `arena` is where its part of the arena begins, `row` the address of its row: the addresses of its weights, then for
  * each call the row of the function called, so that layers share code and have their own weights.
  *
- * With threads every thread runs the same driver. A launch that divides hands out ranges of its grid by an atomic
- * counter; others are left to thread 0. All meet at a barrier before anything reads what was written.
+ * With threads every thread runs the same driver. A launch that is worth it is shared: its grid is cut into chunks that
+ * threads take (see `sync.ts`), and nothing after it begins before all are done. The rest the first thread runs alone.
  */
-import type { FuncPlan, Plan } from "../../ir/plan.ts";
+import { workOf } from "../../ir/kernel/work.ts";
+import type { FuncPlan, Plan, Step } from "../../ir/plan.ts";
 import { byteSize } from "../../ir/types.ts";
+import type { AddressType } from "./address-type.ts";
 import { apply, assign, type Code, choose, int, local } from "./code.ts";
 import type { WasmKernel } from "./emit.ts";
 import {
@@ -20,10 +22,11 @@ import {
   loopBlock,
   memory,
   other,
+  type Typed,
   type WasmFunc,
   type WasmImport,
 } from "./instr.ts";
-import { barrierName, counterAddress } from "./sync.ts";
+import { finishChunk, takeChunk } from "./sync.ts";
 
 export function driverName(func: string): string {
   return `run ${func}`;
@@ -34,12 +37,17 @@ export function rowLength(func: FuncPlan): number {
   return func.weights.length + func.steps.filter(({ step }) => step === "call").length;
 }
 
-/** Launches on fewer bytes than this are not worth dividing: a barrier costs as much as they do. */
-const smallLaunch = 8192;
+/** Operations that a chunk has at least: a few microseconds, many times what taking it costs. */
+export const smallestChunk = 4000;
+/** Chunks per thread, so that one that is put aside in the middle of a launch leaves most of its share to others. */
+const chunksPerThread = 8;
 
 export interface DriverOptions {
-  /** Whether several threads run it together. */
-  readonly threaded: boolean;
+  readonly address: AddressType;
+  /** Threads that run it together. */
+  readonly threads: number;
+  /** Operations that a chunk has at least. */
+  readonly smallest: number;
   /** Whether `launched` is called after each launch, with the kernel's number. One thread only. */
   readonly profiled: boolean;
 }
@@ -47,13 +55,45 @@ export interface DriverOptions {
 /** The function of JavaScript that hears of launches. */
 export const launched: WasmImport = { name: "launched", params: ["i32"] };
 
+/** How a launch is shared: chunks of so many values of the grid's variable. */
+export interface Shares {
+  readonly chunks: number;
+  readonly size: number;
+}
+
+/** How launches of a kernel are shared by threads; null where one thread is as fast, or must do it. */
+export function sharesOf(
+  { kernel, grid, divides }: WasmKernel,
+  { threads, smallest }: Pick<DriverOptions, "threads" | "smallest">,
+): Shares | null {
+  if (threads === 1 || grid === undefined || !divides) return null;
+  const count = Math.ceil((grid.to - grid.from) / grid.step);
+  const worth = Math.floor(workOf(kernel).operations / smallest);
+  const wanted = Math.min(count, threads * chunksPerThread, worth);
+  if (wanted < 2) return null;
+  const size = Math.ceil(count / wanted);
+  return { chunks: Math.ceil(count / size), size: size * grid.step };
+}
+
+/** Tickets of a step: the chunks of all launches that are shared, called functions included. */
+export function ticketsOf(plan: Plan, kernels: readonly WasmKernel[], options: DriverOptions): number {
+  const count = (func: FuncPlan): number => func.steps.reduce((sum, step) => sum + ofStep(step), 0);
+  const ofStep = (step: Step): number => {
+    if (step.step === "launch") return sharesOf(kernels[step.kernel]!, options)?.chunks ?? 0;
+    return step.step === "call" ? count(plan.funcs.get(step.func)!) : 0;
+  };
+  return count(plan.funcs.get(plan.entry)!);
+}
+
 export function emitDriver(
   plan: Plan,
   func: FuncPlan,
   kernels: readonly WasmKernel[],
-  { threaded, profiled }: DriverOptions,
+  options: DriverOptions,
 ): WasmFunc {
-  const address = (i: number): Code => {
+  const { address, threads, profiled } = options;
+  const inRow = (entry: number): Code => [...local("row"), memory(address.load, address.bytes * entry)];
+  const at = (i: number): Code => {
     const location = func.locations[i]!;
     switch (location.place) {
       case "param":
@@ -61,88 +101,81 @@ export function emitDriver(
       case "result":
         return local(`result ${location.index}`);
       case "weight":
-        return [...local("row"), memory("i32.load", 4 * location.index)];
-      case "arena":
-        return location.offset === 0 ? local("arena") : apply("i32.add", local("arena"), int(location.offset));
+        return inRow(location.index);
+      case "arena": {
+        const { offset } = location;
+        return offset === 0 ? local("arena") : apply(address.add, local("arena"), address.constant(offset));
+      }
     }
   };
   const body: Code[] = [];
-  /** Whether thread 0 has written something that others have not waited for. */
-  let alone = false;
   let calls = 0;
-  const meet = () => {
-    if (threaded && alone) body.push([call(barrierName)]);
-    alone = false;
-  };
-  const byOne = (code: Code) => {
-    alone = true;
-    body.push(threaded ? [{ k: "global", op: "global.get", name: "thread" }, ifElse(null, [], code)] : code);
-  };
+  const byFirst = (code: Code) =>
+    body.push(threads > 1 ? [{ k: "global", op: "global.get", name: "thread" }, ifElse(null, [], code)] : code);
   for (const step of func.steps) {
     switch (step.step) {
       case "launch": {
         const kernel = kernels[step.kernel]!;
-        const args = step.args.flatMap(address);
-        const { grid } = kernel;
-        const range = grid ? [...int(grid.from), ...int(grid.to)] : [];
-        const heard = profiled ? [...int(step.kernel), call(launched.name)] : [];
-        const whole: Code = [...args, ...range, call(kernel.func.name), ...heard];
-        const bytes = step.args.reduce((sum, i) => sum + byteSize(func.locations[i]!.type), 0);
-        if (!threaded || !kernel.divides || grid === undefined || bytes < smallLaunch) byOne(whole);
-        else {
-          meet();
-          body.push(divided(kernel.func.name, grid, args), [call(barrierName)]);
+        const args = step.args.flatMap(at);
+        const shares = sharesOf(kernel, options);
+        if (shares !== null) {
+          body.push(shareLaunch(kernel.func.name, kernel.grid!, shares, args)); // what has shares has a grid
+          break;
         }
+        const range = kernel.grid ? [...int(kernel.grid.from), ...int(kernel.grid.to)] : [];
+        const heard = profiled ? [...int(step.kernel), call(launched.name)] : [];
+        byFirst([...args, ...range, call(kernel.func.name), ...heard]);
         break;
       }
       case "copy": {
         const bytes = byteSize(func.locations[step.from]!.type);
-        byOne([...address(step.to), ...address(step.from), ...int(bytes), other("memory.copy")]);
+        byFirst([...at(step.to), ...at(step.from), ...address.constant(bytes), other("memory.copy")]);
         break;
       }
       case "call": {
-        meet();
-        const row: Code = [...local("row"), memory("i32.load", 4 * (func.weights.length + calls))];
-        const arena = apply("i32.add", local("arena"), int(step.arena));
-        const args = [...step.args, ...step.results].flatMap(address);
+        const row = inRow(func.weights.length + calls);
+        const arena = apply(address.add, local("arena"), address.constant(step.arena));
+        const args = [...step.args, ...step.results].flatMap(at);
         body.push([...args, ...arena, ...row, call(driverName(step.func))]);
         calls++;
       }
     }
   }
-  meet();
   const named = (word: string, count: number) => Array.from({ length: count }, (_, i) => `${word} ${i}`);
   const params = [...named("param", func.params.length), ...named("result", func.results.length), "arena", "row"];
   return {
     name: driverName(func.name),
-    params: params.map((name) => ({ name, type: "i32" })),
+    params: params.map((name) => ({ name, type: address.type })),
     results: [],
-    locals: ["begin", "chunk"].map((name) => ({ name, type: "i32" })),
+    locals: shareLocals,
     body: body.flat(),
     exported: func.name === plan.entry,
   };
 }
 
-/** Ranges of about an eighth of a thread's share, taken until none is left. */
-function divided(kernel: string, grid: NonNullable<WasmKernel["grid"]>, args: Code): Code {
-  const count = Math.ceil((grid.to - grid.from) / grid.step);
-  const chunks = apply("i32.mul", [{ k: "global", op: "global.get", name: "threads" }], int(8));
-  const share = apply("i32.add", apply("i32.div_u", int(count), chunks), int(1));
-  const end = apply("i32.add", local("begin"), local("chunk"));
+/** The locals of a function that shares launches. */
+export const shareLocals: readonly Typed[] = ["chunk", "begin", "end"].map((name) => ({ name, type: "i32" }));
+
+/** Launches a function on chunks of its grid, taken until none is left. */
+export function shareLaunch(
+  func: string,
+  { from, to }: { readonly from: number; readonly to: number },
+  { chunks, size }: Shares,
+  args: Code,
+): Code {
   return [
-    ...assign("chunk", apply("i32.mul", share, int(grid.step))),
     block("launched", [
       loopBlock("take", [
-        ...assign(
-          "begin",
-          apply("i32.add", [...int(counterAddress), ...local("chunk"), memory("i32.atomic.rmw.add")], int(grid.from)),
-        ),
-        ...apply("i32.ge_s", local("begin"), int(grid.to)),
+        ...assign("chunk", [...int(chunks), ...takeChunk]),
+        ...apply("i32.lt_s", local("chunk"), int(0)),
         branchIf("launched"),
+        ...assign("begin", apply("i32.add", apply("i32.mul", local("chunk"), int(size)), int(from))),
+        ...assign("end", apply("i32.add", local("begin"), int(size))),
         ...args,
         ...local("begin"),
-        ...choose("i32", apply("i32.lt_s", end, int(grid.to)), end, int(grid.to)),
-        call(kernel),
+        ...choose("i32", apply("i32.lt_s", local("end"), int(to)), local("end"), int(to)),
+        call(func),
+        ...finishChunk,
         branch("take"),
       ]),
     ]),

@@ -9,6 +9,7 @@ import { storageBits, type ValueType } from "../../ir/kernel/value.ts";
 import { globalBufs, gridLoop, writesOf } from "../../ir/kernel/walk.ts";
 import { dtypeInfo } from "../../ir/types.ts";
 import { addressOf, loopPointers, nibbleAddress } from "./address.ts";
+import { type AddressType, narrow } from "./address-type.ts";
 import { apply, assign, type Code, int, local } from "./code.ts";
 import { hoistConstants } from "./constants.ts";
 import { elementBytes, emitPart, emitScalar } from "./expr.ts";
@@ -33,6 +34,7 @@ const gridBegin = "grid.begin";
 const gridEnd = "grid.end";
 
 export interface WasmKernel {
+  readonly kernel: Kernel;
   readonly func: WasmFunc;
   /** Bytes of scratch that a thread needs for it. */
   readonly scratchBytes: number;
@@ -43,21 +45,26 @@ export interface WasmKernel {
 }
 
 /** Emits a kernel as a function of this name. Throws UnsupportedError for barriers and vectors the target lacks. */
-export function emitKernel(kernel: Kernel, name: string, rules: Rules): WasmKernel {
+export function emitKernel(kernel: Kernel, name: string, rules: Rules, address: AddressType = narrow): WasmKernel {
   const globals = globalBufs(kernel);
   const grid = gridLoop(kernel);
   const range = grid === undefined ? [] : [gridBegin, gridEnd];
-  const params: Typed[] = [...globals.map((buf) => buf.name), ...range].map((each) => ({ name: each, type: "i32" }));
+  const params: Typed[] = [
+    ...globals.map((buf): Typed => ({ name: buf.name, type: address.type })),
+    ...range.map((each): Typed => ({ name: each, type: "i32" })),
+  ];
   const locals = new Locals(params.map((param) => param.name));
   let scratchBytes = 0;
   const start: Code[] = [];
   for (const buf of kernel.bufs) {
     if (buf.space !== "scratch") continue;
-    const base = locals.make(buf.name, "i32");
-    start.push(assign(base, apply("i32.add", [{ k: "global", op: "global.get", name: "scratch" }], int(scratchBytes))));
+    const base = locals.make(buf.name, address.type);
+    const all: Code = [{ k: "global", op: "global.get", name: "scratch" }];
+    start.push(assign(base, apply(address.add, all, address.constant(scratchBytes))));
     scratchBytes += Math.ceil((buf.size * storageBits(buf.dtype)) / 8 / 64) * 64;
   }
-  const frame: Frame = { locals, rules, facts: factsOf(kernel), names: new Map(), pointers: [], scalar: emitScalar };
+  const facts = factsOf(kernel);
+  const frame: Frame = { locals, rules, address, facts, names: new Map(), pointers: [], scalar: emitScalar };
   const body = [...start.flat(), ...emitBlock(frame, kernel.body, grid?.loop)];
   const func = hoistConstants({
     name,
@@ -69,6 +76,7 @@ export function emitKernel(kernel: Kernel, name: string, rules: Rules): WasmKern
     exported: true,
   });
   return {
+    kernel,
     func,
     scratchBytes,
     grid: grid && { from: grid.from, to: grid.to, step: grid.loop.step },
@@ -185,7 +193,12 @@ function emitStore(frame: Frame, stmt: Store): Code {
   if (value.type.lanes === 1) {
     const narrowed = [...emitScalar(frame, value), ...narrowCode(dtype, from, fits, temp)];
     if (dtype === "i4" || dtype === "u4") {
-      return [...nibbleAddress(frame, stmt.buf, index), ...emitScalar(frame, index), ...narrowed, ...storeNibble(temp)];
+      return [
+        ...nibbleAddress(frame, stmt.buf, index),
+        ...emitScalar(frame, index),
+        ...narrowed,
+        ...storeNibble(temp, frame.address.type),
+      ];
     }
     const { code, offset } = addressOf(frame, stmt.buf, index);
     return [...code, ...narrowed, ...storeCode(dtype, offset)];

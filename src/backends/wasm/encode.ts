@@ -33,7 +33,7 @@ export function encodeModule(module: WasmModule): Uint8Array<ArrayBuffer> {
     ...funcs.flatMap(({ name, exported }, i) => (exported ? [[...text(name), 0, ...unsignedLeb(first + i)]] : [])),
     ...globals.flatMap(({ name, exported }, i) => (exported ? [[...text(name), 3, ...unsignedLeb(i)]] : [])),
   ];
-  const limits = (memory.maximum === undefined ? 0 : 1) | (memory.shared ? 2 : 0);
+  const limits = (memory.maximum === undefined ? 0 : 1) | (memory.shared ? 2 : 0) | (memory.wide ? 4 : 0);
   const maximum = memory.maximum === undefined ? [] : unsignedLeb(memory.maximum);
   const imports = [
     [...text("env"), ...text("memory"), 2, limits, ...unsignedLeb(memory.initial), ...maximum],
@@ -60,7 +60,13 @@ export function encodeModule(module: WasmModule): Uint8Array<ArrayBuffer> {
   );
   add(
     section.data,
-    data.map(({ offset, bytes }) => [0, 0x41, ...signedLeb(offset | 0), 0x0b, ...unsignedLeb(bytes.length), ...bytes]),
+    data.map(({ offset, bytes }) => [
+      0,
+      ...(memory.wide ? [0x42, ...signedLeb64(BigInt(offset))] : [0x41, ...signedLeb(offset | 0)]),
+      0x0b,
+      ...unsignedLeb(bytes.length),
+      ...bytes,
+    ]),
   );
   // Function names, which engines show in traces and profiles.
   const named = vector([...imported, ...funcs].map(({ name }, i) => [...unsignedLeb(i), ...text(name)]));
@@ -174,8 +180,9 @@ function encodeInstr(instr: Instr, out: number[], scope: Scope, labels: readonly
   }
 }
 
-function constant(type: "i32" | "f32" | "f64", value: number): number[] {
+function constant(type: "i32" | "i64" | "f32" | "f64", value: number): number[] {
   if (type === "i32") return [0x41, ...signedLeb(value)];
+  if (type === "i64") return [0x42, ...signedLeb64(BigInt(value))];
   if (type === "f32") return [0x43, ...new Uint8Array(Float32Array.of(value).buffer)];
   return [0x44, ...new Uint8Array(Float64Array.of(value).buffer)];
 }

@@ -5,7 +5,7 @@ import type { IntrinsicName } from "../../ir/kernel/intrinsics.ts";
 import type { Cast, Expr, Intrinsic, Load, Num, Op, Sum } from "../../ir/kernel/kernel.ts";
 import { assume, rangeOf } from "../../ir/kernel/range.ts";
 import { isPackedValue, type ValueType, valueType } from "../../ir/kernel/value.ts";
-import { addressOf, nibbleAddress } from "./address.ts";
+import { addressOf, farther, nibbleAddress } from "./address.ts";
 import { apply, type Code, double, int, local, single } from "./code.ts";
 import { bufOf, type Frame, kindOf, partsOf, wasmTypeOf } from "./frame.ts";
 import { type Instr, ifElse, laneOf, type MemoryOp, memory, plain, set, splatBits } from "./instr.ts";
@@ -132,10 +132,11 @@ function emitLoad(frame: Frame, expr: Load, part: number): Code {
     if (expr.type.lanes === 1) return at(expr.index);
     const index = frame.locals.make(`${expr.buf}.index`, "i32");
     const lane = (i: number): Code => [
-      ...apply(
-        "i32.add",
+      ...farther(
+        frame,
         local(expr.buf),
         apply("i32.shr_u", apply("i32.add", local(index), int(4 * part + i)), int(1)),
+        false,
       ),
       ...apply("i32.add", local(index), int(4 * part + i)),
       ...loadNibble(dtype, temp),
@@ -147,7 +148,7 @@ function emitLoad(frame: Frame, expr: Load, part: number): Code {
   const size = dtype === "f64" ? 8 : elementBytes(dtype);
   const vector = loadVector(dtype, offset + 4 * part * size, temp);
   if (vector !== undefined) return [...code, ...vector];
-  const at = frame.locals.make(`${expr.buf}.lanes`, "i32");
+  const at = frame.locals.make(`${expr.buf}.lanes`, frame.address.type);
   const lane = (i: number): Code => [...local(at), ...loadCode(dtype, offset + (4 * part + i) * size, temp)];
   return [...code, set(at), ...gather(kindOf(expr.type), [0, 1, 2, 3].map(lane))];
 }

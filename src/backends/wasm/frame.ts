@@ -3,6 +3,7 @@
 import type { Buf, Expr } from "../../ir/kernel/kernel.ts";
 import type { Facts } from "../../ir/kernel/range.ts";
 import { isPackedValue, type ValueType } from "../../ir/kernel/value.ts";
+import type { AddressType } from "./address-type.ts";
 import type { Code } from "./code.ts";
 import type { Typed, WasmType } from "./instr.ts";
 import type { Rules } from "./rules.ts";
@@ -38,6 +39,7 @@ export interface Pointer {
 export interface Frame {
   readonly locals: Locals;
   readonly rules: Rules;
+  readonly address: AddressType;
   readonly facts: Facts;
   /** The locals of each name in scope: one for a scalar, one for every 128 bits of a vector. */
   readonly names: ReadonlyMap<string, readonly string[]>;

@@ -79,7 +79,7 @@ export interface WasmFunc {
 
 export interface WasmGlobal {
   readonly name: string;
-  readonly type: "i32" | "f32" | "f64";
+  readonly type: "i32" | "i64" | "f32" | "f64";
   readonly mutable: boolean;
   readonly init: number;
   readonly exported?: boolean;
@@ -95,7 +95,13 @@ export interface WasmImport {
 export interface WasmModule {
   readonly imports?: readonly WasmImport[];
   /** In pages of 64 KiB. A shared memory has a maximum. */
-  readonly memory: { readonly initial: number; readonly maximum?: number; readonly shared: boolean };
+  readonly memory: {
+    readonly initial: number;
+    readonly maximum?: number;
+    readonly shared: boolean;
+    /** Whether addresses have 64 bits. */
+    readonly wide?: boolean;
+  };
   readonly globals: readonly WasmGlobal[];
   readonly funcs: readonly WasmFunc[];
   /** Bytes written to memory when the module is instantiated. */

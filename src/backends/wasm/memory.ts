@@ -1,11 +1,12 @@
 /**
- * The one memory of a device and what is allocated in it. Shared memory grows under the views of it. Memory that is not
+ * The one memory of a device and what is allocated in it: of 32-bit addresses, which reach 4 GiB, or of 64-bit ones. Shared memory grows under the views of it. Memory that is not
  * shared (a page that is not cross-origin isolated) would lose its views, so all that may be used is reserved at once:
  * address space, since pages that nobody touches cost nothing.
  */
 import { InternalError, UnsupportedError } from "../../ir/errors.ts";
 import { storageLength, type TensorData, viewOf } from "../../ir/tensor.ts";
 import { byteSize, type DType, showType, type TensorType } from "../../ir/types.ts";
+import { type AddressType, narrow } from "./address-type.ts";
 import { maxPages } from "./program.ts";
 import { firstFree } from "./sync.ts";
 
@@ -20,18 +21,29 @@ interface Free {
 export class DeviceMemory {
   readonly memory: WebAssembly.Memory;
   readonly shared: boolean;
+  readonly address: AddressType;
+  readonly #maximum: number;
   readonly #used = new Map<number, number>();
   #free: readonly Free[] = [];
-  #end = firstFree;
+  #end: number;
 
-  constructor() {
+  /** `start`: where the first array lies. */
+  constructor(address: AddressType = narrow, start: number = firstFree) {
+    this.address = address;
     this.shared = typeof SharedArrayBuffer !== "undefined";
-    this.memory = this.shared ? new WebAssembly.Memory({ initial: 16, maximum: maxPages, shared: true }) : reserve();
+    this.#maximum = maxPages(address);
+    this.#end = start;
+    this.memory = this.shared ? makeMemory(address, 16, true) : reserve(address);
   }
 
   /** Bytes in use. */
   get bytes(): number {
     return [...this.#used.values()].reduce((sum, bytes) => sum + bytes, 0);
+  }
+
+  /** Where the part that has been in use ends. */
+  get end(): number {
+    return this.#end;
   }
 
   /** The address of `bytes` bytes, all zero, aligned to a cache line. */
@@ -96,24 +108,43 @@ export class DeviceMemory {
   #grow(end: number, what: () => string): void {
     const missing = Math.ceil((end - this.memory.buffer.byteLength) / pageBytes);
     if (missing <= 0) return;
+    const pages = this.memory.buffer.byteLength / pageBytes;
+    // Ahead by an eighth, so that many small tensors do not grow it each.
+    const ahead = Math.max(missing, Math.min(Math.ceil(pages / 8), this.#maximum - pages));
+    for (const more of [ahead, missing]) if (this.#tryGrow(more)) return;
+    const bits = this.address.type === "i32" ? "32" : "64";
+    const limit = `a memory of ${bits}-bit addresses holds at most ${this.#maximum * pageBytes} here, and has ${pages * pageBytes}`;
+    throw new UnsupportedError("wasm memory", `${what()} does not fit: ${end} bytes are needed in all, ${limit}`, {
+      hint: "Use smaller weights (quantised), a smaller cache or a shorter context.",
+    });
+  }
+
+  /** False where the engine, or the system, gives no more. */
+  #tryGrow(pages: number): boolean {
     try {
-      // Ahead by an eighth, so that many small tensors do not grow it each.
-      const wanted = Math.min(Math.max(missing, this.memory.buffer.byteLength / pageBytes / 8), maxPages);
-      this.memory.grow(Math.max(missing, Math.min(wanted, maxPages - this.memory.buffer.byteLength / pageBytes)));
-    } catch (cause) {
-      throw new UnsupportedError("wasm memory", `${what()} does not fit: ${end} bytes are needed in all`, {
-        hint: "WebAssembly's 32-bit memory holds 4 GiB. Use smaller weights (quantised), a smaller cache or a shorter context.",
-        cause,
-      });
+      // 64-bit memories count in bigints, which the language's types do not know yet.
+      this.memory.grow((this.address.type === "i64" ? BigInt(pages) : pages) as number);
+      return true;
+    } catch (error) {
+      if (error instanceof RangeError || error instanceof TypeError) return false;
+      throw error;
     }
   }
 }
 
-/** The largest memory that the engine gives, from 4 GiB down. */
-function reserve(): WebAssembly.Memory {
-  for (let pages = maxPages; ; pages >>= 1) {
+function makeMemory(address: AddressType, initial: number, shared: boolean): WebAssembly.Memory {
+  const maximum = maxPages(address);
+  if (address.type === "i32") return new WebAssembly.Memory({ initial, maximum, shared });
+  // As above: the language's types do not know 64-bit memories.
+  const wide = { address: "i64", initial: BigInt(initial), maximum: BigInt(maximum), shared };
+  return new WebAssembly.Memory(wide as unknown as WebAssembly.MemoryDescriptor);
+}
+
+/** The largest memory that the engine gives, from what addresses reach down. */
+function reserve(address: AddressType): WebAssembly.Memory {
+  for (let pages = maxPages(address); ; pages >>= 1) {
     try {
-      return new WebAssembly.Memory({ initial: pages, maximum: maxPages });
+      return makeMemory(address, pages, false);
     } catch (cause) {
       if (pages < 256) throw new UnsupportedError("wasm memory", "the engine gives no memory", { cause });
     }

@@ -4,16 +4,15 @@
  */
 import { CompilerError, InternalError } from "../../ir/errors.ts";
 import {
-  arrivedAddress,
   commandAddress,
-  counterAddress,
-  finishedAddress,
-  generationAddress,
+  doneAddress,
+  limitAddress,
+  nextAddress,
   programAddress,
-  sleepersAddress,
   stopAddress,
+  ticketAddress,
 } from "./sync.ts";
-import { type FromThread, type ThreadCells, type ToThread, threadName, workerSource } from "./worker.ts";
+import type { FromThread, ThreadCells, ToThread } from "./worker.ts";
 
 /** A worker of Node or of the Web. */
 export interface Thread {
@@ -32,13 +31,32 @@ export interface ThreadEvents {
 const cells: ThreadCells = {
   command: commandAddress / 4,
   program: programAddress / 4,
+  ticket: ticketAddress / 4,
   stop: stopAddress / 4,
-  generation: generationAddress / 4,
-  finished: finishedAddress / 4,
+  next: nextAddress / 4,
+  limit: limitAddress / 4,
+  done: doneAddress / 4,
 };
 
-/** How long a thread spins for the next step before it sleeps. Waking costs about 40 microseconds per step. */
-const spinMs = 2;
+/** Why a step must stop. */
+const stops = { failed: 1, aborted: 2, died: 3 } as const;
+
+/**
+ * How long a thread spins for the next step before it sleeps; waking costs about 40 microseconds. Where there are as many
+ * threads as cores, one that spins stands in the way of the calling thread, which prepares that step.
+ */
+const spinMs = { spare: 2, taken: 0.1 } as const;
+
+/** A program for all threads. */
+export interface ThreadProgram {
+  readonly module: WebAssembly.Module;
+  readonly entry: string;
+  readonly args: readonly (number | bigint)[];
+  /** Where each thread's scratch lies. */
+  readonly scratch: (thread: number) => number | bigint;
+  /** Tickets of a step (see `sync.ts`). */
+  readonly tickets: number;
+}
 
 interface Pending {
   readonly resolve: () => void;
@@ -49,14 +67,26 @@ export class ThreadPool {
   readonly threads: number;
   readonly #memory: Int32Array;
   readonly #workers: readonly Thread[];
-  #programs = 0;
+  /** Tickets of each program, by its number less one. */
+  readonly #tickets: number[] = [];
+  /** The first ticket of the next step. */
+  #ticket = 0;
   #pending: Pending | null = null;
+  /** Whether threads have messages to read after the step under way. */
+  #unread = false;
   #failure: CompilerError | null = null;
+  /** The step is over on the first thread, but the message of the one that failed is still on its way. */
+  #over = false;
   /** Why the pool can no longer be used. */
   #broken: CompilerError | null = null;
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(memory: WebAssembly.Memory, threads: number, startThread: (events: ThreadEvents) => Thread) {
+  constructor(
+    memory: WebAssembly.Memory,
+    threads: number,
+    startThread: (events: ThreadEvents) => Thread,
+    cores: number = machineCores(),
+  ) {
     this.threads = threads;
     this.#memory = new Int32Array(memory.buffer, 0, 256);
     this.#workers = Array.from({ length: threads }, (_, thread) => {
@@ -64,60 +94,51 @@ export class ThreadPool {
         message: (message) => this.#hear(message),
         gone: (why) => this.#lose(thread, why),
       });
-      worker.post({ kind: "start", memory, thread, threads, cells, spinMs, seen: 0 });
+      worker.post({ kind: "start", memory, thread, cells, spinMs: threads < cores ? spinMs.spare : spinMs.taken });
       worker.hold(false);
       return worker;
     });
   }
 
-  /** Gives every thread an instance of a program; `scratch` is the first thread's, `scratchBytes` apart. */
-  load(
-    module: WebAssembly.Module,
-    entry: string,
-    args: readonly number[],
-    scratch: number,
-    scratchBytes: number,
-  ): number {
-    const id = ++this.#programs;
-    const seen = this.#command(0);
+  /** Gives every thread an instance of a program; gives its number. */
+  load({ module, entry, args, scratch, tickets }: ThreadProgram): number {
+    const id = this.#tickets.push(tickets);
     for (const [thread, worker] of this.#workers.entries()) {
-      worker.post({ kind: "load", id, module, entry, args, scratch: scratch + thread * scratchBytes, seen });
+      worker.post({ kind: "load", id, module, entry, args, scratch: scratch(thread), tickets });
     }
+    this.#letRead();
     return id;
   }
 
   /** Drops every thread's instance of a program. */
   forget(id: number): void {
-    const seen = this.#command(0);
-    for (const worker of this.#workers) worker.post({ kind: "forget", id, seen });
+    for (const worker of this.#workers) worker.post({ kind: "forget", id });
+    this.#letRead();
   }
 
   /** Runs a program on all threads. Rejects if a thread fails or dies, or when the signal aborts. */
   async run(id: number, signal?: AbortSignal): Promise<void> {
-    const before = this.#turn;
-    const turn = before.then(() => this.#step(id, signal));
+    const turn = this.#turn.then(() => this.#step(id, signal));
     this.#turn = turn.catch(() => {});
     return turn;
   }
 
+  /** Ends all threads, in the middle of a step if there is one. May be called again. */
   async close(): Promise<void> {
     this.#broken ??= new InternalError("wasm threads", "the device is closed", {
       hint: "Close it after the last step.",
     });
-    this.#stop(1);
-    this.#pending?.reject(this.#broken);
-    this.#pending = null;
+    this.#end(this.#broken);
     await Promise.all(this.#workers.map((worker) => worker.end()));
   }
 
   async #step(id: number, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
     if (this.#broken !== null) throw this.#broken;
-    for (const address of [arrivedAddress, counterAddress, stopAddress, sleepersAddress, finishedAddress]) {
-      Atomics.store(this.#memory, address / 4, 0);
-    }
+    Atomics.store(this.#memory, cells.stop, 0);
     this.#failure = null;
-    const abort = () => this.#stop(2);
+    this.#over = false;
+    const abort = () => this.#stop(stops.aborted);
     signal?.addEventListener("abort", abort, { once: true });
     for (const worker of this.#workers) worker.hold(true);
     try {
@@ -126,29 +147,44 @@ export class ThreadPool {
         this.#command(id);
       });
     } finally {
+      this.#ticket = (this.#ticket + this.#tickets[id - 1]!) | 0;
       for (const worker of this.#workers) worker.hold(false);
       signal?.removeEventListener("abort", abort);
+      if (this.#unread) this.#command(0);
+      this.#unread = false;
     }
     if (this.#failure !== null) throw this.#failure;
-    if (Atomics.load(this.#memory, cells.stop) === 2) throw signal?.reason;
+    if (Atomics.load(this.#memory, cells.stop) === stops.aborted) throw signal?.reason;
+  }
+
+  /** Lets threads read their messages; a command that the first thread has not seen yet must not be replaced. */
+  #letRead(): void {
+    if (this.#pending === null) this.#command(0);
+    else this.#unread = true;
   }
 
   /** Tells all threads what to do next. */
-  #command(program: number): number {
+  #command(program: number): void {
+    Atomics.add(this.#memory, cells.command, 1);
     Atomics.store(this.#memory, cells.program, program);
-    const seen = Atomics.add(this.#memory, cells.command, 1) + 1;
+    Atomics.store(this.#memory, cells.ticket, this.#ticket);
+    Atomics.add(this.#memory, cells.command, 1);
     Atomics.notify(this.#memory, cells.command);
-    return seen;
   }
 
-  #stop(why: number): void {
-    Atomics.compareExchange(this.#memory, cells.stop, 0, why);
-    Atomics.notify(this.#memory, cells.generation);
+  #stop(why: (typeof stops)[keyof typeof stops]): void {
+    if (why === stops.died) Atomics.store(this.#memory, cells.stop, why);
+    else Atomics.compareExchange(this.#memory, cells.stop, 0, why);
+    Atomics.notify(this.#memory, cells.limit);
+    Atomics.notify(this.#memory, cells.done);
   }
 
   #hear(message: FromThread): void {
     if (message.kind === "failed") {
       this.#failure ??= new InternalError(`wasm thread ${message.thread}`, `a kernel failed: ${message.message}`);
+      if (!this.#over) return;
+    } else if (this.#failure === null && Atomics.load(this.#memory, cells.stop) === stops.failed) {
+      this.#over = true;
       return;
     }
     const pending = this.#pending;
@@ -161,39 +197,18 @@ export class ThreadPool {
     this.#broken = new CompilerError("internal", `wasm thread ${thread}`, `the worker ended: ${why}`, {
       hint: "The device cannot go on; load the model again.",
     });
-    this.#stop(1);
-    this.#pending?.reject(this.#broken);
+    this.#end(this.#broken);
+  }
+
+  /** Lets the step under way fail, on its threads too. */
+  #end(why: CompilerError): void {
+    this.#stop(stops.died);
+    this.#pending?.reject(why);
     this.#pending = null;
   }
 }
 
-/**
- * Starts a worker thread of Node, or a Web Worker where there is no Node: from a blob, since then it does not matter
- * where a bundler has put this file, or from `url`, a module that calls `serveThread` in workers of this name.
- */
-export function startWorker({ message, gone }: ThreadEvents, url?: string): Thread {
-  if (typeof process !== "undefined" && typeof process.getBuiltinModule === "function") {
-    const { Worker } = process.getBuiltinModule("node:worker_threads");
-    const worker = new Worker(workerSource, { eval: true, name: threadName });
-    worker.on("message", message);
-    worker.on("error", (error) => gone(error instanceof Error ? error.message : String(error)));
-    worker.on("exit", (code) => gone(`exit code ${code}`));
-    return {
-      post: (each) => worker.postMessage(each),
-      hold: (alive) => (alive ? worker.ref() : worker.unref()),
-      end: () => worker.terminate(),
-    };
-  }
-  const worker = url === undefined ? blobWorker() : new Worker(url, { type: "module", name: threadName });
-  worker.onmessage = (event: MessageEvent<FromThread>) => message(event.data);
-  // A worker that could not be loaded, or that a content security policy forbids, gives an event without a message.
-  worker.onerror = (event) => gone(event.message || "it could not be loaded");
-  return { post: (each) => worker.postMessage(each), hold: () => {}, end: async () => worker.terminate() };
-}
-
-function blobWorker(): Worker {
-  const url = URL.createObjectURL(new Blob([workerSource], { type: "text/javascript" }));
-  const worker = new Worker(url, { name: threadName });
-  URL.revokeObjectURL(url);
-  return worker;
+/** Both Node and browsers tell. */
+function machineCores(): number {
+  return typeof navigator === "undefined" ? 1 : (navigator.hardwareConcurrency ?? 1);
 }

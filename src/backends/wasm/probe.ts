@@ -55,6 +55,25 @@ export function rulesFor(wanted?: string): Rules {
   return { tier: "relaxed", dotSigned, dotUnsigned, dotPairs, byteDots };
 }
 
+/** Whether the engine has memories of 64-bit addresses, in the form of the specification. */
+export function hasWideMemory(): boolean {
+  const module = encodeModule({
+    memory: { initial: 0, maximum: 1, shared: false, wide: true },
+    globals: [],
+    funcs: [],
+  });
+  if (!WebAssembly.validate(module)) return false;
+  try {
+    // The language's types do not know such memories yet.
+    const descriptor = { address: "i64", initial: 0n, maximum: 1n } as unknown as WebAssembly.MemoryDescriptor;
+    new WebAssembly.Instance(new WebAssembly.Module(module), { env: { memory: new WebAssembly.Memory(descriptor) } });
+    return true;
+  } catch {
+    // An older engine takes no bigints here, or makes a memory that does not fit the module.
+    return false;
+  }
+}
+
 const vectors = (op: PlainOp, count: number): Instr[] => [
   ...Array.from({ length: count }, (_, i): Instr[] => [get("at"), memory("v128.load", 16 * i)]).flat(),
   plain(op),

@@ -126,8 +126,8 @@ export function storeCode(dtype: Exclude<StorageDType, "i4" | "u4">, offset: num
 }
 
 /** What follows the byte's address, the element's index and the value. */
-export function storeNibble(temp: Temp): Code {
-  const [at, shift, value] = [temp("i32"), temp("i32"), temp("i32")];
+export function storeNibble(temp: Temp, address: "i32" | "i64"): Code {
+  const [at, shift, value] = [temp(address), temp("i32"), temp("i32")];
   return [
     set(value),
     i32(1),

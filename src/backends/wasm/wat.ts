@@ -4,8 +4,9 @@ import type { Instr, WasmFunc, WasmModule } from "./instr.ts";
 export function printModule(module: WasmModule): string {
   const { memory, globals, funcs, data = [], imports = [] } = module;
   const limits = [memory.initial, memory.maximum, memory.shared ? "shared" : undefined].filter((x) => x !== undefined);
+  const address = memory.wide ? "i64 " : "";
   const lines = [
-    `  (import "env" "memory" (memory ${limits.join(" ")}))`,
+    `  (import "env" "memory" (memory ${address}${limits.join(" ")}))`,
     ...imports.map(({ name, params }) => {
       const taken = params.length === 0 ? "" : ` (param ${params.join(" ")})`;
       return `  (import "env" ${JSON.stringify(name)} (func $${name}${taken}))`;
@@ -20,7 +21,9 @@ export function printModule(module: WasmModule): string {
         .split("\n")
         .map((line) => `  ${line}`),
     ),
-    ...data.map(({ offset, bytes }) => `  (data (i32.const ${offset}) "${bytes.map(hex).join("")}")`),
+    ...data.map(
+      ({ offset, bytes }) => `  (data (${memory.wide ? "i64" : "i32"}.const ${offset}) "${bytes.map(hex).join("")}")`,
+    ),
   ];
   return `(module\n${lines.join("\n")}\n)\n`;
 }

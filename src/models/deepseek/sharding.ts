@@ -26,22 +26,26 @@ export interface ModelSharding {
 export interface ShardingAxes {
   /** Heads, widths and vocabulary. Default `tp`. */
   readonly tensor?: string;
-  /** Routed experts; may be the same axis as `tensor` or `data`. Default `ep`. */
-  readonly experts?: string;
+  /** Routed experts; may be, or include, the axes of `tensor` and `data`. Default `ep`. */
+  readonly experts?: string | readonly string[];
   /** Sequences. Default `dp`. */
   readonly data?: string;
+  /** Elements that share a scale where weights will be quantised: sums are cut between groups only. Default 1. */
+  readonly group?: number;
 }
 
 /** Throws UnsupportedError where the mesh does not divide the model, with the nearest division that works. */
 export function modelSharding(config: ModelConfig, wanted: Mesh, axes: ShardingAxes = {}): ModelSharding {
   checkMesh(wanted);
-  const { tensor = "tp", experts: expertAxis = "ep", data: dataAxis = "dp" } = axes;
+  const { tensor = "tp", experts: expertAxes = "ep", data: dataAxis = "dp", group = 1 } = axes;
   const present = (axis: string) => (Object.hasOwn(wanted, axis) && wanted[axis]! > 1 ? [axis] : []);
   const parts = sizeAlong(wanted, present(tensor));
-  checkTensorParts(config, parts);
-  checkExpertParts(config, sizeAlong(wanted, present(expertAxis)));
+  checkTensorParts(config, parts, group);
+  const expertList = [expertAxes].flat().flatMap(present);
+  checkExpertParts(config, sizeAlong(wanted, expertList));
   const { mesh, keyHeads, heads } = splitHeads(config, wanted, present(tensor), parts);
-  const [experts, data] = [expertAxis === tensor ? heads : present(expertAxis), present(dataAxis)];
+  const data = present(dataAxis);
+  const experts = expertList.flatMap((axis) => (axis === tensor ? heads : [axis]));
   const inExperts = experts.some((axis) => heads.includes(axis)) ? [] : heads;
   const cuts: readonly (readonly [pattern: RegExp, dims: readonly (readonly string[])[]])[] = [
     [/^(model\.embed_tokens|lm_head)\.weight$/, [heads]],
@@ -77,13 +81,15 @@ function fits(mesh: Mesh, size: number, axes: readonly string[]): boolean {
   return size % sizeAlong(mesh, axes) === 0;
 }
 
-/** The tensor-parallel degrees that divide the model, up to `most`. */
-export function tensorParts(config: ModelConfig, most: number): readonly number[] {
-  return Array.from({ length: most }, (_, i) => i + 1).filter((parts) => tensorProblem(config, parts) === undefined);
+/** The tensor-parallel degrees that divide the model, up to `most`; `group` as in `ShardingAxes`. */
+export function tensorParts(config: ModelConfig, most: number, group = 1): readonly number[] {
+  return Array.from({ length: most }, (_, i) => i + 1).filter(
+    (parts) => tensorProblem(config, parts, group) === undefined,
+  );
 }
 
 /** What keeps a model from being divided into `parts`; undefined if nothing does. */
-function tensorProblem(config: ModelConfig, parts: number): string | undefined {
+function tensorProblem(config: ModelConfig, parts: number, group: number): string | undefined {
   const { attention, feed_forward } = config;
   const sizes: [string, number][] = [["num_attention_heads", attention.num_attention_heads]];
   for (const each of new Set(feed_forward)) {
@@ -92,15 +98,21 @@ function tensorProblem(config: ModelConfig, parts: number): string | undefined {
   }
   const wrong = sizes.find(([, size]) => size % parts !== 0);
   if (wrong !== undefined) return `${wrong[0]} ${wrong[1]} cannot be cut into ${parts} equal parts`;
+  // Heads are summed over as well; together they are as wide as o_proj's input.
+  const headDim = attention.kind === "mla" ? attention.v_head_dim : attention.head_dim;
+  const widths = [["heads together", attention.num_attention_heads * headDim] as const, ...sizes.slice(1)];
+  const split = parts === 1 ? undefined : widths.find(([, size]) => (size / parts) % group !== 0);
+  if (split !== undefined)
+    return `${split[0]} ${split[1]} in ${parts} parts would cut groups of ${group} that share a scale`;
   const keys = attention.kind === "gqa" ? attention.num_key_value_heads : parts;
   if (keys % parts === 0 || parts % keys === 0) return undefined;
   return `num_key_value_heads ${keys} is neither a multiple nor a divisor of ${parts}`;
 }
 
-function checkTensorParts(config: ModelConfig, parts: number): void {
-  const problem = tensorProblem(config, parts);
+function checkTensorParts(config: ModelConfig, parts: number, group: number): void {
+  const problem = tensorProblem(config, parts, group);
   if (problem === undefined) return;
-  const possible = tensorParts(config, 2 * parts);
+  const possible = tensorParts(config, 2 * parts, group);
   const nearest = possible.reduce((best, each) => (Math.abs(each - parts) < Math.abs(best - parts) ? each : best), 1);
   throw new UnsupportedError("tensor parallel", problem, { hint: `The nearest division that works is ${nearest}.` });
 }

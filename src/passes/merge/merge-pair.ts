@@ -69,6 +69,8 @@ export interface MergeContext {
 const maxStatements = 400;
 /** Extents that are tried; what cannot be proved for the largest few is seldom true of smaller ones, but for 1. */
 const mostTries = 6;
+/** Bytes of an operand that fills a good part of a second-level cache. */
+const largeOperand = 1 << 17;
 /** Global buffers of a merged kernel. */
 const maxBuffers = 16;
 
@@ -119,6 +121,7 @@ function mergeAt(a: Candidate, b: Candidate, extent: number, context: MergeConte
   const passed = bufs.filter((_, at) => a.results.includes(args[at]!) && b.lowered.args.includes(args[at]!));
   const problem = extent === 1 ? undefined : outsideOwn(whole, passed);
   if (problem !== undefined) return problem;
+  if (extent > 1 && bothStream(whole, a, second)) return "each iteration would pass over two large operands";
   const kept = keepInside(whole, args, extent, i, (node) => context.needed(node, a, b));
   if (globals - (args.length - kept.args.length) > maxBuffers) return `more than ${maxBuffers} buffers`;
   if (countStmts(kept.kernel.body) > maxStatements) return `more than ${maxStatements} statements`;
@@ -137,6 +140,20 @@ function outsideOwn(kernel: Kernel, passed: readonly Buf[]): string | undefined 
   const touched = touchedBlocks(passed, grid, looseFactsOf(kernel));
   const outside = [...touched.values()].find((each) => each.outside !== undefined)?.outside;
   return outside && `iterations would meet at ${outside}`;
+}
+
+/**
+ * Whether every iteration would pass over large operands of both, such as the weights of two matrix products on rows of
+ * tokens: a cache that holds one of them from iteration to iteration does not hold both.
+ */
+function bothStream(kernel: Kernel, a: Candidate, b: Candidate): boolean {
+  const bytes = ({ size, dtype }: Buf) => (size * storageBits(dtype)) / 8;
+  const large = (each: Candidate) =>
+    globalBufs(each.nest.kernel).filter((buf) => buf.access === "read" && bytes(buf) > largeOperand);
+  const [grid] = kernel.body;
+  if (grid?.k !== "for" || large(a).length === 0 || large(b).length === 0) return false;
+  const facts = looseFactsOf(kernel);
+  return [a, b].every((each) => [...touchedBlocks(large(each), grid, facts).values()].some(({ outside }) => outside));
 }
 
 function problemOf(kernel: Kernel): string | undefined {

@@ -1,11 +1,22 @@
 /** Threads: results do not depend on their number, and failures, deaths, aborts and closing end in errors, not in waiting. */
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
+import { shareLaunch, shareLocals } from "../../../src/backends/wasm/driver.ts";
 import { encodeModule } from "../../../src/backends/wasm/encode.ts";
-import { branchIf, call, type Instr, i32, ifElse, loopBlock, memory, plain } from "../../../src/backends/wasm/instr.ts";
-import { startWorker, type Thread, ThreadPool } from "../../../src/backends/wasm/pool.ts";
-import { maxPages, moduleOf } from "../../../src/backends/wasm/program.ts";
-import { barrier, barrierName } from "../../../src/backends/wasm/sync.ts";
+import {
+  branchIf,
+  type Instr,
+  i32,
+  ifElse,
+  loopBlock,
+  memory,
+  plain,
+  type WasmFunc,
+} from "../../../src/backends/wasm/instr.ts";
+import { startWorker } from "../../../src/backends/wasm/machine.ts";
+import { type Thread, ThreadPool } from "../../../src/backends/wasm/pool.ts";
+import { moduleOf } from "../../../src/backends/wasm/program.ts";
+import { syncFuncs } from "../../../src/backends/wasm/sync.ts";
 import { openDevice } from "../../../src/compile.ts";
 import { InputError } from "../../../src/ir/errors.ts";
 import { loadModel } from "../../../src/runtime/load-model.ts";
@@ -40,29 +51,43 @@ test("merged launches of a quantised model give the same bits on 1, 2 and 3 thre
   expect(results[2]).toEqual(results[0]);
 }, 120_000);
 
-const thread: Instr = { k: "global", op: "global.get", name: "thread" };
-
-/** A program whose entry is this body. */
-function programOf(body: readonly Instr[]): WebAssembly.Module {
-  const entry = { name: "step", params: [], results: [], locals: [], body, exported: true };
-  return new WebAssembly.Module(encodeModule(moduleOf([barrier, entry], true)));
+/** A function of a chunk and the chunk after it, and a program that shares launches of it, `launches` or for ever. */
+function programOf(body: readonly Instr[], { chunks, launches }: { chunks: number; launches: number | null }): Loaded {
+  const params = ["begin", "end"].map((name) => ({ name, type: "i32" as const }));
+  const work: WasmFunc = { name: "work", params, results: [], locals: [], body };
+  const launch = [...shareLaunch("work", { from: 0, to: chunks }, { chunks, size: 1 }, [])];
+  const all = launches === null ? [loopBlock("again", [...launch, i32(1), branchIf("again")])] : null;
+  const entry: WasmFunc = {
+    name: "step",
+    params: [],
+    results: [],
+    locals: shareLocals,
+    body: all ?? Array.from({ length: launches ?? 0 }, () => launch).flat(),
+    exported: true,
+  };
+  const module = new WebAssembly.Module(encodeModule(moduleOf([...syncFuncs(), work, entry], true)));
+  return { module, tickets: chunks * (launches ?? 1_000_000) };
 }
 
-const meet: Instr = call(barrierName);
-/** Every thread adds one to a cell, twice, with a barrier after each. */
-const counting = programOf([
-  ...[0, 1].flatMap((): Instr[] => [i32(2048), i32(1), memory("i32.atomic.rmw.add"), { k: "drop" }, meet]),
-]);
-/** Thread 1 traps while the others wait for it. */
-const failing = programOf([
-  thread,
-  i32(1),
-  plain("i32.eq"),
-  ifElse(null, [i32(-4), memory("i32.load"), { k: "drop" }]),
-  meet,
-]);
-/** Meets for ever, as a step that is very long. */
-const endless = programOf([loopBlock("again", [meet, i32(1), branchIf("again")])]);
+interface Loaded {
+  readonly module: WebAssembly.Module;
+  readonly tickets: number;
+}
+
+/** Counts in cell 512 how often each chunk is run. */
+const count: readonly Instr[] = [i32(2048), i32(1), memory("i32.atomic.rmw.add"), { k: "drop" }];
+const counting = programOf(count, { chunks: 7, launches: 3 });
+const trap: readonly Instr[] = [i32(-4), memory("i32.load"), { k: "drop" }];
+/** One chunk of the second launch traps, on whichever thread has it. */
+const failing = programOf(
+  [...count, i32(2048), memory("i32.atomic.load"), i32(9), plain("i32.eq"), ifElse(null, trap)],
+  {
+    chunks: 7,
+    launches: 3,
+  },
+);
+/** A step without end. */
+const endless = programOf([], { chunks: 2, launches: null });
 
 describe("a pool", () => {
   const pools: ThreadPool[] = [];
@@ -70,7 +95,7 @@ describe("a pool", () => {
     for (const pool of pools) await pool.close();
   });
   const open = (threads: number) => {
-    const shared = new WebAssembly.Memory({ initial: 2, maximum: maxPages, shared: true });
+    const shared = new WebAssembly.Memory({ initial: 2, maximum: 65536, shared: true });
     const workers: Thread[] = [];
     const pool = new ThreadPool(shared, threads, (events) => {
       const worker = startWorker(events);
@@ -78,7 +103,8 @@ describe("a pool", () => {
       return worker;
     });
     pools.push(pool);
-    const load = (module: WebAssembly.Module) => pool.load(module, "step", [], 4096, 64);
+    const load = ({ module, tickets }: Loaded) =>
+      pool.load({ module, entry: "step", args: [], scratch: (each) => 4096 + 64 * each, tickets });
     return { pool, workers, load, cells: new Int32Array(shared.buffer) };
   };
 
@@ -88,19 +114,24 @@ describe("a pool", () => {
     await Promise.all([pool.run(b), pool.run(a), pool.run(b)]);
     const c = load(counting);
     for (let i = 0; i < 50; i++) await pool.run(i % 2 === 0 ? c : a);
-    expect(cells[512]).toBe(3 * 2 * 53);
+    expect(cells[512]).toBe(7 * 3 * 53);
     // After a pause the threads sleep, and are woken.
     await new Promise((resolve) => setTimeout(resolve, 30));
     await pool.run(a);
-    expect(cells[512]).toBe(3 * 2 * 54);
+    expect(cells[512]).toBe(7 * 3 * 54);
   });
 
   test("a thread that fails fails the step, and the next step runs", async () => {
     const { pool, load, cells } = open(2);
     const [bad, good] = [load(failing), load(counting)];
-    await expect(pool.run(bad)).rejects.toThrow("wasm thread 1: a kernel failed: memory access out of bounds");
-    await pool.run(good);
-    expect(cells[512]).toBe(4);
+    for (let i = 0; i < 20; i++) {
+      cells[512] = 0;
+      await expect(pool.run(bad)).rejects.toThrow(/^wasm thread [01]: a kernel failed: memory access out of bounds/);
+      expect(cells[512]).toBeLessThan(7 * 3);
+      cells[512] = 0;
+      await pool.run(good);
+      expect(cells[512]).toBe(7 * 3);
+    }
   });
 
   test("a step is aborted in the middle, and the next one runs", async () => {
@@ -112,7 +143,27 @@ describe("a pool", () => {
     await expect(step).rejects.toThrow("enough");
     await expect(pool.run(good, AbortSignal.abort(new Error("before")))).rejects.toThrow("before");
     await pool.run(good);
-    expect(cells[512]).toBe(4);
+    expect(cells[512]).toBe(7 * 3);
+  });
+
+  test("a thread that the system has put aside is missed by nobody", async () => {
+    const shared = new WebAssembly.Memory({ initial: 2, maximum: 65536, shared: true });
+    const absent: Thread = { post: () => {}, hold: () => {}, end: async () => {} };
+    let started = 0;
+    const pool = new ThreadPool(shared, 2, (events) => (started++ === 0 ? startWorker(events) : absent));
+    pools.push(pool);
+    const { module, tickets } = counting;
+    const id = pool.load({ module, entry: "step", args: [], scratch: () => 4096, tickets });
+    for (let i = 0; i < 20; i++) await pool.run(id);
+    expect(new Int32Array(shared.buffer)[512]).toBe(7 * 3 * 20);
+  });
+
+  test("programs may be loaded while a step runs", async () => {
+    const { pool, load, cells } = open(3);
+    const first = load(counting);
+    const steps = Array.from({ length: 40 }, async (_, i) => pool.run(i % 3 === 0 ? load(counting) : first));
+    await Promise.all(steps);
+    expect(cells[512]).toBe(7 * 3 * 40);
   });
 
   test("a worker that dies fails the step and all later ones", async () => {

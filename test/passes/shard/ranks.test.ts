@@ -185,6 +185,11 @@ describe("models", () => {
     expect(() => shard("v3", { tp: 3 })).toThrow(
       /num_attention_heads 4 cannot be cut into 3 equal parts\nThe nearest division that works is 2/,
     );
+    // 24 channels of an expert are no whole number of groups of 8 in two parts.
+    expect(() => shard("v3", { tp: 2 }, { group: 8 })).toThrow(
+      /moe_intermediate_size 24 in 2 parts would cut groups of 8 that share a scale\nThe nearest division that works is 1/,
+    );
+    expect(() => shard("v3", { tp: 2 }, { group: 4 })).not.toThrow();
     expect(() => shard("v3", { ep: 3 })).toThrow(/n_routed_experts 8 .*\nThe nearest division that works is 2/);
     expect(() => shard("v3", { pp: 30 })).toThrow(/cannot be divided into 30 stages\nThe nearest division/);
     const { builder } = maths(new Builder());
