@@ -31,8 +31,9 @@ const quads = (
   name: "dot4i8" | "dot4u8" | "dot4s8",
   weights: DotProducts["weights"],
   start: DotProducts["start"],
+  several: number,
 ): DotProducts => ({
-  quads: [16, 2],
+  quads: [8, several],
   inputs: (x) => [x],
   weights,
   start,
@@ -85,14 +86,14 @@ const words: DotProducts = {
 };
 
 const smallForms: Record<ByteDots["small"], DotProducts> = {
-  quads: quads("dot4i8", nibbles, "first"),
+  quads: quads("dot4i8", nibbles, "first", 4),
   pairs,
   words: smallWords,
 };
 
 const anyForms: Record<ByteDots["any"], DotProducts> = {
-  unsigned: quads("dot4u8", (whole) => [whole], "first"),
-  signed: quads("dot4s8", (whole) => [intrinsic("less128", whole)], "none"),
+  unsigned: quads("dot4u8", (whole) => [whole], "first", 2),
+  signed: quads("dot4s8", (whole) => [intrinsic("less128", whole)], "none", 2),
   words,
 };
 

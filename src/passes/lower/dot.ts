@@ -128,35 +128,42 @@ function writeGroup(dot: Dot, { g, quad, sums, token }: Place): void {
     return products.weights(bits === 4 ? w.bind("bytes", from(0, 16)) : from(0, 16), (i) => from(2 * i, 8));
   };
   const start = zero === 0 ? "none" : products.start;
-  // What the zero point adds to each row is a whole number below 2^24, so that f32 is exact too.
-  const starts = range(tokens).map((t) => {
-    if (start === "none") return splat(num("f32", 0), 4);
-    const share = op("mul", splat(at(xSum, t, 1, g), 4), splat(num("f32", -zero), 4));
-    return w.bind("start", tokens === 1 && start === "first" ? cast("i32", share) : share);
-  });
-  const first = (t: number) => {
-    if (products.start === "last") return undefined;
-    return [starts[t]!.type.dtype === "i32" ? starts[t]! : splat(int(0), 4)];
+  // Written where first used: what waits in registers for its turn is put aside in memory.
+  const once = (make: (t: number) => Expr) => {
+    const made: Expr[] = [];
+    return (t: number) => {
+      made[t] ??= make(t);
+      return made[t];
+    };
   };
-  const xs = range(tokens).map((t) => w.bind("x_scale", splat(at(xScale, t, 1, g), 4)));
-  const minimumFactors = range(wMin === undefined ? 0 : tokens).map((t) =>
-    w.bind("x_total", op("mul", xs[t]!, splat(at(xSum, t, 1, g), 4))),
-  );
+  // What the zero point adds to each row is a whole number below 2^24, so that f32 is exact too.
+  const early = tokens === 1 && start === "first";
+  const startOf = once((t) => {
+    const share = op("mul", splat(at(xSum, t, 1, g), 4), splat(num("f32", -zero), 4));
+    return w.bind("start", early ? cast("i32", share) : share);
+  });
+  const first = (t: number) => (products.start === "last" ? undefined : [early ? startOf(t) : splat(int(0), 4)]);
+  const xScaleOf = once((t) => w.bind("x_scale", splat(at(xScale, t, 1, g), 4)));
+  const xTotalOf = once((t) => w.bind("x_total", op("mul", xScaleOf(t), splat(at(xSum, t, 1, g), 4))));
   const ofRows = (node: Node, u: number) =>
     w.bind("scale", intrinsic("finite", vector(at(node, 0, 3, quadAt(u), g, int(0)), "f32", 4)));
   const scalesOf = (u: number): readonly Expr[] => [wScale, ...(wMin ? [wMin] : [])].map((node) => ofRows(node, u));
   const add = (t: number, u: number, parts: readonly Expr[], [scale, minimum]: readonly Expr[]): void => {
     const total = cast("f32", products.finish(parts));
-    const dots = start === "none" || starts[t]!.type.dtype === "i32" ? total : op("add", total, starts[t]!);
+    const dots = start === "none" || early ? total : op("add", total, startOf(t));
     const sum = sums[t]![u]!;
-    w.emit(assign(sum.name, intrinsic("fma", dots, op("mul", scale!, xs[t]!), sum)));
-    if (minimum !== undefined) w.emit(assign(sum.name, intrinsic("fma", minimum, minimumFactors[t]!, sum)));
+    w.emit(assign(sum.name, intrinsic("fma", dots, op("mul", scale!, xScaleOf(t)), sum)));
+    if (minimum !== undefined) w.emit(assign(sum.name, intrinsic("fma", minimum, xTotalOf(t), sum)));
   };
   if (tokens === 1) {
     const all = range(bits).map((chunk) => inputs(0, chunk));
     for (const u of range(quads)) {
       let parts: readonly Expr[] | undefined = first(0);
-      for (const chunk of range(bits)) parts = products.step(parts, all[chunk]!, codes(u, chunk));
+      // Bound chunk by chunk: in one expression, all codes would be unpacked before the first is used.
+      for (const chunk of range(bits)) {
+        const next = products.step(parts, all[chunk]!, codes(u, chunk));
+        parts = chunk === bits - 1 ? next : next.map((made) => w.bind("dot", made));
+      }
       add(0, u, parts!, scalesOf(u));
     }
     return;
