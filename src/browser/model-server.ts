@@ -4,11 +4,11 @@ import { parseModelConfigText } from "../models/deepseek/config.ts";
 import { type PassRecord, recordPasses } from "../passes/record-passes.ts";
 import type { ModelFolder } from "../runtime/byte-source.ts";
 import { defaultThreads } from "../runtime/default-threads.ts";
+import { errorMessage } from "../runtime/error-message.ts";
 import type { Generation } from "../runtime/generation.ts";
 import { loadModel } from "../runtime/load-model.ts";
 import type { Model } from "../runtime/model.ts";
 import { type BackendChoice, type Capabilities, chooseBackends, type Refusal } from "./backend-choice.ts";
-import { errorMessage } from "./error-message.ts";
 import { kernelText, summarizeProgram } from "./program-summary.ts";
 import type {
   Answers,

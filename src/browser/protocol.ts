@@ -2,12 +2,12 @@
 import type { QuantizeOptions } from "../compile.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import type { ChatMessage } from "../runtime/chat-template.ts";
+import type { ErrorMessage } from "../runtime/error-message.ts";
 import type { GeneratedPart, GenerationResult } from "../runtime/generate.ts";
 import type { InputScales } from "../runtime/input-scales.ts";
 import type { LoadProgress } from "../runtime/load-model.ts";
 import type { ChatOptions } from "../runtime/model.ts";
 import type { BackendChoice, Refusal } from "./backend-choice.ts";
-import type { ErrorMessage } from "./error-message.ts";
 import type { KernelText, ProgramSummary } from "./program-summary.ts";
 import type { DownloadProgress } from "./stored-folder.ts";
 

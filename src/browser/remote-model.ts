@@ -2,10 +2,10 @@
 import { CompilerError, InputError, InternalError } from "../ir/errors.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import type { ChatMessage } from "../runtime/chat-template.ts";
+import { errorFrom } from "../runtime/error-message.ts";
 import type { GenerateOptions, GenerationResult } from "../runtime/generate.ts";
 import { Channel, Generation } from "../runtime/generation.ts";
 import type { ChatOptions } from "../runtime/model.ts";
-import { errorFrom } from "./error-message.ts";
 import type { KernelText, ProgramSummary } from "./program-summary.ts";
 import type {
   Answers,

@@ -1,6 +1,7 @@
 /** The sizes that steps are compiled for: few enough to compile seldom, close enough to waste little on padding. */
 import { invariant } from "../ir/errors.ts";
 import type { Bucket } from "../models/deepseek/bucket.ts";
+import type { RaggedBatch } from "./step.ts";
 
 /** What one step needs. */
 export interface StepSize {
@@ -39,6 +40,20 @@ export function bucketFor(size: StepSize, limits: BucketLimits): Bucket {
     slots,
     ropeRows,
   };
+}
+
+/** What a batch needs. A step that only fills the cache still computes one row of logits. */
+export function stepSizeOf({ tokens, blockTables, outputs }: RaggedBatch): StepSize {
+  return {
+    tokens: tokens.length,
+    sequences: blockTables.length,
+    blocks: Math.max(...blockTables.map((table) => table.length)),
+    outputs: Math.max(outputs.length, 1),
+  };
+}
+
+export function bucketKey({ tokens, sequences, blocks, outputs }: Bucket): string {
+  return `${tokens},${sequences},${blocks},${outputs}`;
 }
 
 /** The smallest power of `base` that is at least `x`. */

@@ -4,7 +4,6 @@ import {
   type CompileOptions,
   type Device,
   type DeviceOptions,
-  isInputScale,
   openDefaultDevice,
   prepareDevice,
   type QuantizeOptions,
@@ -13,25 +12,24 @@ import { compileOptionsFromEnv } from "../compile-options.ts";
 import { didYouMean, InputError, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import { tensorType } from "../ir/types.ts";
-import { cacheSpecs } from "../models/deepseek/bucket.ts";
 import { checkWeights } from "../models/deepseek/check-weights.ts";
 import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
 import { checkpointDTypes } from "../models/deepseek/layers.ts";
-import { deriveWeights, isDerivedWeight } from "../models/deepseek/rope-tables.ts";
 import { namesOf, scaleSuffix, weightSpecs } from "../models/deepseek/weights.ts";
-import type { BucketLimits } from "./bucket-ladder.ts";
 import type { ModelFolder } from "./byte-source.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.ts";
 import { debugFileWriter } from "./debug-files.ts";
 import { defaultThreads } from "./default-threads.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation-defaults.ts";
-import { checkInputScales, type InputScales, inputScaleWeight, readInputScales } from "./input-scales.ts";
+import { type InputScales, readInputScales } from "./input-scales.ts";
 import { type InterpreterOptions, InterpreterRunner } from "./interpreter-runner.ts";
 import type { KernelProfile } from "./kernel-profile.ts";
+import { type LimitOptions, limitsOf, maxConfigBytes } from "./load-limits.ts";
 import { Model } from "./model.ts";
 import { ModelRunner, type RunnerOptions } from "./model-runner.ts";
 import { loadTokenizer } from "./tokenizer.ts";
-import { type ReadWeight, WeightStore } from "./weight-store.ts";
+import { weightReader } from "./weight-reader.ts";
+import { WeightStore } from "./weight-store.ts";
 
 export interface LoadProgress {
   readonly phase: "compile" | "weights";
@@ -40,7 +38,7 @@ export interface LoadProgress {
   readonly total: number;
 }
 
-export interface LoadOptions {
+export interface LoadOptions extends LimitOptions {
   /**
    * What computes: js, wasm or webgpu. Default "wasm", or "js" where the engine cannot; `model.device` says what it is.
    * "interpreter" is the slow definition of every op, for comparison.
@@ -52,14 +50,6 @@ export interface LoadOptions {
   readonly gpu?: GPU | undefined;
   /** In a browser, see `DeviceOptions`. */
   readonly threadUrl?: string | undefined;
-  /** Longest sequence in tokens, prompt and answer. Default: what the model allows, at most 4096. */
-  readonly contextLength?: number | undefined;
-  /** Most sequences computed at once. Default 8. */
-  readonly maxSequences?: number | undefined;
-  /** Most tokens computed at once; longer prompts are computed in chunks. Default 128. */
-  readonly maxBatchTokens?: number | undefined;
-  /** Memory for the caches in bytes; at least one sequence always fits. Default 512 MiB. */
-  readonly cacheBytes?: number | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Weights, and with `activations` layer inputs, in fewer bits. Default: as stored. */
   readonly quantize?: QuantizeOptions | undefined;
@@ -90,8 +80,6 @@ const optionNames = [
 ];
 const interpreterName = "interpreter";
 const oneToken = { tokens: 1, sequences: 1, blocks: 1, outputs: 1 };
-const blockSize = 16;
-const maxConfigBytes = 1_000_000;
 
 /** Loads the model in a folder of the disk (its path) or elsewhere (a ModelFolder). Compiles for one sequence and for prompts. */
 export async function loadModel(source: string | ModelFolder, options: LoadOptions = {}): Promise<Model> {
@@ -194,47 +182,6 @@ async function loadInterpreter(
     onProgress?.({ phase: "weights", done, total });
   }
   return new InterpreterRunner(config, tensors, options);
-}
-
-function limitsOf(config: ModelConfig, options: LoadOptions): BucketLimits {
-  const most = config.max_position_embeddings;
-  const context = sizeOption(options.contextLength, "contextLength", Math.min(most, 4096), most);
-  const tokens = sizeOption(options.maxBatchTokens, "maxBatchTokens", 128, 8192);
-  const sequences = Math.min(sizeOption(options.maxSequences, "maxSequences", 8, 1024), tokens);
-  const blocks = Math.ceil(context / blockSize);
-  const perBlock = cacheSpecs(config, { slots: blockSize }).reduce(
-    (sum, { shape }) => sum + 4 * shape[0]! * shape[1]!,
-    0,
-  );
-  const budget = sizeOption(options.cacheBytes, "cacheBytes", 512 * 2 ** 20, Number.MAX_SAFE_INTEGER);
-  const numBlocks = Math.max(blocks, Math.min(sequences * blocks, Math.floor(budget / perBlock)));
-  return { tokens, sequences, blocks, outputs: tokens, blockSize, slots: numBlocks * blockSize, ropeRows: context };
-}
-
-function sizeOption(value: number | undefined, name: string, fallback: number, most: number): number {
-  if (value === undefined) return fallback;
-  if (!Number.isInteger(value) || value < 1 || value > most) {
-    throw new InputError(`loadModel ${name}`, `expected a whole number from 1 to ${most}, got ${value}`);
-  }
-  return value;
-}
-
-/** Reads from the checkpoint, and computes what no checkpoint has. */
-function weightReader(
-  config: ModelConfig,
-  checkpoint: Checkpoint,
-  ropeRows: number,
-  inputScales: InputScales | undefined,
-): ReadWeight {
-  const derived = deriveWeights(config, ropeRows);
-  const scales = inputScales === undefined ? null : checkInputScales(inputScales);
-  return async (name, range, into) => {
-    if (isInputScale(name)) return inputScaleWeight(scales, name);
-    if (isDerivedWeight(name)) return derived(name);
-    const { dtype, shape } = checkpoint.find(name);
-    await checkpoint.readInto(name, range, into);
-    return { dtype, shape };
-  };
 }
 
 async function openFolder(path: string): Promise<ModelFolder> {

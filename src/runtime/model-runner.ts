@@ -14,10 +14,11 @@ import { byteSize, type TensorType, tensorType } from "../ir/types.ts";
 import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { type BuildOptions, buildModel } from "../models/deepseek/model.ts";
-import { type BucketLimits, bucketFor, type StepSize } from "./bucket-ladder.ts";
+import { type BucketLimits, bucketFor, bucketKey, type StepSize, stepSizeOf } from "./bucket-ladder.ts";
 import { calibrateInputs } from "./calibrate.ts";
 import type { InputScales } from "./input-scales.ts";
 import type { KernelProfile } from "./kernel-profile.ts";
+import { fillBatch } from "./padded-batch.ts";
 import type { RaggedBatch, StepRunner } from "./step.ts";
 import type { WeightProgress, WeightStore } from "./weight-store.ts";
 
@@ -125,26 +126,14 @@ export class ModelRunner implements StepRunner {
   }
 
   async step(batch: RaggedBatch, signal?: AbortSignal): Promise<Float32Array> {
-    const blocks = Math.max(...batch.blockTables.map((table) => table.length));
-    const size = {
-      tokens: batch.tokens.length,
-      sequences: batch.blockTables.length,
-      blocks,
-      outputs: batch.outputs.length,
-    };
-    const { instance, bucket } = await this.#load({ ...size, outputs: Math.max(size.outputs, 1) }, undefined, signal);
+    const { instance, bucket } = await this.#load(stepSizeOf(batch), undefined, signal);
     const [tokens, positions, sequence, slots, blockTable, outputs] = instance.params;
-    fillPadded(tokens!, batch.tokens, 0);
-    fillPadded(positions!, batch.positions, -1);
-    fillPadded(sequence!, batch.sequence, 0);
-    fillPadded(slots!, batch.slots, -1);
-    fillPadded(outputs!, batch.outputs, 0);
-    blockTable!.fill(0);
-    for (const [i, table] of batch.blockTables.entries()) blockTable!.set(table, i * bucket.blocks);
+    const inputs = { tokens, positions, sequence, slots, blockTable, outputs };
+    fillBatch((name) => inputs[name], batch, bucket.blocks);
     await instance.run(signal);
     const logits = instance.results[0];
     if (!(logits instanceof Float32Array)) throw new InternalError("step", "logits are not f32");
-    return logits.subarray(0, size.outputs * this.vocabSize);
+    return logits.subarray(0, batch.outputs.length * this.vocabSize);
   }
 
   async #load(size: StepSize, progress?: WeightProgress, signal?: AbortSignal): Promise<Loaded> {
@@ -172,14 +161,4 @@ export class ModelRunner implements StepRunner {
 
 function cacheTypes(config: ModelConfig, limits: BucketLimits): { readonly name: string; readonly type: TensorType }[] {
   return cacheSpecs(config, limits).map(({ name, dtype, shape }) => ({ name, type: tensorType(dtype, shape) }));
-}
-
-function bucketKey({ tokens, sequences, blocks, outputs }: Bucket): string {
-  return `${tokens},${sequences},${blocks},${outputs}`;
-}
-
-/** Copies `values` and sets the rest to `padding`, which makes a token write nothing and attend to nothing. */
-function fillPadded(target: TensorData, values: Int32Array, padding: number): void {
-  target.set(values);
-  target.fill(padding, values.length);
 }

@@ -11,6 +11,7 @@ import type { Generation } from "./generation.ts";
 import type { GenerationDefaults } from "./generation-defaults.ts";
 import type { InputScales } from "./input-scales.ts";
 import type { InterpreterRunner } from "./interpreter-runner.ts";
+import type { MeshRunner } from "./mesh/mesh-runner.ts";
 import { ModelRunner } from "./model-runner.ts";
 import { thinkTags } from "./reasoning.ts";
 import { scoreTokens } from "./score.ts";
@@ -21,14 +22,18 @@ import { type WeightError, weightErrors } from "./weight-errors.ts";
 
 export interface ChatOptions extends GenerateOptions, ChatPromptOptions {}
 
+const oneDevice = "expected a model that is compiled for one device";
+
 export interface ModelParts {
   readonly name: string;
   readonly config: ModelConfig;
   /** Null for a folder without tokenizer.json: such a model takes token ids only. */
   readonly tokenizer: Tokenizer | null;
-  /** Null under the interpreter. */
+  /** Null under the interpreter and over a mesh. */
   readonly device: Device | null;
-  readonly runner: ModelRunner | InterpreterRunner;
+  readonly runner: ModelRunner | InterpreterRunner | MeshRunner;
+  /** Ends what computes where that is not the device. */
+  readonly end?: () => Promise<void>;
   readonly checkpoint: Checkpoint;
   readonly defaults: GenerationDefaults;
 }
@@ -51,10 +56,10 @@ export class Model {
     this.engine = new Engine(runner, { text: tokenText(tokenizer), eosTokenIds });
   }
 
-  /** The compiled step for one token: its IR, kernels and plan. @throws UnsupportedError under the interpreter. */
+  /** The compiled step for one token: its IR, kernels and plan. @throws UnsupportedError under the interpreter and over a mesh. */
   get program(): Executable {
     const { runner } = this.#parts;
-    if (!(runner instanceof ModelRunner)) throw new UnsupportedError("program", "the interpreter compiles nothing");
+    if (!(runner instanceof ModelRunner)) throw new UnsupportedError("program", oneDevice);
     return runner.compile({ tokens: 1, sequences: 1, blocks: 1, outputs: 1 }).executable;
   }
 
@@ -63,7 +68,7 @@ export class Model {
     return { weights: this.#parts.runner.weightBytes, caches: this.#parts.runner.cacheBytes };
   }
 
-  get runner(): ModelRunner | InterpreterRunner {
+  get runner(): ModelRunner | InterpreterRunner | MeshRunner {
     return this.#parts.runner;
   }
 
@@ -92,7 +97,7 @@ export class Model {
     return scoreTokens(this.#parts.runner.single(), ids);
   }
 
-  /** What computes: the backend, its instruction set and threads. Null under the interpreter. */
+  /** What computes: the backend, its instruction set and threads. Null under the interpreter and over a mesh. */
   get device(): Device | null {
     return this.#parts.device;
   }
@@ -110,7 +115,7 @@ export class Model {
    */
   async calibrate(quantize: QuantizeOptions, sequences?: readonly ArrayLike<number>[]): Promise<InputScales> {
     const { runner } = this.#parts;
-    if (!(runner instanceof ModelRunner)) throw new UnsupportedError("calibrate", "the interpreter compiles nothing");
+    if (!(runner instanceof ModelRunner)) throw new UnsupportedError("calibrate", oneDevice);
     return runner.calibrate(quantize, sequences ?? (await this.#sampleTexts()));
   }
 
@@ -130,6 +135,7 @@ export class Model {
   async close(): Promise<void> {
     await this.engine.close();
     await this.#parts.device?.close();
+    await this.#parts.end?.();
     await this.#parts.checkpoint.close();
   }
 

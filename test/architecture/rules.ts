@@ -18,11 +18,13 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   backends: ["ir"],
   fold: ["ir", "passes", "backends"],
   compile: ["ir", "passes", "backends", "fold"],
+  // What one device of several computes.
+  "compile-ranks": ["ir", "passes"],
   // What the debug variables mean for compiling.
   "compile-options": ["ir", "passes", "compile", "env"],
   // Prices deployments from configs alone.
   plan: ["ir", "models", "passes"],
-  runtime: ["ir", "models", "compile", "compile-options", "fold"],
+  runtime: ["ir", "models", "compile", "compile-options", "compile-ranks", "fold"],
 };
 const seeAll = ["cli", "index", "browser"];
 
@@ -121,7 +123,7 @@ export const environmentInOnePlace = noCode(
 );
 export const processInCommandLine = noCode(/\bprocess\./, "only src/cli (and src/env.ts) sees the process", {
   // Node's modules are reached through the process, so that a browser bundle holds no import of them.
-  except: /^src\/(cli\/|env\.ts$|backends\/wasm\/machine\.ts$|runtime\/(node-folder|debug-files)\.ts$)/,
+  except: /^src\/(cli\/|env\.ts$|backends\/wasm\/machine\.ts$|runtime\/(node-folder|debug-files|mesh\/threads)\.ts$)/,
 });
 
 export const fileNames: Rule = (sources) =>

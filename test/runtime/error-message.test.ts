@@ -1,8 +1,8 @@
 /** Errors arrive as they were sent. */
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { errorFrom, errorMessage } from "../../src/browser/error-message.ts";
 import { CompilerError, InputError, InternalError, IrError, UnsupportedError } from "../../src/ir/errors.ts";
+import { errorFrom, errorMessage } from "../../src/runtime/error-message.ts";
 
 const kinds = [IrError, UnsupportedError, InputError, InternalError];
 

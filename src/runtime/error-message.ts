@@ -1,4 +1,4 @@
-/** Errors on their way from the worker to the page: what they say, and of which kind they are. */
+/** Errors on their way from one thread to another: what they say, and of which kind they are. */
 import { CompilerError, type ErrorKind, InputError, InternalError, IrError, UnsupportedError } from "../ir/errors.ts";
 
 /** An error as plain data. */

@@ -1,0 +1,67 @@
+/**
+ * What a rank does between two pieces of its program: gives its operands to those who need them, waits for theirs, and
+ * computes what each collective means by the op's own definition, on every rank in the order of the group, so that all
+ * ranks have the same bits and a second run has them again.
+ */
+import type { PieceExchange, RankProgram } from "../../compile-ranks.ts";
+import { InternalError, invariant } from "../../ir/errors.ts";
+import { attrsOf } from "../../ir/graph.ts";
+import { groupOf, parseOver } from "../../ir/mesh.ts";
+import { opDef } from "../../ir/ops/all.ts";
+import { type Tensor, type TensorData, tensorFrom, zeros } from "../../ir/tensor.ts";
+import type { TensorType } from "../../ir/types.ts";
+import type { Incoming, Link, Outgoing } from "./link.ts";
+
+/** Memory of operands and results is bound once; running is exchanging bytes between that. */
+export function bindExchange(
+  exchanges: readonly PieceExchange[],
+  /** How many exchanges come before it. */
+  at: number,
+  { mesh, stageAxis }: Pick<RankProgram, "mesh" | "stageAxis">,
+  rank: number,
+  memory: (value: number) => TensorData,
+  link: Link,
+): (step: number) => Promise<void> {
+  const sends: Outgoing[] = [];
+  const receives: Incoming[] = [];
+  const finish: (() => void)[] = [];
+  for (const { node, operand, result } of exchanges) {
+    const { transfer, across } = opDef(node.op);
+    const attrs = attrsOf(node);
+    if (transfer !== undefined) {
+      const peer = groupOf(mesh, rank, [stageAxis])[Number(attrs.stage)];
+      invariant(peer !== undefined, () => `rank ${rank} has no peer in stage ${attrs.stage}`);
+      // Between stages both ends know the channel, but not how far the other is.
+      const tag = -1 - Number(attrs.channel);
+      if (operand !== null) sends.push({ to: peer, tag, bytes: bytesOf(memory(operand)) });
+      if (result !== null) receives.push({ from: peer, tag, into: bytesOf(memory(result)) });
+      continue;
+    }
+    if (across === undefined || operand === null || result === null) {
+      throw new InternalError(node.op, "it is no collective, but programs are cut at it");
+    }
+    const { type } = node.ins[0]!;
+    const group = groupOf(mesh, rank, parseOver(String(attrs.over)));
+    const own = tensorFrom(type, memory(operand));
+    const operands = group.map((peer): Tensor => (peer === rank ? own : emptyLike(type)));
+    for (const [i, peer] of group.entries()) {
+      if (peer === rank) continue;
+      sends.push({ to: peer, tag: at, bytes: bytesOf(own.data) });
+      receives.push({ from: peer, tag: at, into: bytesOf(operands[i]!.data) });
+    }
+    const place = group.indexOf(rank);
+    finish.push(() => memory(result).set(across(operands, attrs, node.type)[place]!.data));
+  }
+  return async (step) => {
+    await link.exchange({ step, exchange: at }, sends, receives);
+    for (const each of finish) each();
+  };
+}
+
+function emptyLike({ dtype, shape }: TensorType): Tensor {
+  return zeros(dtype, shape);
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: TensorData): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}

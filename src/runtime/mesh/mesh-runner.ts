@@ -1,0 +1,126 @@
+/** A model over a mesh of threads as a StepRunner: every step runs on all ranks, each with its part of weights and caches. */
+import { InternalError } from "../../ir/errors.ts";
+import { type BucketLimits, bucketFor, bucketKey, type StepSize, stepSizeOf } from "../bucket-ladder.ts";
+import type { RaggedBatch, StepRunner } from "../step.ts";
+import type { MeshThreads } from "./mesh-threads.ts";
+import type { CacheSpace, RankMemory } from "./messages.ts";
+import { limitsOfSpace } from "./space-limits.ts";
+
+export interface MeshDeadlines {
+  /** For all ranks to have done a step, in milliseconds. */
+  readonly stepMs: number;
+  /** For compiling a bucket and reading weights. */
+  readonly loadMs: number;
+}
+
+/** What the runners of all cache spaces share. */
+export interface MeshState {
+  readonly threads: MeshThreads;
+  readonly deadlines: MeshDeadlines;
+  readonly vocabSize: number;
+  readonly limits: BucketLimits;
+  steps: number;
+  memory: readonly RankMemory[];
+  summaries: readonly string[];
+}
+
+export class MeshRunner implements StepRunner {
+  readonly vocabSize: number;
+  readonly blockSize: number;
+  readonly numBlocks: number;
+  readonly maxContext: number;
+  readonly maxBatchTokens: number;
+  readonly maxSequences: number;
+  readonly #mesh: MeshState;
+  readonly #space: CacheSpace;
+  readonly #limits: BucketLimits;
+  readonly #prepared = new Set<string>();
+  #single: MeshRunner | null = null;
+
+  constructor(mesh: MeshState, space: CacheSpace = "requests") {
+    const limits = limitsOfSpace(mesh.limits, space);
+    this.#mesh = mesh;
+    this.#space = space;
+    this.#limits = limits;
+    this.vocabSize = mesh.vocabSize;
+    this.blockSize = limits.blockSize;
+    this.numBlocks = limits.slots / limits.blockSize;
+    this.maxContext = limits.ropeRows;
+    this.maxBatchTokens = limits.tokens;
+    this.maxSequences = limits.sequences;
+  }
+
+  /** What each rank holds, by its number. */
+  get ranks(): readonly RankMemory[] {
+    return this.#mesh.memory;
+  }
+
+  /** What each rank computes with, for people. */
+  get summaries(): readonly string[] {
+    return this.#mesh.summaries;
+  }
+
+  /** Of all ranks together. */
+  get weightBytes(): number {
+    return this.ranks.reduce((sum, { weights }) => sum + weights, 0);
+  }
+
+  /** Of all ranks together. */
+  get cacheBytes(): number {
+    return this.ranks.reduce((sum, { caches }) => sum + caches, 0);
+  }
+
+  /** A runner of its own cache for one sequence on the same weights, to score tokens beside running requests. */
+  single(): MeshRunner {
+    this.#single ??= new MeshRunner(this.#mesh, "single");
+    return this.#single;
+  }
+
+  /** Compiles the bucket of this size on all ranks and loads what it needs. */
+  async prepare(size: StepSize): Promise<void> {
+    const key = bucketKey(bucketFor(size, this.#limits));
+    if (this.#prepared.has(key)) return;
+    const mesh = this.#mesh;
+    const command = { kind: "prepare", space: this.#space, size } as const;
+    const answers = await mesh.threads.command(command, `compiling for ${size.tokens} tokens`, mesh.deadlines.loadMs);
+    const prepared = answers.flatMap((answer) => (answer.kind === "prepared" ? [answer] : []));
+    mesh.memory = prepared.map(({ memory }) => memory);
+    mesh.summaries = prepared.map(({ summary }) => summary);
+    this.#prepared.add(key);
+  }
+
+  /** A step runs to its end even if the signal aborts: all ranks go the same way. */
+  async step(batch: RaggedBatch, signal?: AbortSignal): Promise<Float32Array> {
+    signal?.throwIfAborted();
+    // The batch's arrays are views of buffers that the next step overwrites.
+    const own = copyOf(batch);
+    await this.prepare(stepSizeOf(own));
+    const mesh = this.#mesh;
+    const step = mesh.steps++;
+    const command = { kind: "step", space: this.#space, step, batch: own } as const;
+    const answers = await mesh.threads.command(command, `step ${step}`, mesh.deadlines.stepMs);
+    signal?.throwIfAborted();
+    for (const answer of answers) if (answer.kind === "stepped" && answer.logits !== null) return answer.logits;
+    throw new InternalError(`step ${step}`, "no rank has logits");
+  }
+
+  /** Ends one rank's thread at once, as a crash would: what runs and what comes fails with an error that names it. */
+  endRank(rank: number): Promise<void> {
+    return this.#mesh.threads.endRank(rank);
+  }
+
+  close(): Promise<void> {
+    return this.#mesh.threads.close();
+  }
+}
+
+function copyOf({ tokens, positions, sequence, slots, blockTables, outputs }: RaggedBatch): RaggedBatch {
+  return {
+    tokens: tokens.slice(),
+    positions: positions.slice(),
+    sequence: sequence.slice(),
+    slots: slots.slice(),
+    blockTables: blockTables.map((table) => table.slice()),
+    outputs: outputs.slice(),
+  };
+}

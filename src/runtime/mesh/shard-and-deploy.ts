@@ -1,0 +1,126 @@
+/** `shardAndDeploy`: a Hugging Face folder becomes a model that chats, divided over several devices of this host. */
+import { allBackendNames, checkQuantizeOptions } from "../../compile.ts";
+import { didYouMean, InputError, UnsupportedError } from "../../ir/errors.ts";
+import { type Mesh, rankCount } from "../../ir/mesh.ts";
+import { tensorType } from "../../ir/types.ts";
+import { checkWeights } from "../../models/deepseek/check-weights.ts";
+import { type ModelConfig, parseModelConfigText } from "../../models/deepseek/config.ts";
+import { modelSharding } from "../../models/deepseek/sharding.ts";
+import { openCheckpoint } from "../checkpoint.ts";
+import { readGenerationDefaults } from "../generation-defaults.ts";
+import { type InputScales, readInputScales } from "../input-scales.ts";
+import { type LimitOptions, limitsOf, maxConfigBytes } from "../load-limits.ts";
+import { Model } from "../model.ts";
+import { openNodeFolder } from "../node-folder.ts";
+import { loadTokenizer } from "../tokenizer.ts";
+import { chooseMesh } from "./choose-mesh.ts";
+import { MeshRunner } from "./mesh-runner.ts";
+import { MeshThreads } from "./mesh-threads.ts";
+import type { PlainCompileOptions, RankStart } from "./messages.ts";
+import { meshMemory } from "./shared-memory.ts";
+
+export interface DeployOptions extends LimitOptions {
+  /** How many threads with a part of the model each, or a mesh of such, as in `{ pp: 2, tp: 2 }`; axes tp, pp and ep. */
+  readonly devices: number | Mesh;
+  /** What each device computes with. Default "wasm", or "js" where the engine cannot. */
+  readonly backend?: string | undefined;
+  /** Optimisation and quantisation. */
+  readonly compile?: PlainCompileOptions | undefined;
+  readonly inputScales?: InputScales | undefined;
+  /** How long a step, and within it an exchange, may take, in milliseconds. Default 60 s. */
+  readonly stepMs?: number | undefined;
+  /** How long compiling a bucket and reading weights may take, in milliseconds. Default 30 min. */
+  readonly loadMs?: number | undefined;
+}
+
+const optionNames = [
+  "devices",
+  "backend",
+  "compile",
+  "inputScales",
+  "stepMs",
+  "loadMs",
+  "contextLength",
+  "maxSequences",
+  "maxBatchTokens",
+  "cacheBytes",
+];
+
+/** Bytes on their way from one rank to another at most; longer messages go in pieces. */
+const ringBytes = 2 ** 18;
+/** How long a rank looks for a message before it sleeps, where every rank has a core and where not. */
+const spinMs = { spare: 2, taken: 0.02 } as const;
+
+/** Every device reads its own share of the weights of the folder at `path`. */
+export async function shardAndDeploy(path: string, options: DeployOptions): Promise<Model> {
+  checkOptions(options);
+  const folder = await openNodeFolder(path);
+  const config = parseModelConfigText(await folder.readText("config.json", maxConfigBytes), `${path} config.json`);
+  const quantize = options.compile?.quantize;
+  const group = quantize === undefined ? 1 : (quantize.group ?? 32);
+  const mesh = chooseMesh(config, options.devices, group);
+  // Says what cannot be divided before anything is started.
+  modelSharding(config, mesh, { group });
+  const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
+  const defaults = await readGenerationDefaults(folder);
+  const checkpoint = await openCheckpoint(folder);
+  let runner: MeshRunner | null = null;
+  try {
+    const headers = new Map(
+      [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
+    );
+    checkWeights(config, headers, path);
+    const inputScales = options.inputScales ?? (await readInputScales(folder));
+    runner = startRunner(path, config, mesh, { ...options, inputScales: inputScales ?? undefined });
+    await runner.prepare({ tokens: 1, sequences: 1, blocks: 1, outputs: 1 });
+    const end = runner.close.bind(runner);
+    return new Model({ name: path, config, tokenizer, device: null, runner, checkpoint, defaults, end });
+  } catch (error) {
+    await runner?.close();
+    await checkpoint.close();
+    throw error;
+  }
+}
+
+function startRunner(folder: string, config: ModelConfig, mesh: Mesh, options: DeployOptions): MeshRunner {
+  const { backend = null, compile = {}, inputScales = null, stepMs = 60_000, loadMs = 1_800_000 } = options;
+  const limits = limitsOf(config, options);
+  const ranks = rankCount(mesh);
+  const memory = meshMemory(ranks, ringBytes);
+  const cores = typeof navigator === "undefined" ? 1 : (navigator.hardwareConcurrency ?? 1);
+  const starts = Array.from({ length: ranks }, (_, rank): RankStart => {
+    const spin = ranks <= cores ? spinMs.spare : spinMs.taken;
+    const timing = { deadlineMs: stepMs, spinMs: spin };
+    return { rank, mesh, folder, limits, backend, compile, inputScales, memory, ...timing };
+  });
+  return new MeshRunner({
+    threads: new MeshThreads(starts, memory),
+    // The ranks that wait say more than one that does not answer: theirs comes first.
+    deadlines: { stepMs: stepMs + 1000, loadMs },
+    vocabSize: config.vocab_size,
+    limits,
+    steps: 0,
+    memory: [],
+    summaries: [],
+  });
+}
+
+function checkOptions(options: DeployOptions): void {
+  for (const name of Object.keys(options)) {
+    if (optionNames.includes(name)) continue;
+    const hint = didYouMean(name, optionNames) ?? `Options: ${optionNames.join(", ")}.`;
+    throw new InputError(`shardAndDeploy ${name}`, "unknown option", { hint });
+  }
+  const { backend, compile, stepMs = 1, loadMs = 1 } = options;
+  if (backend !== undefined && !["js", "wasm"].includes(backend)) {
+    const what = `expected js or wasm, which threads can run, got ${JSON.stringify(backend)}`;
+    const known = allBackendNames.some((name) => name === backend);
+    throw new UnsupportedError("backend", what, known ? { hint: "Use loadModel for one device of another kind." } : {});
+  }
+  if (compile?.quantize !== undefined) checkQuantizeOptions(compile.quantize);
+  for (const [name, ms] of Object.entries({ stepMs, loadMs })) {
+    if (!Number.isFinite(ms) || ms <= 0 || ms > 2 ** 31 - 2000) {
+      throw new InputError(`shardAndDeploy ${name}`, `expected milliseconds above 0, got ${ms}`);
+    }
+  }
+}
