@@ -7,6 +7,7 @@ import type { Placement } from "./passes/shard/propagate.ts";
 import { rankModule, type ShardOptions, shardModule } from "./passes/shard/shard.ts";
 
 export type { Piece, PieceExchange, Pieces } from "./passes/shard/pieces.ts";
+export { absoluteLayers, relativeLayers } from "./passes/shard/relative-layers.ts";
 
 export interface RankProgram {
   /** The mesh as the division has it, which may have split an axis in two. */

@@ -6,6 +6,7 @@ import { type ChatPromptOptions, renderChatPrompt } from "./chat-prompt.ts";
 import type { ChatMessage } from "./chat-template.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { Engine } from "./engine.ts";
+import { EngineGroup, type RequestEngine } from "./engine-group.ts";
 import type { GenerateOptions } from "./generate.ts";
 import type { Generation } from "./generation.ts";
 import type { GenerationDefaults } from "./generation-defaults.ts";
@@ -32,6 +33,8 @@ export interface ModelParts {
   /** Null under the interpreter and over a mesh. */
   readonly device: Device | null;
   readonly runner: ModelRunner | InterpreterRunner | MeshRunner;
+  /** Runners of the same model with caches of their own, which requests are divided over too. */
+  readonly replicas?: readonly MeshRunner[];
   /** Ends what computes where that is not the device. */
   readonly end?: () => Promise<void>;
   readonly checkpoint: Checkpoint;
@@ -43,7 +46,7 @@ export class Model {
   readonly name: string;
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer | null;
-  readonly engine: Engine;
+  readonly engine: RequestEngine;
   readonly #parts: ModelParts;
 
   constructor(parts: ModelParts) {
@@ -53,7 +56,11 @@ export class Model {
     this.tokenizer = tokenizer;
     this.#parts = parts;
     const eosTokenIds = tokenizer !== null && tokenizer.eosIds.length > 0 ? tokenizer.eosIds : config.eos_token_id;
-    this.engine = new Engine(runner, { text: tokenText(tokenizer), eosTokenIds });
+    const options = { text: tokenText(tokenizer), eosTokenIds };
+    const { replicas = [] } = parts;
+    const others = replicas.map((each) => ({ engine: new Engine(each, options), alive: () => each.alive }));
+    const first = { engine: new Engine(runner, options), alive: () => !("alive" in runner) || runner.alive };
+    this.engine = others.length === 0 ? first.engine : new EngineGroup([first, ...others]);
   }
 
   /** The compiled step for one token: its IR, kernels and plan. @throws UnsupportedError under the interpreter and over a mesh. */
@@ -65,7 +72,10 @@ export class Model {
 
   /** Bytes held: compiled weights and caches. */
   get memory(): { readonly weights: number; readonly caches: number } {
-    return { weights: this.#parts.runner.weightBytes, caches: this.#parts.runner.cacheBytes };
+    const { runner, replicas = [] } = this.#parts;
+    const all = [runner, ...replicas];
+    const sum = (name: "weightBytes" | "cacheBytes") => all.reduce((total, each) => total + each[name], 0);
+    return { weights: sum("weightBytes"), caches: sum("cacheBytes") };
   }
 
   get runner(): ModelRunner | InterpreterRunner | MeshRunner {

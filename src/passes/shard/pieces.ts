@@ -8,7 +8,17 @@
  * exchange and all that it sends goes in its last: between two devices messages then keep one order. What depends on
  * weights alone, and views of values, are made anew in every piece that reads them.
  */
-import { attrsOf, Builder, type Func, isOp, type Module, makeModule, type Node, topoOrder } from "../../ir/graph.ts";
+import {
+  attrsOf,
+  Builder,
+  type Func,
+  getFunc,
+  isOp,
+  type Module,
+  makeModule,
+  type Node,
+  topoOrder,
+} from "../../ir/graph.ts";
 import { opDef, opKind } from "../../ir/ops/all.ts";
 import { keepName } from "../../ir/rewrite.ts";
 import type { TensorType } from "../../ir/types.ts";
@@ -40,14 +50,14 @@ export interface Pieces {
   readonly pieces: readonly Piece[];
 }
 
-/** `func` calls no function; see `inlineCalls`. */
-export function cutAtCollectives(func: Func): Pieces {
-  const cutter = new Cutter(func);
-  return cutter.cut();
+/** Functions that the entry calls exchange nothing; see `inlineCalls`. */
+export function cutAtCollectives(module: Module): Pieces {
+  return new Cutter(module).cut();
 }
 
 class Cutter {
   readonly #func: Func;
+  readonly #callees: readonly Func[];
   readonly #order: readonly Node[];
   readonly #depth = new Map<Node, number>();
   /** Nodes that depend on weights and constants alone. */
@@ -56,8 +66,10 @@ class Cutter {
   /** By piece: the values of it that something outside of it needs. */
   readonly #wanted: Set<Node>[];
 
-  constructor(func: Func) {
+  constructor(module: Module) {
+    const func = getFunc(module, module.entry);
     this.#func = func;
+    this.#callees = [...module.funcs.values()].filter((each) => each !== func);
     this.#order = topoOrder([...func.params, ...func.outs]);
     for (const node of this.#order) this.#place(node);
     const last = Math.max(0, ...this.#order.map((node) => this.#depth.get(node)!));
@@ -91,7 +103,7 @@ class Cutter {
     const ins = node.ins.map((x) => this.#depth.get(x)!);
     const depth = Math.max(0, ...ins);
     this.#depth.set(node, isExchange(node) && !isSend(node) ? depth + 1 : depth);
-    const known = node.op === "param" || isExchange(node);
+    const known = node.op === "param" || node.op === "call" || isExchange(node);
     if (!known && node.ins.every((x) => this.#free.has(x))) this.#free.add(node);
   }
 
@@ -116,8 +128,8 @@ class Cutter {
     const take = (node: Node): Node => {
       const value = this.#want(node);
       const { dtype, shape } = node.type;
-      const name = node.op === "param" ? String(attrsOf(node).name) : `value.${value}`;
-      const param = builder.make("param", [], { name, dtype, shape });
+      // By position, so that the pieces of equal layers are equal.
+      const param = builder.make("param", [], { name: `in${params.size}`, dtype, shape });
       params.set(value, param);
       return param;
     };
@@ -137,10 +149,25 @@ class Cutter {
       const ins = node.ins.map((x) => made.get(x)!);
       made.set(node, isTaken(node) ? take(node) : keepName(node, builder.make(node.op, ins, node.attrs)));
     }
-    const name = `${this.#func.name}.${at}`;
+    const { name } = this.#func;
     const func = { name, params: [...params.values()], outs: outs.map((out) => made.get(out)!) };
     const results = outs.map((out) => this.#number(out));
-    return { module: makeModule(name, [func], name), params: [...params.keys()], results };
+    const called = this.#calledFrom(func);
+    return { module: makeModule(name, [...called, func], name), params: [...params.keys()], results };
+  }
+
+  /** The functions that `func` calls, or those call, in order of definition. */
+  #calledFrom(func: Func): readonly Func[] {
+    const found = new Set<string>();
+    const visit = ({ outs }: Func) => {
+      for (const node of topoOrder(outs)) {
+        if (!isOp(node, "call") || found.has(node.attrs.func)) continue;
+        found.add(node.attrs.func);
+        for (const callee of this.#callees) if (callee.name === node.attrs.func) visit(callee);
+      }
+    };
+    visit(func);
+    return this.#callees.filter(({ name }) => found.has(name));
   }
 }
 

@@ -4,8 +4,8 @@
  * ranks have the same bits and a second run has them again.
  */
 import type { PieceExchange, RankProgram } from "../../compile-ranks.ts";
-import { InternalError, invariant } from "../../ir/errors.ts";
-import { attrsOf } from "../../ir/graph.ts";
+import { invariant } from "../../ir/errors.ts";
+import { attrsOf, type Node } from "../../ir/graph.ts";
 import { groupOf, parseOver } from "../../ir/mesh.ts";
 import { opDef } from "../../ir/ops/all.ts";
 import { type Tensor, type TensorData, tensorFrom, zeros } from "../../ir/tensor.ts";
@@ -26,9 +26,8 @@ export function bindExchange(
   const receives: Incoming[] = [];
   const finish: (() => void)[] = [];
   for (const { node, operand, result } of exchanges) {
-    const { transfer, across } = opDef(node.op);
     const attrs = attrsOf(node);
-    if (transfer !== undefined) {
+    if (opDef(node.op).transfer !== undefined) {
       const peer = groupOf(mesh, rank, [stageAxis])[Number(attrs.stage)];
       invariant(peer !== undefined, () => `rank ${rank} has no peer in stage ${attrs.stage}`);
       // Between stages both ends know the channel, but not how far the other is.
@@ -37,25 +36,31 @@ export function bindExchange(
       if (result !== null) receives.push({ from: peer, tag, into: bytesOf(memory(result)) });
       continue;
     }
-    if (across === undefined || operand === null || result === null) {
-      throw new InternalError(node.op, "it is no collective, but programs are cut at it");
-    }
-    const { type } = node.ins[0]!;
+    invariant(operand !== null && result !== null, () => `${node.op} is no collective, but programs are cut at it`);
     const group = groupOf(mesh, rank, parseOver(String(attrs.over)));
-    const own = tensorFrom(type, memory(operand));
-    const operands = group.map((peer): Tensor => (peer === rank ? own : emptyLike(type)));
+    const own = memory(operand);
+    const { operands, finish: put } = bindCollective(node, group.indexOf(rank), group.length, own, memory(result));
     for (const [i, peer] of group.entries()) {
       if (peer === rank) continue;
-      sends.push({ to: peer, tag: at, bytes: bytesOf(own.data) });
+      sends.push({ to: peer, tag: at, bytes: bytesOf(own) });
       receives.push({ from: peer, tag: at, into: bytesOf(operands[i]!.data) });
     }
-    const place = group.indexOf(rank);
-    finish.push(() => memory(result).set(across(operands, attrs, node.type)[place]!.data));
+    finish.push(put);
   }
   return async (step) => {
     await link.exchange({ step, exchange: at }, sends, receives);
     for (const each of finish) each();
   };
+}
+
+/** Memory for the operands of a group of `count`, of which this rank is number `place`; and what makes the result of them. */
+function bindCollective(node: Node, place: number, count: number, own: TensorData, result: TensorData) {
+  const { across } = opDef(node.op);
+  const { type } = node.ins[0]!;
+  invariant(across !== undefined, () => `${node.op} is no collective, but programs are cut at it`);
+  const operands = Array.from({ length: count }, (_, i) => (i === place ? tensorFrom(type, own) : emptyLike(type)));
+  const attrs = attrsOf(node);
+  return { operands, finish: () => result.set(across(operands, attrs, node.type)[place]!.data) };
 }
 
 function emptyLike({ dtype, shape }: TensorType): Tensor {

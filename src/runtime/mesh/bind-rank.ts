@@ -2,19 +2,23 @@
  * One rank's program bound to memory: its pieces compiled, their weights read, the values between them in place. A value
  * has one memory for all pieces: results of one piece are parameters of the next without a copy.
  */
-import { type CompileOptions, compile, type Device, type Executable } from "../../compile.ts";
-import type { RankProgram } from "../../compile-ranks.ts";
+import { type CompileOptions, compile, type Device, type Executable, type Program } from "../../compile.ts";
+import { absoluteLayers, type RankProgram, relativeLayers } from "../../compile-ranks.ts";
+import type { Module } from "../../ir/graph.ts";
+import type { Plan } from "../../ir/plan.ts";
+import { printModule } from "../../ir/print.ts";
 import type { TensorData } from "../../ir/tensor.ts";
+import type { TensorType } from "../../ir/types.ts";
 import type { WeightStore } from "../weight-store.ts";
 import { bindExchange } from "./bind-exchange.ts";
 import type { Link } from "./link.ts";
 
 export interface BoundRank {
   /** Memory of a parameter; undefined where this rank does not use it. */
-  readonly input: (name: string) => TensorData | undefined;
+  input(name: string): TensorData | undefined;
   /** Memory of a result of the whole program; undefined where another rank computes it. */
-  readonly result: (i: number) => TensorData | undefined;
-  readonly run: (step: number) => Promise<void>;
+  result(i: number): TensorData | undefined;
+  run(step: number): Promise<void>;
 }
 
 export interface RankHome {
@@ -33,66 +37,139 @@ export interface RankCaches {
   readonly result: (name: string) => number | undefined;
 }
 
-export async function bindRank(program: RankProgram, home: RankHome, caches: RankCaches): Promise<BoundRank> {
-  const { device, weights, link, rank } = home;
-  const { values, params, pieces, results } = program.pieces;
-  const compiled: (Executable | null)[] = [];
-  for (const { module } of pieces) {
-    const executable = module === null ? null : compile(module, device, home.compile);
-    if (executable !== null) await weights.load(executable.plan);
-    compiled.push(executable);
+export async function bindRank(rankProgram: RankProgram, home: RankHome, caches: RankCaches): Promise<BoundRank> {
+  const compiler = new PieceCompiler(home);
+  const compiled: (CompiledPiece | null)[] = [];
+  for (const { module } of rankProgram.pieces.pieces) {
+    compiled.push(module === null ? null : await compiler.compile(module));
   }
-  const memory: TensorData[] = [];
-  for (const { name, value } of params) {
-    const type = values[value]!;
-    memory[value] = caches.memory(name, () => device.allocate(type, "resident")) ?? device.allocate(type);
+  const binder = new Binder(rankProgram, home);
+  binder.bindParams(caches);
+  for (const [at, piece] of compiled.entries()) {
+    if (piece !== null) binder.bindPiece(at, piece);
+    binder.bindExchanges(at);
   }
-  const after = (at: number, value: number) =>
-    program.pieces.results.includes(value) ||
-    pieces.some(
-      (piece, i) =>
-        (i > at && piece.params.includes(value)) ||
-        (i >= at && piece.exchanges.some(({ operand }) => operand === value)),
-    );
-  const launches: ((step: number) => void | Promise<void>)[] = [];
-  for (const [at, piece] of pieces.entries()) {
-    const executable = compiled[at];
-    if (executable != null) {
-      const entry = executable.plan.funcs.get(executable.plan.entry)!;
-      const given = piece.params.map((value, i) => {
-        // A piece that leaves a result in the memory of a parameter that others read later gets a copy.
-        if (!entry.donated.includes(i) || !after(at, value)) return memory[value]!;
-        const copy = device.allocate(values[value]!);
-        launches.push(() => copy.set(memory[value]!));
-        return copy;
-      });
-      const instance = executable.instantiate({
-        weight: weights.lookup(executable.plan),
-        params: new Map(entry.params.map(({ name }, i) => [name, given[i]!])),
-      });
-      for (const [i, value] of piece.results.entries()) memory[value] = instance.results[i]!;
-      launches.push(() => instance.run());
+  binder.bindCaches(caches);
+  return binder;
+}
+
+type Launch = (step: number) => void | Promise<void>;
+
+/** Gives every value its memory, in the order in which values come to be. */
+class Binder implements BoundRank {
+  readonly #program: RankProgram;
+  readonly #home: RankHome;
+  readonly #memory: TensorData[] = [];
+  readonly #launches: Launch[] = [];
+
+  constructor(program: RankProgram, home: RankHome) {
+    this.#program = program;
+    this.#home = home;
+  }
+
+  input(name: string): TensorData | undefined {
+    const param = this.#program.pieces.params.find((each) => each.name === name);
+    return param && this.#memory[param.value];
+  }
+
+  result(i: number): TensorData | undefined {
+    const place = this.#program.results.indexOf(i);
+    return place < 0 ? undefined : this.#memory[this.#program.pieces.results[place]!];
+  }
+
+  async run(step: number): Promise<void> {
+    for (const launch of this.#launches) await launch(step);
+  }
+
+  bindParams(caches: RankCaches): void {
+    const { device } = this.#home;
+    for (const { name, value } of this.#program.pieces.params) {
+      const type = this.#typeOf(value);
+      this.#memory[value] = caches.memory(name, () => device.allocate(type, "resident")) ?? device.allocate(type);
     }
-    if (piece.exchanges.length === 0) continue;
-    for (const { result } of piece.exchanges) if (result !== null) memory[result] = device.allocate(values[result]!);
-    launches.push(bindExchange(piece.exchanges, at, program, rank, (value) => memory[value]!, link));
   }
-  const resultOf = (i: number): TensorData | undefined => {
-    const place = program.results.indexOf(i);
-    return place < 0 ? undefined : memory[results[place]!];
-  };
-  for (const { name, value } of params) {
-    const number = caches.result(name);
-    const updated = number === undefined ? undefined : resultOf(number);
-    const cache = memory[value]!;
-    if (updated !== undefined && updated !== cache) launches.push(() => cache.set(updated));
+
+  bindPiece(at: number, { plan, program }: CompiledPiece): void {
+    const { device, weights } = this.#home;
+    const piece = this.#program.pieces.pieces[at]!;
+    const entry = plan.funcs.get(plan.entry)!;
+    const params = piece.params.map((value, i): [string, TensorData] => {
+      const { name } = entry.params[i]!;
+      const memory = this.#memory[value]!;
+      // A piece that leaves a result in the memory of a parameter that others read later gets a copy.
+      if (!entry.donated.includes(i) || !this.#isReadAfter(at, value)) return [name, memory];
+      const copy = device.allocate(this.#typeOf(value));
+      this.#launches.push(() => copy.set(memory));
+      return [name, copy];
+    });
+    const instance = program.instantiate({ weight: weights.lookup(plan), params: new Map(params) });
+    for (const [i, value] of piece.results.entries()) this.#memory[value] = instance.results[i]!;
+    this.#launches.push(() => instance.run());
   }
-  const numbers = new Map(params.map(({ name, value }) => [name, value]));
-  return {
-    input: (name) => (numbers.has(name) ? memory[numbers.get(name)!] : undefined),
-    result: resultOf,
-    run: async (step) => {
-      for (const launch of launches) await launch(step);
-    },
-  };
+
+  bindExchanges(at: number): void {
+    const { device, rank, link } = this.#home;
+    const { exchanges } = this.#program.pieces.pieces[at]!;
+    if (exchanges.length === 0) return;
+    for (const { result } of exchanges) {
+      if (result !== null) this.#memory[result] = device.allocate(this.#typeOf(result));
+    }
+    this.#launches.push(bindExchange(exchanges, at, this.#program, rank, (value) => this.#memory[value]!, link));
+  }
+
+  /** A cache that was not updated where it lies is copied there. */
+  bindCaches(caches: RankCaches): void {
+    for (const { name, value } of this.#program.pieces.params) {
+      const number = caches.result(name);
+      const updated = number === undefined ? undefined : this.result(number);
+      const cache = this.#memory[value]!;
+      if (updated !== undefined && updated !== cache) this.#launches.push(() => cache.set(updated));
+    }
+  }
+
+  #typeOf(value: number): TensorType {
+    return this.#program.pieces.values[value]!;
+  }
+
+  #isReadAfter(at: number, value: number): boolean {
+    const { pieces, results } = this.#program.pieces;
+    if (results.includes(value)) return true;
+    return pieces.some(
+      ({ params, exchanges }, i) =>
+        (i > at && params.includes(value)) || (i >= at && exchanges.some(({ operand }) => operand === value)),
+    );
+  }
+}
+
+/** A piece and its plan with the names that its weights have in the checkpoint. */
+interface CompiledPiece {
+  readonly plan: Plan;
+  readonly program: Program;
+}
+
+/** Compiles pieces that differ in the number of the layer alone once, and loads the weights of each. */
+class PieceCompiler {
+  readonly #home: RankHome;
+  readonly #known = new Map<string, Executable>();
+
+  constructor(home: RankHome) {
+    this.#home = home;
+  }
+
+  async compile(module: Module): Promise<CompiledPiece> {
+    const { device, weights, compile: options } = this.#home;
+    const relative = relativeLayers(module);
+    const key = printModule(relative.module, { canonical: true });
+    const executable = this.#known.get(key) ?? compile(relative.module, device, options);
+    this.#known.set(key, executable);
+    const plan = withLayers(executable.plan, relative.first);
+    await weights.load(plan);
+    return { plan, program: executable.program };
+  }
+}
+
+function withLayers(plan: Plan, first: number): Plan {
+  const entry = plan.funcs.get(plan.entry)!;
+  const named = { ...entry, weights: absoluteLayers(entry.weights, first) };
+  return { ...plan, funcs: new Map(plan.funcs).set(plan.entry, named) };
 }

@@ -50,6 +50,11 @@ export class MeshRunner implements StepRunner {
     this.maxSequences = limits.sequences;
   }
 
+  /** False once a rank has failed or ended: then no step runs any more. */
+  get alive(): boolean {
+    return this.#mesh.threads.alive;
+  }
+
   /** What each rank holds, by its number. */
   get ranks(): readonly RankMemory[] {
     return this.#mesh.memory;

@@ -21,10 +21,13 @@ interface Pending {
   readonly reject: (error: unknown) => void;
 }
 
+/** How long a thread may take to end by itself, in milliseconds. */
+const graceMs = 1000;
 const endedHint = "The mesh cannot go on; load the model again.";
 
 export class MeshThreads {
   readonly ranks: number;
+  readonly #name: string;
   readonly #memory: MeshMemory;
   readonly #threads: readonly RankThread[];
   #pending: Pending | null = null;
@@ -32,8 +35,11 @@ export class MeshThreads {
   #broken: Error | null = null;
   #turn: Promise<unknown> = Promise.resolve();
   #last = "its start";
+  #ended: Promise<unknown> = Promise.resolve();
 
-  constructor(starts: readonly RankStart[], memory: MeshMemory, startThread: StartThread = startRankThread) {
+  /** `name` goes before ranks in messages, for one mesh of several. */
+  constructor(starts: readonly RankStart[], memory: MeshMemory, name = "", startThread: StartThread = startRankThread) {
+    this.#name = name;
     this.ranks = starts.length;
     this.#memory = memory;
     this.#threads = starts.map((start) => {
@@ -45,6 +51,10 @@ export class MeshThreads {
       thread.hold(false);
       return thread;
     });
+  }
+
+  get alive(): boolean {
+    return this.#broken === null;
   }
 
   /** Sends a command to all ranks and waits for all answers, in the order of ranks. Commands follow one another. */
@@ -62,7 +72,7 @@ export class MeshThreads {
   /** Ends all threads, in the middle of a step if there is one. May be called again. */
   async close(): Promise<void> {
     this.#break(new InputError("mesh", "closed: expected an open mesh, got a step after close()"), null);
-    await Promise.all(this.#threads.map((thread) => thread.end()));
+    await this.#ended;
   }
 
   async #send(message: ToRank, what: string, deadlineMs: number): Promise<readonly Answer[]> {
@@ -89,7 +99,7 @@ export class MeshThreads {
       const cause = errorFrom(message.error);
       const what = `failed: ${message.error.message}`;
       const kind = message.error.kind ?? "internal";
-      this.#break(new CompilerError(kind, `rank ${rank}, ${this.#last}`, what, { cause }), rank);
+      this.#break(new CompilerError(kind, `${this.#name}rank ${rank}, ${this.#last}`, what, { cause }), rank);
       return;
     }
     const pending = this.#pending;
@@ -101,13 +111,16 @@ export class MeshThreads {
 
   #lose(rank: number, why: string): void {
     const what = `the thread ended: ${why}`;
-    this.#break(new CompilerError("internal", `rank ${rank}, ${this.#last}`, what, { hint: endedHint }), rank);
+    this.#break(
+      new CompilerError("internal", `${this.#name}rank ${rank}, ${this.#last}`, what, { hint: endedHint }),
+      rank,
+    );
   }
 
   #late(deadlineMs: number): void {
     const silent = this.#pending?.answers.flatMap((answer, rank) => (answer === null ? [rank] : [])) ?? [];
     const what = `expected an answer within ${deadlineMs} ms, got none`;
-    const where = `rank ${silent.join(" and ")}, ${this.#last}`;
+    const where = `${this.#name}rank ${silent.join(" and ")}, ${this.#last}`;
     this.#break(new CompilerError("internal", where, what, { hint: endedHint }), silent[0] ?? null);
   }
 
@@ -117,6 +130,18 @@ export class MeshThreads {
     this.#broken = why;
     stopMesh(this.#memory, rank);
     this.#pending?.reject(why);
-    for (const thread of this.#threads) void thread.end();
+    this.#ended = Promise.all(this.#threads.map((thread) => this.#end(thread)));
+  }
+
+  /** Lets a thread close its files, but not for long. */
+  async #end(thread: RankThread): Promise<void> {
+    thread.post({ kind: "end" });
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise((resolve) => {
+      timer = setTimeout(resolve, graceMs);
+    });
+    await Promise.race([thread.gone, late]);
+    clearTimeout(timer);
+    await thread.end();
   }
 }

@@ -11,6 +11,7 @@ import type { MeshMemory } from "./shared-memory.ts";
 export interface PlainCompileOptions {
   readonly optimize?: boolean;
   readonly fuse?: boolean;
+  readonly verify?: 0 | 1 | 2 | 3;
   readonly quantize?: QuantizeOptions;
 }
 
@@ -35,7 +36,8 @@ export type CacheSpace = "requests" | "single";
 
 export type ToRank =
   | { readonly kind: "prepare"; readonly space: CacheSpace; readonly size: StepSize }
-  | { readonly kind: "step"; readonly space: CacheSpace; readonly step: number; readonly batch: RaggedBatch };
+  | { readonly kind: "step"; readonly space: CacheSpace; readonly step: number; readonly batch: RaggedBatch }
+  | { readonly kind: "end" };
 
 /** Bytes that a rank holds and has read. */
 export interface RankMemory {

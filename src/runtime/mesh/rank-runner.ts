@@ -121,12 +121,17 @@ export class RankRunner {
     const bucket = bucketFor(stepSizeOf(batch), limitsOfSpace(start.limits, space));
     const bound = this.#bound.get(`${space} ${bucketKey(bucket)}`);
     if (bound === undefined) throw new InternalError(`rank ${start.rank}, step ${step}`, "its bucket is not prepared");
-    fillBatch(bound.input, batch, bucket.blocks);
+    fillBatch((name) => bound.input(name), batch, bucket.blocks);
     await bound.run(step);
     const logits = bound.result(0);
     if (logits === undefined || !this.#speaks) return null;
     if (!(logits instanceof Float32Array)) throw new InternalError("step", "logits are not f32");
     // Memory of its own: what is handed to another thread may not be shared memory's.
     return new Float32Array(logits.subarray(0, batch.outputs.length * config.vocab_size));
+  }
+
+  async close(): Promise<void> {
+    await this.#parts.device.close();
+    await this.#parts.checkpoint.close();
   }
 }

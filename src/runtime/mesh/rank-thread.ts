@@ -20,6 +20,9 @@ async function obey(port: RankPort, opened: Promise<RankRunner>, message: ToRank
     if (message.kind === "prepare") {
       await runner.prepare(message.space, message.size);
       port.post({ kind: "prepared", memory: runner.memory, summary: runner.summary });
+    } else if (message.kind === "end") {
+      await runner.close();
+      port.close();
     } else {
       const logits = await runner.step(message.space, message.step, message.batch);
       const transfer = logits?.buffer instanceof ArrayBuffer ? [logits.buffer] : [];

@@ -1,6 +1,6 @@
 /** `shardAndDeploy`: a Hugging Face folder becomes a model that chats, divided over several devices of this host. */
 import { allBackendNames, checkQuantizeOptions } from "../../compile.ts";
-import { didYouMean, InputError, UnsupportedError } from "../../ir/errors.ts";
+import { didYouMean, InputError, invariant, UnsupportedError } from "../../ir/errors.ts";
 import { type Mesh, rankCount } from "../../ir/mesh.ts";
 import { tensorType } from "../../ir/types.ts";
 import { checkWeights } from "../../models/deepseek/check-weights.ts";
@@ -20,7 +20,10 @@ import type { PlainCompileOptions, RankStart } from "./messages.ts";
 import { meshMemory } from "./shared-memory.ts";
 
 export interface DeployOptions extends LimitOptions {
-  /** How many threads with a part of the model each, or a mesh of such, as in `{ pp: 2, tp: 2 }`; axes tp, pp and ep. */
+  /**
+   * How many threads with a part of the model each, or a mesh of such, as in `{ pp: 2, tp: 2 }`. Axes: tp, pp, ep, and dp, along which whole models stand
+   * beside each other with requests divided over them.
+   */
   readonly devices: number | Mesh;
   /** What each device computes with. Default "wasm", or "js" where the engine cannot. */
   readonly backend?: string | undefined;
@@ -58,31 +61,44 @@ export async function shardAndDeploy(path: string, options: DeployOptions): Prom
   const config = parseModelConfigText(await folder.readText("config.json", maxConfigBytes), `${path} config.json`);
   const quantize = options.compile?.quantize;
   const group = quantize === undefined ? 1 : (quantize.group ?? 32);
-  const mesh = chooseMesh(config, options.devices, group);
+  const { dp = 1, ...mesh } = chooseMesh(config, options.devices, group);
   // Says what cannot be divided before anything is started.
   modelSharding(config, mesh, { group });
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
-  let runner: MeshRunner | null = null;
+  const runners: MeshRunner[] = [];
+  const end = async () => {
+    await Promise.all(runners.map((each) => each.close()));
+  };
   try {
     const headers = new Map(
       [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
     );
     checkWeights(config, headers, path);
     const inputScales = options.inputScales ?? (await readInputScales(folder));
-    runner = startRunner(path, config, mesh, { ...options, inputScales: inputScales ?? undefined });
-    await runner.prepare({ tokens: 1, sequences: 1, blocks: 1, outputs: 1 });
-    const end = runner.close.bind(runner);
-    return new Model({ name: path, config, tokenizer, device: null, runner, checkpoint, defaults, end });
+    for (let i = 0; i < dp; i++) {
+      const name = dp === 1 ? "" : `replica ${i}, `;
+      runners.push(startRunner(path, config, mesh, { ...options, inputScales: inputScales ?? undefined }, name));
+    }
+    await Promise.all(runners.map((each) => each.prepare({ tokens: 1, sequences: 1, blocks: 1, outputs: 1 })));
+    const [runner, ...replicas] = runners;
+    invariant(runner !== undefined, () => "a mesh without ranks");
+    return new Model({ name: path, config, tokenizer, device: null, runner, replicas, checkpoint, defaults, end });
   } catch (error) {
-    await runner?.close();
+    await end();
     await checkpoint.close();
     throw error;
   }
 }
 
-function startRunner(folder: string, config: ModelConfig, mesh: Mesh, options: DeployOptions): MeshRunner {
+function startRunner(
+  folder: string,
+  config: ModelConfig,
+  mesh: Mesh,
+  options: DeployOptions,
+  name: string,
+): MeshRunner {
   const { backend = null, compile = {}, inputScales = null, stepMs = 60_000, loadMs = 1_800_000 } = options;
   const limits = limitsOf(config, options);
   const ranks = rankCount(mesh);
@@ -94,7 +110,7 @@ function startRunner(folder: string, config: ModelConfig, mesh: Mesh, options: D
     return { rank, mesh, folder, limits, backend, compile, inputScales, memory, ...timing };
   });
   return new MeshRunner({
-    threads: new MeshThreads(starts, memory),
+    threads: new MeshThreads(starts, memory, name),
     // The ranks that wait say more than one that does not answer: theirs comes first.
     deadlines: { stepMs: stepMs + 1000, loadMs },
     vocabSize: config.vocab_size,

@@ -8,6 +8,8 @@ export interface RankThread {
   readonly hold: (alive: boolean) => void;
   /** Ends it, in the middle of whatever it does. */
   readonly end: () => Promise<unknown>;
+  /** When it has ended. */
+  readonly gone: Promise<unknown>;
 }
 
 /** What a thread tells: its messages, and that it is gone. */
@@ -28,6 +30,7 @@ export function startRankThread(start: RankStart, { message, gone }: RankEvents)
     post: (each) => worker.postMessage(each),
     hold: (alive) => (alive ? worker.ref() : worker.unref()),
     end: () => worker.terminate(),
+    gone: new Promise((resolve) => worker.once("exit", resolve)),
   };
 }
 
@@ -36,6 +39,7 @@ export interface RankPort {
   readonly start: RankStart;
   readonly listen: (hear: (message: ToRank) => void) => void;
   readonly post: (message: FromRank, transfer?: readonly ArrayBuffer[]) => void;
+  readonly close: () => void;
 }
 
 export function rankPort(): RankPort {
@@ -45,6 +49,7 @@ export function rankPort(): RankPort {
     start: workerData as RankStart, // what `startRankThread` gave
     listen: (hear) => parentPort.on("message", hear),
     post: (message, transfer = []) => parentPort.postMessage(message, transfer),
+    close: () => parentPort.close(),
   };
 }
 

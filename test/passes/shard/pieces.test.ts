@@ -1,7 +1,7 @@
 /** Programs of ranks cut at their collectives: run piece by piece they give, bit for bit, what they give whole. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { getFunc, isOp, topoOrder } from "../../../src/ir/graph.ts";
+import { getFunc, isOp, type Node, topoOrder } from "../../../src/ir/graph.ts";
 import { interpretRanks } from "../../../src/ir/interpret-ranks.ts";
 import { opDef, opKind } from "../../../src/ir/ops/all.ts";
 import { verifyModule } from "../../../src/ir/verify.ts";
@@ -10,6 +10,7 @@ import { buildModel } from "../../../src/models/deepseek/model.ts";
 import { modelSharding } from "../../../src/models/deepseek/sharding.ts";
 import { inlineCalls } from "../../../src/passes/shard/inline.ts";
 import { cutAtCollectives } from "../../../src/passes/shard/pieces.ts";
+import { absoluteLayers, relativeLayers } from "../../../src/passes/shard/relative-layers.ts";
 import { rankInputs, rankModules, shardModule } from "../../../src/passes/shard/shard.ts";
 import { collectivesOf } from "../../../src/passes/shard/verify-ranks.ts";
 import { same } from "../../arb/compare.ts";
@@ -69,7 +70,14 @@ describe("a model", () => {
       if (piece === null) continue;
       const inside = topoOrder(getFunc(piece, piece.entry).outs);
       expect(inside.filter(({ op }) => opKind(op) === "collective" || opDef(op).transfer || op === "call")).toEqual([]);
-      for (const node of inside) if (isOp(node, "weight")) expect(node.attrs.name).not.toContain("{layer}");
+      // Counted from the first layer, and back.
+      const { module: relative, first } = relativeLayers(piece);
+      const weightsOf = (outs: readonly Node[]) =>
+        topoOrder(outs).flatMap((node) => (isOp(node, "weight") ? [node.attrs.name] : []));
+      const { outs } = getFunc(relative, relative.entry);
+      const names = weightsOf(getFunc(piece, piece.entry).outs);
+      expect(weightsOf(absoluteLayers(outs, first))).toEqual(names);
+      expect(weightsOf(outs).join()).not.toMatch(/layers\.\d/);
     }
   });
 });

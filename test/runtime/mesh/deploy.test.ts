@@ -1,0 +1,112 @@
+/** Models divided over worker threads: the logits and tokens of the goldens, memory as planned, and options. */
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import type { Mesh } from "../../../src/ir/mesh.ts";
+import { parseModelConfigText } from "../../../src/models/deepseek/config.ts";
+import { weightBytesOf } from "../../../src/plan/shape.ts";
+import { chooseMesh } from "../../../src/runtime/mesh/choose-mesh.ts";
+import { MeshRunner } from "../../../src/runtime/mesh/mesh-runner.ts";
+import { shardAndDeploy } from "../../../src/runtime/mesh/shard-and-deploy.ts";
+import { type GoldenName, goldenConfigText, goldenTensors } from "../../models/read-golden.ts";
+import { largestDifference } from "../../models/step.ts";
+
+/** Goldens are of doubles, and sums are grouped by rank; what issue 6 asks for. */
+const tolerance = 1e-4;
+
+const goldenFolder = (name: string) => fileURLToPath(new URL(`../../fixtures/goldens/${name}`, import.meta.url));
+const demoFolder = fileURLToPath(new URL("../../../models/tiny-deepseek", import.meta.url));
+
+/** Passes are verified elsewhere; here many programs are compiled. */
+const quick = { contextLength: 64, compile: { verify: 0 } } as const;
+
+/** Compiles sooner, and to other kernels. */
+const plain = { ...quick, backend: "js", compile: { verify: 0, optimize: false } } as const;
+
+describe.each<[GoldenName, Mesh, typeof quick]>([
+  ["v3", { pp: 2 }, quick],
+  ["v3", { ep: 2 }, quick],
+  ["v3", { pp: 2, tp: 2 }, quick],
+  ["v2-lite", { tp: 4 }, plain],
+  ["qwen3-distill", { tp: 2 }, quick],
+])("%s over %j", (name, devices, options) => {
+  test("has the golden's logits and tokens, and the memory of its plan", async () => {
+    const golden = goldenTensors(name, "golden");
+    const ids = [...golden.get("input_ids")!.data].slice(0, 12);
+    const model = await shardAndDeploy(goldenFolder(name), { ...options, devices });
+    try {
+      const prompt = { maxTokens: 28, temperature: 0, ignoreEos: true };
+      const { result } = await model.generate(ids, prompt).collect();
+      expect([...ids, ...result.tokens]).toEqual([...golden.get("greedy")!.data]);
+      const logits = await model.logits(ids);
+      expect(largestDifference(logits, golden.get("logits")!.data.subarray(0, logits.length))).toBeLessThan(tolerance);
+      const config = parseModelConfigText(goldenConfigText(name));
+      const { ranks } = model.runner as MeshRunner; // what shardAndDeploy makes
+      const perStage = ranks.length / ("pp" in devices ? devices.pp! : 1);
+      const held = ranks.filter((_, rank) => rank % perStage === 0).reduce((sum, { weights }) => sum + weights, 0);
+      // Contractions read weights as f32. Unoptimised programs hold weights whole; tables of angles are not in plans.
+      if (options === quick) expect(Math.abs(held / weightBytesOf(config, devices, 32) - 1)).toBeLessThan(0.1);
+    } finally {
+      await model.close();
+    }
+  });
+});
+
+describe("replicas", () => {
+  const ids = [...goldenTensors("qwen2-tied", "golden").get("input_ids")!.data].slice(0, 12);
+  const greedy = [...goldenTensors("qwen2-tied", "golden").get("greedy")!.data].slice(12);
+  const prompt = { maxTokens: 28, temperature: 0, ignoreEos: true };
+
+  test("share requests, and go on without one that has ended", async () => {
+    const model = await shardAndDeploy(goldenFolder("qwen2-tied"), { ...plain, devices: { dp: 2 } });
+    try {
+      const generate = async () => (await model.generate(ids, prompt).collect()).result.tokens;
+      const [first, second] = [generate(), generate()];
+      expect(model.engine.stats.running + model.engine.stats.waiting).toBe(2);
+      expect([[...(await first)], [...(await second)]]).toEqual([greedy, greedy]);
+      await (model.runner as MeshRunner).endRank(0); // what shardAndDeploy makes
+      await expect.poll(async () => generate().catch(() => [])).toEqual(greedy);
+    } finally {
+      await model.close();
+    }
+  });
+});
+
+test("the demo model answers as on one device", async () => {
+  const model = await shardAndDeploy(demoFolder, { ...quick, contextLength: 256, devices: 2 });
+  try {
+    expect(model.runner).toBeInstanceOf(MeshRunner);
+    const messages = [{ role: "user", content: "What is 27 + 15?" }];
+    const { text } = await model.chat(messages, { temperature: 0, maxTokens: 64 }).collect();
+    expect(text).toBe("27 + 15 = 42.");
+  } finally {
+    await model.close();
+  }
+});
+
+describe("devices by number", () => {
+  test.each<[GoldenName, number, Mesh]>([
+    ["v3", 1, { tp: 1 }],
+    ["v3", 4, { tp: 4 }],
+    ["qwen3-distill", 2, { tp: 2 }],
+  ])("%s over %i", (name, devices, mesh) => {
+    expect(chooseMesh(parseModelConfigText(goldenConfigText(name)), devices, 1)).toEqual(mesh);
+  });
+
+  test.each<[number | Mesh, string]>([
+    [0, "devices: expected a whole number from 1 to 64, got 0"],
+    [1.5, "devices: expected a whole number"],
+    [{ tp: 0 }, "devices: axis tp: expected a whole number of devices from 1, got 0"],
+    [{ tq: 2 }, 'devices: axis "tq": expected one of'],
+    [{ tp: 128 }, "devices: expected at most 64, got 128"],
+    [{ tp: 3 }, "The nearest division that works is"],
+  ])("refuses %j", async (devices, message) => {
+    await expect(shardAndDeploy(goldenFolder("v3"), { ...quick, devices })).rejects.toThrow(message);
+  });
+
+  test("refuses options and backends that there are not", async () => {
+    const folder = goldenFolder("v3");
+    await expect(shardAndDeploy(folder, { devices: 2, backend: "webgpu" })).rejects.toThrow("expected js or wasm");
+    const misspelt = { devices: 2, stepMS: 5 };
+    await expect(shardAndDeploy(folder, misspelt)).rejects.toThrow('Did you mean "stepMs"?');
+  });
+});
