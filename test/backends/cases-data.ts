@@ -238,15 +238,12 @@ export const dataCases: readonly CaseSpec[] = [
       name: `dotGroups of ${format} bits, ${name}`,
       op: "dotGroups",
       build: (m, p) => {
-        const per = (named: string) => p(named, "f32", ...xLead, 2);
+        const x = p("x", "i8", ...xLead, 64);
+        const sums = m.reduceSum(m.reshape(m.cast(x, "f32"), [...xLead, 2, 32]));
         const w = p("w", "u8", ...wLead, 2, 2, bits, 4, 4);
         const scales = p("w_scale", "f16", ...wLead, 2, 2, 4);
         const minimums = attrs.zero === 0 ? [p("w_min", "f16", ...wLead, 2, 2, 4)] : [];
-        return m.builder.make(
-          "dotGroups",
-          [p("x", "i8", ...xLead, 64), per("x_scale"), per("x_sum"), w, scales, ...minimums],
-          attrs,
-        );
+        return m.builder.make("dotGroups", [x, p("x_scale", "f32", ...xLead, 2), sums, w, scales, ...minimums], attrs);
       },
       // Each group's integer sum is below 2^21 and scaled in f32: a few units in the last place of the larger group remain
       // where the two cancel.
@@ -260,6 +257,7 @@ export const dataCases: readonly CaseSpec[] = [
     return [
       dot("one token", [1], []),
       dot("tokens in tiles of four", [8], []),
+      dot("tokens in squares", [2, 32], []),
       dot("tokens that no tile divides", [3], []),
       dot("chosen weights for each of two", [2], [2, 3]),
       dot("rows of its own for each", [2, 3], [2, 3]),

@@ -3,6 +3,7 @@ import { InternalError, invariant } from "../../ir/errors.ts";
 import type { Combine, Expr, For, Kernel, Stmt } from "../../ir/kernel/kernel.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop } from "../../ir/kernel/range.ts";
 import { eachStmt, writesOf } from "../../ir/kernel/walk.ts";
+import { wideBufs } from "./bytes.ts";
 import { bufferTexts } from "./declare.ts";
 import { type Context, emitExpr, type Needs, nameOf, typeText } from "./expr.ts";
 import { wgslNames } from "./names.ts";
@@ -36,9 +37,12 @@ interface Place extends Context {
 export function emitKernel(kernel: Kernel, { shared = new Set() }: EmitOptions = {}): WgslKernel {
   const needs: Needs = { library: new Set(), loads: new Set(), stores: new Set() };
   const schedule = scheduleOf(kernel);
+  const written = writesOf(kernel.body).bufs;
+  const wide = wideBufs(kernel, written);
   const place: Place = {
     kernel,
     schedule,
+    wide,
     names: wgslNames(kernel),
     needs,
     combines: new Map(),
@@ -57,10 +61,9 @@ export function emitKernel(kernel: Kernel, { shared = new Set() }: EmitOptions =
     ...indent(body),
     "}",
   ];
-  const written = writesOf(kernel.body).bufs;
   const globals = kernel.bufs.filter(({ space }) => space === "global");
   const access = globals.map(({ name }) => (written.has(name) || shared.has(name) ? "read_write" : "read"));
-  const declared = bufferTexts(kernel, { names: place.names, needs, access, written });
+  const declared = bufferTexts(kernel, { names: place.names, needs, access, written, wide });
   const blocks = [head(kernel), ...declared, ...sharedTexts(place), entry.join("\n")];
   return { source: `${blocks.filter((text) => text !== "").join("\n\n")}\n`, workgroups: [x, y], access };
 }
@@ -241,17 +244,22 @@ function meets(stmts: readonly Stmt[]): boolean {
 }
 
 function combineName({ op, value, over }: Combine): string {
-  return `combine_${op}_${typeText(value.type)}_${over}`;
+  return `combine_${op}_${wordOf(typeText(value.type))}_${over}`;
+}
+
+/** A type as part of a name: `vec4_f32`. */
+function wordOf(type: string): string {
+  return type.replaceAll(/\W+/g, " ").trim().replaceAll(" ", "_");
 }
 
 /** Memory and functions of the workgroup that combines and agreed bounds need. */
 function sharedTexts({ combines, uses, schedule: { invocations } }: Place): string[] {
   const texts: string[] = [];
   const types = new Set([...combines.values()].map(({ value }) => typeText(value.type)));
-  for (const type of types) texts.push(`var<workgroup> combined_${type}: array<${type}, ${invocations}>;`);
+  for (const type of types) texts.push(`var<workgroup> combined_${wordOf(type)}: array<${type}, ${invocations}>;`);
   for (const [name, { op, value, over }] of combines) {
     const type = typeText(value.type);
-    const all = `combined_${type}`;
+    const all = `combined_${wordOf(type)}`;
     const pair = op === "add" ? `${all}[lane] + ${all}[lane + half]` : `max(${all}[lane], ${all}[lane + half])`;
     const whole = over === invocations;
     const result = whole
