@@ -8,14 +8,13 @@ import type { Buf, Expr, Kernel, Load } from "../../ir/kernel/kernel.ts";
 import type { Facts } from "../../ir/kernel/range.ts";
 import { isPackedValue, storageBits } from "../../ir/kernel/value.ts";
 import { eachStmt, exprsOf, operandsOf } from "../../ir/kernel/walk.ts";
-import type { Context } from "./expr.ts";
 import { atom, binary, binds, grouped, type Row, type Text } from "./scalar.ts";
 
 interface Place {
   readonly name: string;
   readonly index: Text;
   readonly facts: Facts;
-  readonly context: Context;
+  readonly wide: ReadonlyMap<string, number>;
 }
 
 /** Words that a vector load takes; undefined where it goes element by element. */
@@ -50,7 +49,7 @@ export function wideBufs(kernel: Kernel, written: ReadonlySet<string>): Map<stri
 }
 
 /** The words of a vector of bytes. */
-export function wordsText(load: Load, buf: Buf, { name, index, facts, context }: Place): Text {
+export function wordsText(load: Load, buf: Buf, { name, index, facts, wide }: Place): Text {
   const words = load.type.lanes / 4;
   const perWord = 32 / storageBits(buf.dtype);
   const lanes = words * perWord;
@@ -58,7 +57,7 @@ export function wordsText(load: Load, buf: Buf, { name, index, facts, context }:
     divisorOf(load.index, facts) % lanes === 0,
     () => `${buf.name}: a load of ${lanes} elements from between them`,
   );
-  const declared = context.wide.get(buf.name) ?? 1;
+  const declared = wide.get(buf.name) ?? 1;
   invariant(declared === 1 || declared === words, () => `${buf.name} is declared for other loads`);
   const at = (elements: number) => `${grouped(index, binds.atom)} >> ${Math.log2(elements)}u`;
   if (declared > 1) return atom(`${name}[${at(lanes)}]`);
@@ -67,13 +66,15 @@ export function wordsText(load: Load, buf: Buf, { name, index, facts, context }:
   return atom(`vec${words}<u32>(${each.join(", ")})`);
 }
 
+/** The library function that `halvesText` calls. */
+export const fourHalves = "four_halves";
+
 /** Halves widened together; undefined where these are no halves. Subnormal ones may be flushed, as WGSL allows. */
 export function halvesText(load: Load, buf: Buf, place: Place): Text | undefined {
   const words = wordsOf(load, buf, true);
-  if (words !== 2 || buf.dtype !== "f16" || place.context.wide.get(buf.name) !== 2) return undefined;
-  place.context.needs.library.add("four_halves");
+  if (words !== 2 || buf.dtype !== "f16" || place.wide.get(buf.name) !== 2) return undefined;
   const bytes: Load = { ...load, type: { dtype: "u8", lanes: 8 } };
-  return atom(`four_halves(${wordsText(bytes, buf, place).text})`);
+  return atom(`${fourHalves}(${wordsText(bytes, buf, place).text})`);
 }
 
 /** A number that divides an index. */

@@ -3,7 +3,7 @@ import { InternalError, UnsupportedError } from "../../ir/errors.ts";
 import type { Cast, Expr, Intrinsic, Num, Op } from "../../ir/kernel/kernel.ts";
 import { assume, type Facts, rangeOf } from "../../ir/kernel/range.ts";
 import { isFloatValue, isIntValue, isPackedValue, loadedDType, type ValueType } from "../../ir/kernel/value.ts";
-import { halvesText, intrinsicRows, wordsText } from "./bytes.ts";
+import { fourHalves, halvesText, intrinsicRows, wordsText } from "./bytes.ts";
 import type { LibraryName } from "./library.ts";
 import { atom, binary, binds, type Emit, grouped, integerRows, type Row, scalarRows, type Text } from "./scalar.ts";
 import { isPacked, wgslType } from "./storage.ts";
@@ -98,7 +98,7 @@ function emitLoad(expr: Extract<Expr, { k: "load" }>, facts: Facts, context: Con
   if (buf === undefined) throw new InternalError("kernel", `has no buffer ${expr.buf}`);
   const name = nameOf(context, expr.buf);
   const index = emitExpr(expr.index, facts, context);
-  if (isPackedValue(expr.type.dtype)) return wordsText(expr, buf, { name, index, facts, context });
+  if (isPackedValue(expr.type.dtype)) return wordsText(expr, buf, { name, index, facts, wide: context.wide });
   const packed = isPacked(buf.dtype) && buf.space === "global";
   if (packed) context.needs.loads.add(expr.buf);
   const element = (at: string) => (packed ? `load_${name}(${at})` : `${name}[${at}]`);
@@ -114,9 +114,12 @@ function emitIntrinsic(expr: Intrinsic, facts: Facts, context: Context): Text {
   if (expr.name === "finite" && value?.k === "load") {
     const buf = facts.bufs.get(value.buf);
     const index = emitExpr(value.index, facts, context);
-    const place = { name: nameOf(context, value.buf), index, facts, context };
+    const place = { name: nameOf(context, value.buf), index, facts, wide: context.wide };
     const halves = buf === undefined ? undefined : halvesText(value, buf, place);
-    if (halves !== undefined) return halves;
+    if (halves !== undefined) {
+      context.needs.library.add(fourHalves);
+      return halves;
+    }
   }
   const row = intrinsicRows[expr.name];
   if (row === undefined) throw unsupported(`the intrinsic ${expr.name}`);
