@@ -99,15 +99,17 @@ function lowerRows(dot: Dot, { invocations }: Workgroup): void {
         }
       });
       const totals = sums.map((sum) => w.combine("total", "add", sum, perQuad));
-      const row = iadd(imul(quad, int(4)), start);
+      // Every invocation has a row, since what the epilogue sums may stand before the condition below.
+      const each = w.bind("each", irem(start, int(4)));
+      const row = w.bind("row", iadd(imul(quad, int(4)), each));
       const stores = w.nested(() => {
         for (const [t, total] of totals.entries()) {
           const at = [...idx[t]!, row];
-          const [x, y, z, last] = [0, 1, 2, 3].map((each) => extract(total, each)) as [Expr, Expr, Expr, Expr];
+          const [x, y, z, last] = [0, 1, 2, 3].map((i) => extract(total, i)) as [Expr, Expr, Expr, Expr];
           const own = select(
-            op("lt", start, int(2)),
-            select(op("eq", start, int(0)), x, y),
-            select(op("eq", start, int(2)), z, last),
+            op("lt", each, int(2)),
+            select(op("eq", each, int(0)), x, y),
+            select(op("eq", each, int(2)), z, last),
           );
           w.hold(group.anchor, () => own);
           w.emit(store(w.out, flatten(at, [...lead, quads * 4]), w.value(group.root, at)));
