@@ -200,6 +200,11 @@ export const dataCases: readonly CaseSpec[] = [
     build: (m, p) => m.groupScales(p("x", "f32", 2, 5), { group: 4, to: "i8", method: "range" }),
   },
   {
+    name: "groupScales of i8 in groups of 16",
+    op: "groupScales",
+    build: (m, p) => m.groupScales(p("x", "f32", 3, 112), { group: 16, to: "i8", method: "range" }),
+  },
+  {
     name: "groupScales of i4 by squared error",
     op: "groupScales",
     build: (m, p) => m.groupScales(p("x", "f32", 2, 8), { group: 4, to: "i4", method: "mse" }),

@@ -33,6 +33,7 @@ import {
   spread,
 } from "./group-search.ts";
 import { clampTo, flatten } from "./index-math.ts";
+import { lowerScalesTogether } from "./scales-group.ts";
 import type { KernelWriter } from "./writer.ts";
 
 export const lowerGroupScales = (w: KernelWriter, anchor: Node): void => lowerGroups(w, anchor, "scale");
@@ -44,6 +45,7 @@ function lowerGroups(w: KernelWriter, anchor: Node, wanted: keyof GroupParams): 
   const [x] = anchor.ins as [Node]; // the ops take one operand
   const attrs = attrsOf(anchor);
   const [size, to, method] = [Number(attrs.group), attrs.to as DType, String(attrs.method)]; // checked against the spec
+  if (wanted === "scale" && to === "i8" && lowerScalesTogether(w, anchor, size)) return;
   const { shape } = anchor.type;
   const length = x.type.shape.at(-1)!;
   const xs = w.scratch("xs", "f32", Math.min(size, length));
