@@ -174,7 +174,9 @@ function emitOp(frame: Frame, expr: Op, part: number): Code {
   const divided = simpleDivision(frame, expr);
   if (divided !== undefined) return [...args.flat(), ...divided];
   const rule = row[kind];
-  if (rule !== undefined) return [...args.flat(), ...ruleCode(rule, frame.locals.temp)];
+  if (rule !== undefined) {
+    return [...args.flat(), ...ruleCode(rule, frame.locals.temp, frame.rules.tier === "relaxed")];
+  }
   // Lane by lane.
   const scalarKind = kind.slice(0, -2) as Kind; // "f32x4" without its lanes
   const scalarRule = row[scalarKind];
