@@ -171,6 +171,8 @@ function emitOp(frame: Frame, expr: Op, part: number): Code {
   const kind = kindOf(first!.type);
   const row: ScalarRow = scalarRows[expr.op];
   const args = expr.args.map((arg) => emitPart(frame, arg, part));
+  const bounded = clamp(frame, expr, args);
+  if (bounded !== undefined) return bounded;
   const divided = simpleDivision(frame, expr);
   if (divided !== undefined) return [...args.flat(), ...divided];
   const rule = row[kind];
@@ -190,6 +192,25 @@ function emitOp(frame: Frame, expr: Op, part: number): Code {
     ...args.flatMap((arg, i): Instr[] => [...arg, set(parts[i]!)]),
     ...gather(kindOf(expr.type), [0, 1, 2, 3].map(lane)),
   ];
+}
+
+/**
+ * min and max of f32 lanes and a number. pmin and pmax give the first operand where neither is less, so NaN of `x` stays;
+ * from min and max they differ by which zero they give, and where the second operand is NaN.
+ */
+function clamp(frame: Frame, { op, args }: Op, codes: readonly Code[]): Code | undefined {
+  if ((op !== "min" && op !== "max") || kindOf(args[0]!.type) !== "f32x4") return undefined;
+  const bound = args.findIndex((arg) => {
+    const value = splatNumber(frame, arg);
+    return value !== undefined && value !== 0 && !Number.isNaN(value);
+  });
+  return bound === -1 ? undefined : apply(`f32x4.p${op}`, codes[1 - bound]!, codes[bound]!);
+}
+
+/** The number that all lanes are, where it is a constant. */
+function splatNumber({ facts }: Frame, expr: Expr): number | undefined {
+  const known = expr.k === "ref" ? facts.names.get(expr.name)?.def : expr;
+  return known?.k === "splat" && known.value.k === "num" ? known.value.value : undefined;
 }
 
 /** An integer division whose divisor is never 0 and that does not overflow needs no guard. */
