@@ -207,6 +207,19 @@ function clamp(frame: Frame, { op, args }: Op, codes: readonly Code[]): Code | u
   return bound === -1 ? undefined : apply(`f32x4.p${op}`, codes[1 - bound]!, codes[bound]!);
 }
 
+/** Whether every lane is NaN or, by a min and a max of constants, a number that i32 has. */
+function isClamped(frame: Frame, expr: Expr): boolean {
+  const bounds = (outer: Expr, name: "min" | "max"): readonly [Expr, number] | undefined => {
+    if (outer.k !== "op" || outer.op !== name) return undefined;
+    const numbers = outer.args.map((arg) => splatNumber(frame, arg));
+    const at = numbers.findIndex((value) => value !== undefined && Math.abs(value) < 2 ** 31);
+    return at === -1 ? undefined : [outer.args[1 - at]!, numbers[at]!];
+  };
+  const [first, second] = expr.k === "op" && expr.op === "min" ? (["min", "max"] as const) : (["max", "min"] as const);
+  const inner = bounds(expr, first)?.[0];
+  return inner !== undefined && bounds(inner, second) !== undefined;
+}
+
 /** The number that all lanes are, where it is a constant. */
 function splatNumber({ facts }: Frame, expr: Expr): number | undefined {
   const known = expr.k === "ref" ? facts.names.get(expr.name)?.def : expr;
@@ -226,6 +239,12 @@ function simpleDivision(frame: Frame, expr: Op): Code | undefined {
 function emitCast(frame: Frame, expr: Cast, part: number): Code {
   const [from, to] = [kindOf(expr.value.type), kindOf(expr.type)];
   const rule = castRows[`${from} ${to}`];
+  if (to === "i32x4" && frame.rules.tier === "relaxed" && isClamped(frame, expr.value)) {
+    // NaN becomes 0 first, since truncation is only defined for numbers that fit.
+    const x = frame.locals.temp("v128");
+    const ordered = apply("v128.and", local(x), apply("f32x4.eq", local(x), local(x)));
+    return [...emitPart(frame, expr.value, part), set(x), ...apply("i32x4.relaxed_trunc_f32x4_s", ordered)];
+  }
   if (rule === undefined) throw new UnsupportedError("kernel", `a cast from ${from} to ${to} in WebAssembly`);
   return [...emitPart(frame, expr.value, part), ...ruleCode(rule, frame.locals.temp)];
 }

@@ -1,4 +1,4 @@
-/** min and max of lanes with a constant: the executor's results for NaN, infinities and zeros of both signs. */
+/** min and max of lanes with a constant, and what is cast after them: the executor's results for NaN, infinities and zeros of both signs. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { rulesFor } from "../../../src/backends/wasm/probe.ts";
@@ -33,6 +33,29 @@ describe.each(["relaxed", "simd"])("on %s", (tier) => {
     fc.assert(
       fc.property(values, (x) => {
         const data = () => [Float32Array.from(x), new Float32Array(24)];
+        const [want, got] = [data(), data()];
+        runKernel(kernel, want);
+        compiled.run(got);
+        expect([...got[1]!]).toEqual([...want[1]!]);
+      }),
+      { numRuns: 300, examples: [[special.slice(0, 4)], [special.slice(4, 8)], [special.slice(8)]] },
+    );
+  });
+
+  test.each([
+    ["min(max(x[0]:4, splat4(-127.0)), splat4(127.0))", true],
+    ["max(min(splat4(2147483520.0), x[0]:4), splat4(-2147483520.0))", true],
+    ["min(max(round(x[0]:4), splat4(0.0)), splat4(15.0))", true],
+    ["min(max(x[0]:4, splat4(-127.0)), splat4(2147483648.0))", false],
+    ["max(x[0]:4, splat4(-127.0))", false],
+    ["max(max(x[0]:4, splat4(-127.0)), splat4(0.0))", false],
+  ])("integers of %s", (value, fits) => {
+    const kernel = parseKernel(`kernel k {\n  read x: f32[4]\n  write y: i32[4]\n  y[0] = i32(${value})\n}\n`);
+    const compiled = compileKernel(kernel, rulesFor(tier));
+    expect(compiled.source.includes("i32x4.relaxed_trunc_f32x4_s")).toBe(fits && tier === "relaxed");
+    fc.assert(
+      fc.property(values, (x) => {
+        const data = () => [Float32Array.from(x), new Int32Array(4)];
         const [want, got] = [data(), data()];
         runKernel(kernel, want);
         compiled.run(got);
