@@ -94,6 +94,9 @@ const rowsOf = (x: Tensor, name: string): CaseSpec[] => {
   ];
 };
 
+const unusual = [NaN, Infinity, -Infinity, -0, 0, 1e-40, 3e38, -3e38];
+const usual = [0.5, -0.5, 1.5, -2.5, 126.5, -127.5, 63.25, 1e4];
+
 export const dataCases: readonly CaseSpec[] = [
   ...casts,
   ...collectives,
@@ -218,6 +221,26 @@ export const dataCases: readonly CaseSpec[] = [
     name: "quantizeGroups to i8",
     op: "quantizeGroups",
     build: (m, p) => m.quantizeGroups(p("x", "f32", 2, 6), [p("s", "f16", 2, 2)], "i8", 4),
+  },
+  {
+    name: "groupScales of i8, values that are no numbers and zeros",
+    op: "groupScales",
+    build: (m, p) => m.groupScales(p("x", "f32", 2, 16), { group: 8, to: "i8", method: "range" }),
+    inputs: [floats([2, 16], ...unusual, ...Array<number>(8).fill(NaN), ...Array<number>(8).fill(-0), ...usual)],
+  },
+  {
+    name: "quantizeGroups to i8, values and scales that are no numbers and zeros",
+    op: "quantizeGroups",
+    build: (m, p) => m.quantizeGroups(p("x", "f32", 4, 16), [p("s", "f16", 4, 2)], "i8", 8),
+    inputs: [
+      floats([4, 16], ...[1, 2, 3, 4].flatMap(() => [...unusual, ...usual])),
+      tensorOf("f16", [4, 2], [0, 0, 0.5, 0.5, -0, 1, NaN, Infinity]),
+    ],
+  },
+  {
+    name: "quantizeGroups to i8, a launch divided by groups",
+    op: "quantizeGroups",
+    build: (m, p) => m.quantizeGroups(p("x", "f32", 1, 320), [p("s", "f16", 1, 40)], "i8", 8),
   },
   {
     name: "quantizeGroups to u4",

@@ -7,9 +7,9 @@ import { invariant } from "../../ir/errors.ts";
 import type { IntrinsicName } from "../../ir/kernel/intrinsics.ts";
 import type { ValueType } from "../../ir/kernel/value.ts";
 import type { ByteDots } from "../../ir/target.ts";
-import { apply, assign, type Code, int, local } from "./code.ts";
+import { apply, assign, type Code, int, local, type Temp } from "./code.ts";
 import { splatBits } from "./instr.ts";
-import { ruleCode, type Temp } from "./scalar.ts";
+import { ruleCode } from "./scalar.ts";
 import { widenF16x4 } from "./storage.ts";
 
 /** `none`: no vectors at all, so no WebAssembly backend. */
