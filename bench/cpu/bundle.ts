@@ -3,10 +3,9 @@
  * our code in a few files, llama.cpp's libraries and onnxruntime-node. `node bench/cpu/bundle.ts [FOLDER]`, then there
  * `./run.sh --peers llama,ort`.
  */
-import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
+import { bundleCode, packNode, packRest, reportSizes, unpackScript } from "../pack.ts";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const folder = process.argv[2] ?? `${here}bundle`;
@@ -20,43 +19,19 @@ const onnx = "node_modules/onnxruntime-node";
 
 const script = `#!/bin/sh
 # Unpacks itself beside this file, then runs the benchmark; see README.md of bench/cpu for the flags.
-set -e
-cd "$(dirname "$0")"
-if [ ! -e unpacked/ready ]; then
-  mkdir -p unpacked
-  xz -dc node.xz > unpacked/node
-  chmod +x unpacked/node
-  xz -dc rest.tar.xz | tar -xf - -C unpacked
-  touch unpacked/ready
-fi
-exec unpacked/node unpacked/code/main.js "$@"
+${unpackScript}exec unpacked/node unpacked/code/main.js "$@"
 `;
 
 mkdirSync(folder, { recursive: true });
 rmSync(stage, { recursive: true, force: true });
-await bundleCode();
+// Threads are started from text, so that no file beside these is needed.
+await bundleCode(`${here}main.ts`, `${stage}/code`, ["playwright-core"]);
 copyLibraries();
-execFileSync("sh", ["-c", `tar -cf - -C "${stage}" code node_modules | xz -9 > "${folder}/rest.tar.xz"`]);
-if (!existsSync(`${folder}/node.xz`)) packNode();
+packRest(folder, stage, ["code", "node_modules"]);
+packNode(folder);
 writeFileSync(`${folder}/run.sh`, script, { mode: 0o755 });
 rmSync(stage, { recursive: true });
-report();
-
-/** Threads are started from text, so that no file beside these is needed. */
-async function bundleCode(): Promise<void> {
-  await build({
-    entryPoints: [`${here}main.ts`],
-    outdir: `${stage}/code`,
-    bundle: true,
-    splitting: true,
-    platform: "node",
-    format: "esm",
-    target: "node24",
-    external: ["playwright-core"],
-    logLevel: "warning",
-  });
-  writeFileSync(`${stage}/code/package.json`, '{ "type": "module" }\n');
-}
+reportSizes(folder, mostBytes);
 
 /** In the places where the code looks for them: beside its own folder. */
 function copyLibraries(): void {
@@ -75,18 +50,4 @@ function copyLibraries(): void {
   const common = "node_modules/onnxruntime-common";
   for (const part of ["package.json", "dist/cjs"])
     cpSync(`${here}${common}/${part}`, `${stage}/${common}/${part}`, { recursive: true });
-}
-
-/** The Node that runs this, without its debug information. */
-function packNode(): void {
-  execFileSync("strip", ["-o", `${folder}/node`, process.execPath]);
-  execFileSync("xz", ["-9", `${folder}/node`]);
-}
-
-function report(): void {
-  const sizes = ["node.xz", "rest.tar.xz", "run.sh"].map((file) => [file, statSync(`${folder}/${file}`).size] as const);
-  const total = sizes.reduce((sum, [, size]) => sum + size, 0);
-  for (const [file, size] of sizes) console.log(`${(size / 2 ** 20).toFixed(1).padStart(6)} MiB  ${file}`);
-  console.log(`${(total / 2 ** 20).toFixed(1).padStart(6)} MiB  ${folder}`);
-  if (total > mostBytes) throw new Error(`the bundle is too large: expected at most ${mostBytes} bytes, got ${total}`);
 }

@@ -82,6 +82,7 @@ export function webgpuTargetOf({ invocations, sharedBytes, buffers }: WebGpuLimi
     ...jsTarget,
     name: "webgpu",
     accumulator: "f32",
+    byteDots: { small: "quads", any: "signed" }, // of WGSL, on every device
     // WGSL allows 8192 bytes of private variables ("Limits"); the emitter needs a few.
     scratchBytes: 8064,
     // More invocations help no kernel here.

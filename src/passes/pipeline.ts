@@ -5,6 +5,7 @@ import { type AbsorbOptions, absorb } from "./absorb.ts";
 import { expand } from "./expand.ts";
 import { hoistInvariants } from "./kernel/hoist.ts";
 import { simplifyIndices } from "./kernel/indices.ts";
+import { splitLoops } from "./kernel/split.ts";
 import { vectorizeLoops } from "./kernel/vectorize.ts";
 import { legalize } from "./legalize.ts";
 import { mergeContracts, mergeContractsBy } from "./merge-contracts.ts";
@@ -58,6 +59,8 @@ export function kernelPasses(target: Target, options: PipelineOptions = {}): Ker
   if (options.optimize === false) return [];
   return [
     { name: "indices", run: simplifyIndices }, // smaller index expressions have more parts that do not vary
+    // Wants quotients of loop variables, which "indices" leaves; "hoist" takes what it makes invariant out.
+    ...(target.lanes === 4 ? [{ name: "split", run: splitLoops }] : []),
     { name: "hoist", run: hoistInvariants },
     { name: "indices", run: simplifyIndices }, // what is hoisted has a range of its own
     ...(target.lanes === 4

@@ -349,10 +349,11 @@ const others: readonly Maker[] = [
       )[picks[3]! % 4]!;
       const m = maths(program.builder);
       const small = (i: number, shape: readonly number[]) => tame(program, m, program.exactly(picks[i]!, "f32", shape));
+      const x = program.exactly(picks[4]!, "i8", [...xLead, groups * 32]);
       const ins = [
-        program.exactly(picks[4]!, "i8", [...xLead, groups * 32]),
+        x,
         small(0, [...xLead, groups]),
-        small(1, [...xLead, groups]),
+        m.reduceSum(m.reshape(m.cast(x, "f32"), [...xLead, groups, 32])),
         program.exactly(picks[5]!, "u8", [...wLead, quads, groups, bits, 4, 4]),
         small(2, [...wLead, quads, groups, 4]),
       ];

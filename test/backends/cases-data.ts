@@ -94,6 +94,9 @@ const rowsOf = (x: Tensor, name: string): CaseSpec[] => {
   ];
 };
 
+const unusual = [NaN, Infinity, -Infinity, -0, 0, 1e-40, 3e38, -3e38];
+const usual = [0.5, -0.5, 1.5, -2.5, 126.5, -127.5, 63.25, 1e4];
+
 export const dataCases: readonly CaseSpec[] = [
   ...casts,
   ...collectives,
@@ -200,6 +203,11 @@ export const dataCases: readonly CaseSpec[] = [
     build: (m, p) => m.groupScales(p("x", "f32", 2, 5), { group: 4, to: "i8", method: "range" }),
   },
   {
+    name: "groupScales of i8 in groups of 16",
+    op: "groupScales",
+    build: (m, p) => m.groupScales(p("x", "f32", 3, 112), { group: 16, to: "i8", method: "range" }),
+  },
+  {
     name: "groupScales of i4 by squared error",
     op: "groupScales",
     build: (m, p) => m.groupScales(p("x", "f32", 2, 8), { group: 4, to: "i4", method: "mse" }),
@@ -213,6 +221,26 @@ export const dataCases: readonly CaseSpec[] = [
     name: "quantizeGroups to i8",
     op: "quantizeGroups",
     build: (m, p) => m.quantizeGroups(p("x", "f32", 2, 6), [p("s", "f16", 2, 2)], "i8", 4),
+  },
+  {
+    name: "groupScales of i8, values that are no numbers and zeros",
+    op: "groupScales",
+    build: (m, p) => m.groupScales(p("x", "f32", 2, 16), { group: 8, to: "i8", method: "range" }),
+    inputs: [floats([2, 16], ...unusual, ...Array<number>(8).fill(NaN), ...Array<number>(8).fill(-0), ...usual)],
+  },
+  {
+    name: "quantizeGroups to i8, values and scales that are no numbers and zeros",
+    op: "quantizeGroups",
+    build: (m, p) => m.quantizeGroups(p("x", "f32", 4, 16), [p("s", "f16", 4, 2)], "i8", 8),
+    inputs: [
+      floats([4, 16], ...[1, 2, 3, 4].flatMap(() => [...unusual, ...usual])),
+      tensorOf("f16", [4, 2], [0, 0, 0.5, 0.5, -0, 1, NaN, Infinity]),
+    ],
+  },
+  {
+    name: "quantizeGroups to i8, a launch divided by groups",
+    op: "quantizeGroups",
+    build: (m, p) => m.quantizeGroups(p("x", "f32", 1, 320), [p("s", "f16", 1, 40)], "i8", 8),
   },
   {
     name: "quantizeGroups to u4",
@@ -238,15 +266,12 @@ export const dataCases: readonly CaseSpec[] = [
       name: `dotGroups of ${format} bits, ${name}`,
       op: "dotGroups",
       build: (m, p) => {
-        const per = (named: string) => p(named, "f32", ...xLead, 2);
+        const x = p("x", "i8", ...xLead, 64);
+        const sums = m.reduceSum(m.reshape(m.cast(x, "f32"), [...xLead, 2, 32]));
         const w = p("w", "u8", ...wLead, 2, 2, bits, 4, 4);
         const scales = p("w_scale", "f16", ...wLead, 2, 2, 4);
         const minimums = attrs.zero === 0 ? [p("w_min", "f16", ...wLead, 2, 2, 4)] : [];
-        return m.builder.make(
-          "dotGroups",
-          [p("x", "i8", ...xLead, 64), per("x_scale"), per("x_sum"), w, scales, ...minimums],
-          attrs,
-        );
+        return m.builder.make("dotGroups", [x, p("x_scale", "f32", ...xLead, 2), sums, w, scales, ...minimums], attrs);
       },
       // Each group's integer sum is below 2^21 and scaled in f32: a few units in the last place of the larger group remain
       // where the two cancel.
@@ -260,6 +285,7 @@ export const dataCases: readonly CaseSpec[] = [
     return [
       dot("one token", [1], []),
       dot("tokens in tiles of four", [8], []),
+      dot("tokens in squares", [2, 32], []),
       dot("tokens that no tile divides", [3], []),
       dot("chosen weights for each of two", [2], [2, 3]),
       dot("rows of its own for each", [2, 3], [2, 3]),

@@ -18,6 +18,9 @@ import {
 
 export type Code = readonly Instr[];
 
+/** Makes a local to hold a value between instructions. */
+export type Temp = (type: WasmType) => string;
+
 /** An instruction applied to the values of `args`. */
 export function apply(op: PlainOp, ...args: readonly Code[]): Code {
   return [...args.flat(), plain(op)];

@@ -171,10 +171,14 @@ function emitOp(frame: Frame, expr: Op, part: number): Code {
   const kind = kindOf(first!.type);
   const row: ScalarRow = scalarRows[expr.op];
   const args = expr.args.map((arg) => emitPart(frame, arg, part));
+  const bounded = clamp(frame, expr, args);
+  if (bounded !== undefined) return bounded;
   const divided = simpleDivision(frame, expr);
   if (divided !== undefined) return [...args.flat(), ...divided];
   const rule = row[kind];
-  if (rule !== undefined) return [...args.flat(), ...ruleCode(rule, frame.locals.temp)];
+  if (rule !== undefined) {
+    return [...args.flat(), ...ruleCode(rule, frame.locals.temp, frame.rules.tier === "relaxed")];
+  }
   // Lane by lane.
   const scalarKind = kind.slice(0, -2) as Kind; // "f32x4" without its lanes
   const scalarRule = row[scalarKind];
@@ -190,6 +194,38 @@ function emitOp(frame: Frame, expr: Op, part: number): Code {
   ];
 }
 
+/**
+ * min and max of f32 lanes and a number. pmin and pmax give the first operand where neither is less, so NaN of `x` stays;
+ * from min and max they differ by which zero they give, and where the second operand is NaN.
+ */
+function clamp(frame: Frame, { op, args }: Op, codes: readonly Code[]): Code | undefined {
+  if ((op !== "min" && op !== "max") || kindOf(args[0]!.type) !== "f32x4") return undefined;
+  const bound = args.findIndex((arg) => {
+    const value = splatNumber(frame, arg);
+    return value !== undefined && value !== 0 && !Number.isNaN(value);
+  });
+  return bound === -1 ? undefined : apply(`f32x4.p${op}`, codes[1 - bound]!, codes[bound]!);
+}
+
+/** Whether every lane is NaN or, by a min and a max of constants, a number that i32 has. */
+function isClamped(frame: Frame, expr: Expr): boolean {
+  const bounds = (outer: Expr, name: "min" | "max"): readonly [Expr, number] | undefined => {
+    if (outer.k !== "op" || outer.op !== name) return undefined;
+    const numbers = outer.args.map((arg) => splatNumber(frame, arg));
+    const at = numbers.findIndex((value) => value !== undefined && Math.abs(value) < 2 ** 31);
+    return at === -1 ? undefined : [outer.args[1 - at]!, numbers[at]!];
+  };
+  const [first, second] = expr.k === "op" && expr.op === "min" ? (["min", "max"] as const) : (["max", "min"] as const);
+  const inner = bounds(expr, first)?.[0];
+  return inner !== undefined && bounds(inner, second) !== undefined;
+}
+
+/** The number that all lanes are, where it is a constant. */
+function splatNumber({ facts }: Frame, expr: Expr): number | undefined {
+  const known = expr.k === "ref" ? facts.names.get(expr.name)?.def : expr;
+  return known?.k === "splat" && known.value.k === "num" ? known.value.value : undefined;
+}
+
 /** An integer division whose divisor is never 0 and that does not overflow needs no guard. */
 function simpleDivision(frame: Frame, expr: Op): Code | undefined {
   const { dtype, lanes } = expr.type;
@@ -203,6 +239,12 @@ function simpleDivision(frame: Frame, expr: Op): Code | undefined {
 function emitCast(frame: Frame, expr: Cast, part: number): Code {
   const [from, to] = [kindOf(expr.value.type), kindOf(expr.type)];
   const rule = castRows[`${from} ${to}`];
+  if (to === "i32x4" && frame.rules.tier === "relaxed" && isClamped(frame, expr.value)) {
+    // NaN becomes 0 first, since truncation is only defined for numbers that fit.
+    const x = frame.locals.temp("v128");
+    const ordered = apply("v128.and", local(x), apply("f32x4.eq", local(x), local(x)));
+    return [...emitPart(frame, expr.value, part), set(x), ...apply("i32x4.relaxed_trunc_f32x4_s", ordered)];
+  }
   if (rule === undefined) throw new UnsupportedError("kernel", `a cast from ${from} to ${to} in WebAssembly`);
   return [...emitPart(frame, expr.value, part), ...ruleCode(rule, frame.locals.temp)];
 }

@@ -214,6 +214,7 @@ export const simdRows = {
 
 /** Relaxed SIMD: where operands leave a range, or whether a product is rounded, engines may differ (`probe.ts`). */
 export const relaxedRows = {
+  "i32x4.relaxed_trunc_f32x4_s": [0x101, "v128", "v128"],
   "f32x4.relaxed_madd": [0x105, "v128 v128 v128", "v128"],
   "f32x4.relaxed_nmadd": [0x106, "v128 v128 v128", "v128"],
   "i16x8.relaxed_dot_i8x16_i7x16_s": [0x112, "v128 v128", "v128"],

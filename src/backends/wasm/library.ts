@@ -2,11 +2,10 @@
 import type { Instr, WasmFunc, WasmGlobal } from "./instr.ts";
 import { mathFuncs } from "./math.ts";
 import { trigFuncs } from "./math-trig.ts";
-import { vectorFuncs } from "./math-vector.ts";
 import { storageFuncs } from "./storage-funcs.ts";
 
 export const library: ReadonlyMap<string, WasmFunc> = new Map(
-  [...mathFuncs, ...trigFuncs, ...vectorFuncs, ...storageFuncs].map((func) => [func.name, func]),
+  [...mathFuncs, ...trigFuncs, ...storageFuncs].map((func) => [func.name, func]),
 );
 
 /** Where `reduce` leaves the quadrant. */

@@ -7,9 +7,9 @@ import { invariant } from "../../ir/errors.ts";
 import type { IntrinsicName } from "../../ir/kernel/intrinsics.ts";
 import type { ValueType } from "../../ir/kernel/value.ts";
 import type { ByteDots } from "../../ir/target.ts";
-import { apply, assign, type Code, int, local } from "./code.ts";
+import { apply, assign, type Code, int, local, type Temp } from "./code.ts";
 import { splatBits } from "./instr.ts";
-import { ruleCode, type Temp } from "./scalar.ts";
+import { ruleCode } from "./scalar.ts";
 import { widenF16x4 } from "./storage.ts";
 
 /** `none`: no vectors at all, so no WebAssembly backend. */
@@ -97,6 +97,12 @@ export const intrinsicRows: Readonly<Record<IntrinsicName, Emit>> = {
   finite: (_, __, ___, x) => x!,
   low4: (_, __, ___, x) => apply("v128.and", x!, [splatBits(0x0f0f0f0f)]),
   high4: (_, __, ___, x) => apply("v128.and", apply("i16x8.shr_u", x!, int(4)), [splatBits(0x0f0f0f0f)]),
+  // The bits of a byte that a shift brings in from its neighbour are those that the mask drops.
+  low4s: (_, __, ___, x) =>
+    apply("v128.xor", apply("v128.and", apply("i16x8.shl", x!, int(4)), [splatBits(0xf0f0f0f0)]), [
+      splatBits(0x80808080),
+    ]),
+  high4s: (_, __, ___, x) => apply("v128.xor", apply("v128.and", x!, [splatBits(0xf0f0f0f0)]), [splatBits(0x80808080)]),
   repeat4: (_, __, ___, x) => apply("i32x4.splat", [...x!, { k: "lane", op: "i32x4.extract_lane", lane: 0 }]),
   spread4: (_, temp, __, x, i) => {
     const [number] = i!;

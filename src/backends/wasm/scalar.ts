@@ -3,15 +3,15 @@
  * row of four lanes are computed lane by lane. Functions without an instruction are those of `library.ts`, in f64.
  */
 import type { ScalarOp } from "../../ir/scalar.ts";
-import type { Code } from "./code.ts";
-import { call, f64, get, type Instr, i32, ifElse, plain, set, splatBits, tee, type WasmType } from "./instr.ts";
+import type { Code, Temp } from "./code.ts";
+import { call, f64, get, type Instr, i32, ifElse, plain, set, splatBits, tee } from "./instr.ts";
+import { exp4, sigmoid4 } from "./math-vector.ts";
 
 /** What a value is; bools of four lanes are masks of 32 bits. */
 export type Kind = "f32" | "f64" | "i32" | "u32" | "bool" | "f32x4" | "i32x4" | "u32x4" | "boolx4";
 
-/** Makes a local to hold a value between instructions. */
-export type Temp = (type: WasmType) => string;
-export type Rule = Code | ((temp: Temp) => Code);
+/** `relaxed` is whether there are the instructions of relaxed SIMD. */
+export type Rule = Code | ((temp: Temp, relaxed: boolean) => Code);
 export type ScalarRow = { readonly [K in Kind]?: Rule };
 
 const floats = <N extends "add" | "sub" | "mul" | "div" | "min" | "max" | "neg" | "abs" | "sqrt" | "floor" | "nearest">(
@@ -104,7 +104,7 @@ const one4: Instr = splatBits(0x3f800000);
 export const scalarRows = {
   neg: { ...floats("neg"), i32: negate, u32: negate, i32x4: [plain("i32x4.neg")], u32x4: [plain("i32x4.neg")] },
   abs: { ...floats("abs"), i32: absolute, u32: [], i32x4: [plain("i32x4.abs")], u32x4: [] },
-  exp: { ...viaDouble("exp"), f32x4: [call("exp_f32x4")] },
+  exp: { ...viaDouble("exp"), f32x4: exp4 },
   log: viaDouble("log"),
   sqrt: floats("sqrt"),
   rsqrt: {
@@ -133,7 +133,7 @@ export const scalarRows = {
   sin: viaDouble("sin"),
   cos: viaDouble("cos"),
   tanh: viaDouble("tanh"),
-  sigmoid: { ...viaDouble("sigmoid"), f32x4: [call("sigmoid_f32x4")] },
+  sigmoid: { ...viaDouble("sigmoid"), f32x4: sigmoid4 },
   floor: floats("floor"),
   round: floats("nearest"),
   not: { bool: [plain("i32.eqz")], boolx4: [plain("v128.not")] },
@@ -205,6 +205,6 @@ export const castRows: Readonly<Record<string, Rule>> = {
   "u32x4 boolx4": [splatBits(0), plain("i32x4.ne")],
 };
 
-export function ruleCode(rule: Rule, temp: Temp): Code {
-  return typeof rule === "function" ? rule(temp) : rule;
+export function ruleCode(rule: Rule, temp: Temp, relaxed = false): Code {
+  return typeof rule === "function" ? rule(temp, relaxed) : rule;
 }

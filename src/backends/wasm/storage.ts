@@ -1,9 +1,9 @@
 /** Loads that widen every storage type to a value, and stores that narrow a value to it. */
 import type { StorageDType } from "../../ir/kernel/value.ts";
 import { dtypeInfo } from "../../ir/types.ts";
-import type { Code } from "./code.ts";
+import type { Code, Temp } from "./code.ts";
 import { call, f32, get, type Instr, i32, type MemoryOp, memory, plain, set, splatBits, tee } from "./instr.ts";
-import { castRows, type Rule, ruleCode, scalarRows, type Temp } from "./scalar.ts";
+import { castRows, type Rule, ruleCode, scalarRows } from "./scalar.ts";
 
 /** A small float by its bits: exponent and fraction shifted into place as an f32, and the bias put right by a product,
  * which makes normal numbers of subnormal ones. `special` are the bits that magnitudes from there on get as well. */

@@ -1,10 +1,13 @@
 /** One GPU device: what it offers, and what went wrong on it, since WebGPU reports errors later than they are made. */
 import { type CompilerError, UnsupportedError } from "../../ir/errors.ts";
 import { leastWebGpu, type WebGpuLimits } from "../../ir/target.ts";
+import { measureSubgroups, subgroupSizeOf } from "./subgroups.ts";
 
 export interface GpuContext {
   readonly device: GPUDevice;
   readonly limits: WebGpuLimits;
+  /** Neighbours of a workgroup that make a subgroup; 0 where subgroups are not to be used. */
+  readonly subgroup: number;
   /** Largest range of a buffer that a kernel can see, and largest buffer, in bytes. */
   readonly bindingBytes: number;
   readonly bufferBytes: number;
@@ -25,7 +28,7 @@ const wantedLimits = [
 ] as const;
 
 /** Features that kernels can use, where the adapter has them. */
-const wantedFeatures: readonly GPUFeatureName[] = ["timestamp-query"];
+const wantedFeatures: readonly GPUFeatureName[] = ["timestamp-query", "subgroups"];
 
 /** A device with all that the adapter gives. @throws UnsupportedError when there is no adapter */
 export async function requestGpuDevice(gpu: GPU | undefined): Promise<GPUDevice> {
@@ -43,7 +46,9 @@ export async function requestGpuDevice(gpu: GPU | undefined): Promise<GPUDevice>
   const requiredLimits = Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]]));
   const requiredFeatures = wantedFeatures.filter((name) => adapter.features.has(name));
   try {
-    return await adapter.requestDevice({ requiredLimits, requiredFeatures });
+    const device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
+    await measureSubgroups(device);
+    return device;
   } catch (cause) {
     throw new UnsupportedError("webgpu", `the adapter gave no device: ${reasonOf(cause)}`, { cause });
   }
@@ -93,6 +98,7 @@ export function makeContext(device: GPUDevice): GpuContext {
       sharedBytes: limits.maxComputeWorkgroupStorageSize,
       buffers: Math.max(limits.maxStorageBuffersPerShaderStage, leastWebGpu.buffers),
     },
+    subgroup: subgroupSizeOf(device),
     bindingBytes: limits.maxStorageBufferBindingSize,
     bufferBytes: limits.maxBufferSize,
     watch,

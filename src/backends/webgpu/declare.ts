@@ -9,13 +9,17 @@ interface Declared {
   readonly needs: Needs;
   readonly access: readonly ("read" | "read_write")[];
   readonly written: ReadonlySet<string>;
+  /** Buffers declared as vectors of so many words. */
+  readonly wide: ReadonlyMap<string, number>;
 }
 
 /** Blocks of text. */
-export function bufferTexts(kernel: Kernel, { names, needs, access, written }: Declared): string[] {
+export function bufferTexts(kernel: Kernel, { names, needs, access, written, wide }: Declared): string[] {
   const globals = kernel.bufs.filter(({ space }) => space === "global");
   const bindings = globals.map((buf, i) => {
-    const type = `array<${elementText(buf, written.has(buf.name))}>`;
+    const words = wide.get(buf.name);
+    const element = words === undefined ? elementText(buf, written.has(buf.name)) : `vec${words}<u32>`;
+    const type = `array<${element}>`;
     return `@group(0) @binding(${i}) var<storage, ${access[i]}> ${names.get(buf.name)}: ${type}; // ${showBuf(buf)}`;
   });
   const own = kernel.bufs

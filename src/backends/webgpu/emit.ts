@@ -3,6 +3,8 @@ import { InternalError, invariant } from "../../ir/errors.ts";
 import type { Combine, Expr, For, Kernel, Stmt } from "../../ir/kernel/kernel.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop } from "../../ir/kernel/range.ts";
 import { eachStmt, writesOf } from "../../ir/kernel/walk.ts";
+import { wideBufs } from "./bytes.ts";
+import { combineName, combineTexts, type Group, usesSubgroups } from "./combine.ts";
 import { bufferTexts } from "./declare.ts";
 import { type Context, emitExpr, type Needs, nameOf, typeText } from "./expr.ts";
 import { wgslNames } from "./names.ts";
@@ -13,6 +15,8 @@ import { isPacked } from "./storage.ts";
 export interface EmitOptions {
   /** Buffers that are only read but share memory with one that is written: WebGPU wants one kind of access to a buffer. */
   readonly shared?: ReadonlySet<string>;
+  /** Neighbours of a workgroup that make a subgroup; 0, the default, uses none. */
+  readonly subgroup?: number;
 }
 
 export interface WgslKernel {
@@ -28,17 +32,22 @@ export const maxWorkgroups = 65535;
 interface Place extends Context {
   readonly kernel: Kernel;
   readonly schedule: Schedule;
+  readonly group: Group;
   /** Combine functions in use: `add_f32_64`. */
   readonly combines: Map<string, Combine>;
   readonly uses: { agreed: boolean };
 }
 
-export function emitKernel(kernel: Kernel, { shared = new Set() }: EmitOptions = {}): WgslKernel {
+export function emitKernel(kernel: Kernel, { shared = new Set(), subgroup = 0 }: EmitOptions = {}): WgslKernel {
   const needs: Needs = { library: new Set(), loads: new Set(), stores: new Set() };
   const schedule = scheduleOf(kernel);
+  const written = writesOf(kernel.body).bufs;
+  const wide = wideBufs(kernel, written);
   const place: Place = {
     kernel,
     schedule,
+    group: { invocations: schedule.invocations, subgroup },
+    wide,
     names: wgslNames(kernel),
     needs,
     combines: new Map(),
@@ -57,11 +66,11 @@ export function emitKernel(kernel: Kernel, { shared = new Set() }: EmitOptions =
     ...indent(body),
     "}",
   ];
-  const written = writesOf(kernel.body).bufs;
   const globals = kernel.bufs.filter(({ space }) => space === "global");
   const access = globals.map(({ name }) => (written.has(name) || shared.has(name) ? "read_write" : "read"));
-  const declared = bufferTexts(kernel, { names: place.names, needs, access, written });
-  const blocks = [head(kernel), ...declared, ...sharedTexts(place), entry.join("\n")];
+  const declared = bufferTexts(kernel, { names: place.names, needs, access, written, wide });
+  const enable = usesSubgroups(place.combines.values(), place.group) ? "enable subgroups;" : "";
+  const blocks = [head(kernel), enable, ...declared, ...sharedTexts(place), entry.join("\n")];
   return { source: `${blocks.filter((text) => text !== "").join("\n\n")}\n`, workgroups: [x, y], access };
 }
 
@@ -240,38 +249,9 @@ function meets(stmts: readonly Stmt[]): boolean {
   return found;
 }
 
-function combineName({ op, value, over }: Combine): string {
-  return `combine_${op}_${typeText(value.type)}_${over}`;
-}
-
 /** Memory and functions of the workgroup that combines and agreed bounds need. */
-function sharedTexts({ combines, uses, schedule: { invocations } }: Place): string[] {
-  const texts: string[] = [];
-  const types = new Set([...combines.values()].map(({ value }) => typeText(value.type)));
-  for (const type of types) texts.push(`var<workgroup> combined_${type}: array<${type}, ${invocations}>;`);
-  for (const [name, { op, value, over }] of combines) {
-    const type = typeText(value.type);
-    const all = `combined_${type}`;
-    const pair = op === "add" ? `${all}[lane] + ${all}[lane + half]` : `max(${all}[lane], ${all}[lane + half])`;
-    const whole = over === invocations;
-    const result = whole
-      ? [`return workgroupUniformLoad(&${all}[0]);`]
-      : [`let result = ${all}[lane & ${~(over - 1) >>> 0}u];`, "workgroupBarrier();", "return result;"];
-    const lines = [
-      `fn ${name}(lane: u32, value: ${type}) -> ${type} {`,
-      ...indent([
-        `${all}[lane] = value;`,
-        "workgroupBarrier();",
-        `for (var half = ${over / 2}u; half > 0u; half >>= 1u) {`,
-        `  if (${whole ? "lane" : `(lane & ${over - 1}u)`} < half) { ${all}[lane] = ${pair}; }`,
-        "  workgroupBarrier();",
-        "}",
-        ...result,
-      ]),
-      "}",
-    ];
-    texts.push(lines.join("\n"));
-  }
+function sharedTexts({ combines, uses, group }: Place): string[] {
+  const texts = combineTexts(combines, group);
   if (uses.agreed) {
     texts.push(`var<workgroup> agreed_i32: i32;
 fn agreed(lane: u32, value: i32) -> i32 {

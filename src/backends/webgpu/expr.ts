@@ -1,8 +1,9 @@
 /** Kernel expressions as WGSL text. */
 import { InternalError, UnsupportedError } from "../../ir/errors.ts";
-import type { Cast, Expr, Num, Op } from "../../ir/kernel/kernel.ts";
+import type { Cast, Expr, Intrinsic, Num, Op } from "../../ir/kernel/kernel.ts";
 import { assume, type Facts, rangeOf } from "../../ir/kernel/range.ts";
 import { isFloatValue, isIntValue, isPackedValue, loadedDType, type ValueType } from "../../ir/kernel/value.ts";
+import { fourHalves, halvesText, intrinsicRows, wordsText } from "./bytes.ts";
 import type { LibraryName } from "./library.ts";
 import { atom, binary, binds, type Emit, grouped, integerRows, type Row, scalarRows, type Text } from "./scalar.ts";
 import { isPacked, wgslType } from "./storage.ts";
@@ -16,6 +17,8 @@ export interface Needs {
 }
 
 export interface Context {
+  /** Buffers declared as vectors: how many words each element has. */
+  readonly wide: ReadonlyMap<string, number>;
   readonly names: ReadonlyMap<string, string>;
   readonly needs: Needs;
 }
@@ -41,10 +44,8 @@ export function emitExpr(expr: Expr, facts: Facts, context: Context): Text {
       const value = emitExpr(expr.value, facts, context).text;
       return atom(`dot(${value}, ${typeText({ dtype: expr.type.dtype, lanes })}(1))`);
     }
-    case "intrinsic": {
-      if (expr.name !== "fma") throw unsupported(`the intrinsic ${expr.name}`);
-      return atom(`fma(${expr.args.map((arg) => emitExpr(arg, facts, context).text).join(", ")})`);
-    }
+    case "intrinsic":
+      return emitIntrinsic(expr, facts, context);
   }
 }
 
@@ -55,7 +56,9 @@ export function nameOf({ names }: Context, name: string): string {
 }
 
 export function typeText({ dtype, lanes }: ValueType): string {
-  if (isPackedValue(dtype)) throw unsupported("vectors of bytes");
+  // Bytes stay in the words in which they lie.
+  if (dtype !== "i16" && isPackedValue(dtype)) return typeText({ dtype: "u32", lanes: lanes / 4 });
+  if (isPackedValue(dtype)) throw unsupported("vectors of 16-bit integers");
   if (lanes > 4) throw unsupported(`vectors of ${lanes} lanes`);
   const scalar = wgslType(dtype);
   return lanes === 1 ? scalar : `vec${lanes}<${scalar}>`;
@@ -93,9 +96,9 @@ function emitNum({ value, type }: Num, { needs }: Context): Text {
 function emitLoad(expr: Extract<Expr, { k: "load" }>, facts: Facts, context: Context): Text {
   const buf = facts.bufs.get(expr.buf);
   if (buf === undefined) throw new InternalError("kernel", `has no buffer ${expr.buf}`);
-  if (isPackedValue(expr.type.dtype)) throw unsupported("loads of bytes");
   const name = nameOf(context, expr.buf);
   const index = emitExpr(expr.index, facts, context);
+  if (isPackedValue(expr.type.dtype)) return wordsText(expr, buf, { name, index, facts, wide: context.wide });
   const packed = isPacked(buf.dtype) && buf.space === "global";
   if (packed) context.needs.loads.add(expr.buf);
   const element = (at: string) => (packed ? `load_${name}(${at})` : `${name}[${at}]`);
@@ -104,6 +107,24 @@ function emitLoad(expr: Extract<Expr, { k: "load" }>, facts: Facts, context: Con
     element(i === 0 ? index.text : `${grouped(index, binds.sum)} + ${i}`),
   );
   return atom(`${typeText({ dtype: loadedDType(buf.dtype), lanes: expr.type.lanes })}(${lanes.join(", ")})`);
+}
+
+function emitIntrinsic(expr: Intrinsic, facts: Facts, context: Context): Text {
+  const [value] = expr.args;
+  if (expr.name === "finite" && value?.k === "load") {
+    const buf = facts.bufs.get(value.buf);
+    const index = emitExpr(value.index, facts, context);
+    const place = { name: nameOf(context, value.buf), index, facts, wide: context.wide };
+    const halves = buf === undefined ? undefined : halvesText(value, buf, place);
+    if (halves !== undefined) {
+      context.needs.library.add(fourHalves);
+      return halves;
+    }
+  }
+  const row = intrinsicRows[expr.name];
+  if (row === undefined) throw unsupported(`the intrinsic ${expr.name}`);
+  if (row.uses !== undefined) context.needs.library.add(row.uses);
+  return row.emit(...expr.args.map((arg) => emitExpr(arg, facts, context)));
 }
 
 function emitOp(expr: Op, facts: Facts, context: Context): Text {

@@ -210,6 +210,14 @@ fn cos_small(x: f32) -> f32 {
 }`,
     uses: ["is_nan"],
   },
+  four_halves: {
+    text: "fn four_halves(bits: vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(bits.x), unpack2x16float(bits.y)); }",
+  },
+  dot4s8: {
+    text: `fn dot4s8(sum: vec4<i32>, a: vec4<u32>, b: vec4<u32>) -> vec4<i32> {
+  return sum + vec4<i32>(dot4I8Packed(a.x, b.x), dot4I8Packed(a.y, b.y), dot4I8Packed(a.z, b.z), dot4I8Packed(a.w, b.w));
+}`,
+  },
 } as const satisfies Record<string, { readonly text: string; readonly uses?: readonly string[] }>;
 
 export type LibraryName = keyof typeof library;

@@ -35,12 +35,12 @@ export class Pipelines {
 
   /** The text of a kernel whose buffers all lie apart. */
   source(kernel: number): string {
-    return emitKernel(this.#kernels[kernel]!).source;
+    return emitKernel(this.#kernels[kernel]!, { subgroup: this.#context.subgroup }).source;
   }
 
   #compile(kernel: Kernel, shared: ReadonlySet<string>): Compiled {
-    const { device, limits, watch } = this.#context;
-    const emitted = emitKernel(kernel, { shared });
+    const { device, limits, subgroup, watch } = this.#context;
+    const emitted = emitKernel(kernel, { shared, subgroup });
     const { access, source } = emitted;
     if (access.length > limits.buffers) {
       throw new UnsupportedError(

@@ -141,6 +141,18 @@ export const intrinsics = {
     takes: "16 bytes",
     eval: (x) => x!.map((v) => (v & 255) >> 4),
   },
+  /** 16 times the low four bits of each byte less 8: a signed code of 4 bits where it needs no sign to be spread. */
+  low4s: {
+    type: bytes([16], () => valueType("i8", 16)),
+    takes: "16 bytes",
+    eval: (x) => x!.map((v) => 16 * ((v & 15) - 8)),
+  },
+  /** 16 times the high four bits of each byte less 8. */
+  high4s: {
+    type: bytes([16], () => valueType("i8", 16)),
+    takes: "16 bytes",
+    eval: (x) => x!.map((v) => 16 * (((v & 255) >> 4) - 8)),
+  },
   /** Four bytes, four times: byte i of the result is byte i % 4. */
   repeat4: {
     type: bytes([4], ({ dtype }) => valueType(dtype, 16)),

@@ -14,7 +14,7 @@ export interface Group {
   epoch: number;
   /** Counts workgroups, each of which finds shared memory empty. */
   run: number;
-  readonly gathered: Map<number, number>;
+  readonly gathered: Map<number, number | readonly number[]>;
 }
 
 /** The memory of a buffer; `data` is that of a global one. */

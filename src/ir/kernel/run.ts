@@ -93,13 +93,17 @@ function* runStmt(machine: Machine, stmt: Stmt, env: Env): Progress {
       return;
     case "combine": {
       const { gathered, lane } = machine.group;
-      gathered.set(lane, scalar(evaluate(machine, stmt.value, env)));
+      gathered.set(lane, evaluate(machine, stmt.value, env));
       yield;
       const first = lane - (lane % stmt.over);
       const values = Array.from({ length: stmt.over }, (_, i) => gathered.get(first + i)!);
       env.values.set(
         stmt.name,
-        values.reduce((a, b) => evalValue(stmt.op, stmt.value.type.dtype, [a, b])),
+        values.reduce((a, b) =>
+          each(stmt.value.type.lanes, (i) =>
+            evalValue(stmt.op, stmt.value.type.dtype, [lanesOf(a)[i]!, lanesOf(b)[i]!]),
+          ),
+        ),
       );
       yield; // before any gives its next value
       return;

@@ -145,7 +145,7 @@ function checkStmt(place: Place, stmt: Stmt, facts: Facts): void {
       const { type } = stmt.value;
       const fits = Number.isInteger(Math.log2(over)) && place.workgroup % over === 0;
       insist(fits, "K7", () => `${place.workgroup} iterations cannot be combined over ${over}`);
-      insist(showValueType(type) === "f32" || isIndex(type), "K3", () => `combines ${showValueType(type)}`);
+      insist(type.dtype === "f32" || isIndex(type), "K3", () => `combines ${showValueType(type)}`);
       place.names.set(stmt.name, { type, how: "let", grids, uniform: over === place.workgroup });
       return;
     }

@@ -25,6 +25,7 @@ import { valueType } from "../../ir/kernel/value.ts";
 import { dotGroup } from "../../ir/ops/dot.ts";
 import type { ByteDots } from "../../ir/target.ts";
 import type { Group } from "../fuse.ts";
+import { lowerDotWorkgroup } from "./dot-group.ts";
 import { type DotProducts, productsFor } from "./dot-products.ts";
 import { lowerDotScalar } from "./dot-scalar.ts";
 import { flatten } from "./index-math.ts";
@@ -46,8 +47,9 @@ interface Dot {
 }
 
 export function lowerDotGroups(w: KernelWriter, anchor: Node, group: Group): void {
-  const { byteDots } = w.target;
-  if (byteDots === null) lowerDotScalar(w, anchor, group);
+  const { byteDots, workgroup } = w.target;
+  if (workgroup !== null && byteDots !== null) lowerDotWorkgroup(w, anchor, group, workgroup);
+  else if (byteDots === null) lowerDotScalar(w, anchor, group);
   else lowerDotVectors(w, anchor, group, byteDots);
 }
 

@@ -33,6 +33,7 @@ import {
   spread,
 } from "./group-search.ts";
 import { clampTo, flatten } from "./index-math.ts";
+import { lowerScalesTogether } from "./scales-group.ts";
 import type { KernelWriter } from "./writer.ts";
 
 export const lowerGroupScales = (w: KernelWriter, anchor: Node): void => lowerGroups(w, anchor, "scale");
@@ -44,6 +45,7 @@ function lowerGroups(w: KernelWriter, anchor: Node, wanted: keyof GroupParams): 
   const [x] = anchor.ins as [Node]; // the ops take one operand
   const attrs = attrsOf(anchor);
   const [size, to, method] = [Number(attrs.group), attrs.to as DType, String(attrs.method)]; // checked against the spec
+  if (wanted === "scale" && to === "i8" && lowerScalesTogether(w, anchor, size)) return;
   const { shape } = anchor.type;
   const length = x.type.shape.at(-1)!;
   const xs = w.scratch("xs", "f32", Math.min(size, length));
@@ -83,9 +85,15 @@ function symmetric(run: Run, to: DType, method: string): GroupParams {
   return searchSymmetric(run, last - from + 1, (k) => op("mul", range, ratio(k)));
 }
 
-/** The largest magnitude: a plain maximum, which needs no lanes of its own. */
-function magnitude({ w, xs, count }: Run): Expr {
-  const most = ref(w.unique("most"), "f32");
+/** The largest magnitude. */
+function magnitude(run: Run): Expr {
+  const { w, xs, count, lanes } = run;
+  const most = ref(w.unique("most"), valueType("f32", lanes ? 4 : 1));
+  if (lanes) {
+    w.emit(variable(most.name, spread(run, zero)));
+    eachQuad(run, (x) => w.emit(assign(most.name, intrinsic("pmax", most, op("abs", x)))));
+    return overLanes("max", most);
+  }
   w.emit(variable(most.name, zero));
   w.loop("j", count, (j) => w.emit(assign(most.name, op("max", most, op("abs", load(xs, j))))));
   return most;
@@ -135,9 +143,11 @@ function ends(run: Run, low: Expr, high: Expr, ordered = true): [Expr, Expr] {
     return [least, most];
   }
   eachQuad(run, take);
-  const over = (name: "min" | "max", value: Expr) =>
-    [1, 2, 3].reduce<Expr>((all, lane) => op(name, all, extract(value, lane)), extract(value, 0));
-  return [w.bind("lowest", over("min", least)), w.bind("highest", over("max", most))];
+  return [w.bind("lowest", overLanes("min", least)), w.bind("highest", overLanes("max", most))];
+}
+
+function overLanes(name: "min" | "max", value: Expr): Expr {
+  return [1, 2, 3].reduce<Expr>((all, lane) => op(name, all, extract(value, lane)), extract(value, 0));
 }
 
 function affine(run: Run, method: string): GroupParams {

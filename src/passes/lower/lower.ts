@@ -1,5 +1,5 @@
 /** Lowering of a function: one kernel per fused group, by a table keyed on what shapes the group's loops. */
-import { type Func, type Node, nameOf } from "../../ir/graph.ts";
+import { type Func, isOp, type Node, nameOf, topoOrder } from "../../ir/graph.ts";
 import type { Kernel } from "../../ir/kernel/kernel.ts";
 import { globalBufs } from "../../ir/kernel/walk.ts";
 import { type OpName, opKind } from "../../ir/ops/all.ts";
@@ -52,7 +52,26 @@ const anchors: Partial<Record<OpName, (w: KernelWriter, anchor: Node, group: Gro
 /** Fuses and lowers one function. */
 export function lowerFunc(func: Func, target: Target, options: FuseOptions): LoweredKernel[] {
   const { groups, buffers } = fuse(func, target, options);
-  return groups.map((group) => lowerGroup(group, target, buffers));
+  return withoutUnused(
+    func,
+    groups.map((group) => lowerGroup(group, target, buffers)),
+  );
+}
+
+/** Without kernels whose results no other came to read: a lowering may find that it needs not all of its operands. */
+function withoutUnused(func: Func, kernels: readonly LoweredKernel[]): LoweredKernel[] {
+  const calls = topoOrder(func.outs).filter((node) => isOp(node, "call"));
+  const needed = new Set<Node>([...func.outs, ...calls.flatMap(({ ins }) => ins)]);
+  const used = new Set<LoweredKernel>();
+  for (let before = -1; used.size > before; ) {
+    before = used.size;
+    for (const kernel of kernels) {
+      if (used.has(kernel) || !resultsOf(kernel).some((node) => needed.has(node))) continue;
+      used.add(kernel);
+      for (const node of operandsOf(kernel)) needed.add(node);
+    }
+  }
+  return kernels.filter((kernel) => used.has(kernel));
 }
 
 function lowerGroup(group: Group, target: Target, buffers: ReadonlySet<Node>): LoweredKernel {

@@ -3,28 +3,34 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { checkModule } from "../../../src/backends/wasm/check.ts";
 import { encodeModule } from "../../../src/backends/wasm/encode.ts";
-import { call, get, laneOf, plain, type WasmFunc } from "../../../src/backends/wasm/instr.ts";
+import { Locals } from "../../../src/backends/wasm/frame.ts";
+import { get, laneOf, plain, type WasmFunc } from "../../../src/backends/wasm/instr.ts";
 import { library, libraryGlobals } from "../../../src/backends/wasm/library.ts";
+import { exp4, sigmoid4 } from "../../../src/backends/wasm/math-vector.ts";
+import { rulesFor } from "../../../src/backends/wasm/probe.ts";
 import { f32ToBf16, f32ToF8e4m3, f32ToF16 } from "../../../src/ir/half.ts";
 import { tensorOf } from "../../../src/ir/tensor.ts";
 import { ulpDistance } from "../../arb/compare.ts";
 
-/** Vector functions on one value, taken from lane 2. */
-const lane = (name: string): WasmFunc => ({
-  name: `${name}_lane`,
-  params: [{ name: "x", type: "f32" }],
-  results: ["f32"],
-  locals: [],
-  exported: true,
-  body: [get("x"), plain("f32x4.splat"), call(name), laneOf("f32x4.extract_lane", 2)],
-});
+/** Four lanes of one value, of which lane 2 is taken. */
+function lane(name: string, rule: typeof exp4, relaxed: boolean): WasmFunc {
+  const params = [{ name: "x", type: "f32" }] as const;
+  const locals = new Locals(["x"]);
+  const code = rule(locals.temp, relaxed);
+  const body = [get("x"), plain("f32x4.splat"), ...code, laneOf("f32x4.extract_lane", 2)];
+  return { name, params, results: ["f32"], locals: locals.made, exported: true, body };
+}
+const tiers = rulesFor().tier === "relaxed" ? [false, true] : [false];
+const tierName = (relaxed: boolean) => (relaxed ? "relaxed" : "simd");
 const module = {
   memory: { initial: 1, maximum: 1, shared: true },
   globals: libraryGlobals,
   funcs: [
     ...[...library.values()].map((func) => ({ ...func, exported: func.params.every(({ type }) => type !== "v128") })),
-    lane("exp_f32x4"),
-    lane("sigmoid_f32x4"),
+    ...tiers.flatMap((relaxed) => [
+      lane(`exp of lanes, ${tierName(relaxed)}`, exp4, relaxed),
+      lane(`sigmoid of lanes, ${tierName(relaxed)}`, sigmoid4, relaxed),
+    ]),
   ],
 };
 checkModule(module);
@@ -158,14 +164,16 @@ describe("scalar functions", () => {
   });
 });
 
-test.each([
-  ["exp_f32x4", Math.exp, 2],
-  ["sigmoid_f32x4", (x: number) => 1 / (1 + Math.exp(-x)), 3],
-] as const)("%s of four lanes is within its error", (name, expected, most) => {
+test.each(
+  tiers.flatMap((relaxed) => [
+    [`exp of lanes, ${tierName(relaxed)}`, Math.exp, 2] as const,
+    [`sigmoid of lanes, ${tierName(relaxed)}`, (x: number) => 1 / (1 + Math.exp(-x)), 3] as const,
+  ]),
+)("%s, is within its error", (name, expected, most) => {
   fc.assert(
     fc.property(fc.oneof(fc.constantFrom(...edges), near, fc.float({ min: -110, max: 95, noNaN: true })), (value) => {
       const x = Math.fround(value);
-      const [actual, want] = [wasm[`${name}_lane`]!(x), Math.fround(expected(x))];
+      const [actual, want] = [wasm[name]!(x), Math.fround(expected(x))];
       if (Object.is(actual, want)) return;
       expect(ulpDistance(actual, want), `${name}(${x}) = ${actual}, expected ${want}`).toBeLessThanOrEqual(most);
     }),

@@ -14,7 +14,7 @@ import { nullGpu } from "./gpu.ts";
 
 let device: GPUDevice;
 beforeAll(async () => {
-  device = await (await nullGpu.requestAdapter())!.requestDevice(); // the null backend has an adapter always
+  device = await (await nullGpu.requestAdapter())!.requestDevice({ requiredFeatures: ["subgroups"] }); // the null backend has an adapter always
 });
 afterAll(() => device.destroy());
 
@@ -31,8 +31,10 @@ async function problemsOf(source: string): Promise<string[]> {
 async function problemsOfKernel(kernel: Kernel): Promise<string[]> {
   const inputs = kernel.bufs.filter(({ access, space }) => access === "read" && space === "global");
   const wrong: string[] = [];
-  for (const shared of [new Set<string>(), new Set(inputs.map((buf) => buf.name))]) {
-    const { source, access } = emitKernel(kernel, { shared });
+  const beside = new Set(inputs.map((buf) => buf.name));
+  for (const options of [{}, { shared: beside }, { subgroup: 4 }, { subgroup: 32 }]) {
+    const { source, access } = emitKernel(kernel, options);
+    if (options.subgroup !== undefined && !source.includes("enable subgroups")) continue; // the same as without
     if (access.length > leastWebGpu.buffers) wrong.push(`${kernel.name}: ${access.length} buffers`);
     for (const problem of await problemsOf(source)) wrong.push(`${kernel.name}: ${problem}\n${source}`);
   }

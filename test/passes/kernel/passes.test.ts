@@ -6,11 +6,13 @@ import { runKernel } from "../../../src/ir/kernel/run.ts";
 import { verifyKernel } from "../../../src/ir/kernel/verify.ts";
 import { hoistInvariants } from "../../../src/passes/kernel/hoist.ts";
 import { simplifyIndices } from "../../../src/passes/kernel/indices.ts";
+import { splitLoops } from "../../../src/passes/kernel/split.ts";
 import { arbData, arbKernel, contentsOf, storageOf } from "../../arb/kernel.ts";
 
 const passes: Record<string, (kernel: Kernel) => Kernel> = {
   simplifyIndices,
   hoistInvariants,
+  splitLoops,
   both: (kernel) => hoistInvariants(simplifyIndices(kernel)),
   twice: (kernel) => simplifyIndices(hoistInvariants(simplifyIndices(hoistInvariants(kernel)))),
 };

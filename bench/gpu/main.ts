@@ -1,0 +1,67 @@
+/** The benchmark of the GPU: `goldens` compares what it computes, `decode` measures how fast. README.md lists the flags. */
+import { parseArgs } from "node:util";
+import { openNodeGpu } from "../../src/runtime/node-gpu.ts";
+import { measureDecode } from "./decode.ts";
+import { compareGoldens } from "./goldens.ts";
+
+/** Dawn refuses f16 on NVIDIA's older drivers, and keeps times coarse, unless told otherwise. */
+const dawnFlags = [
+  "backend=vulkan",
+  "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model",
+  "disable-dawn-features=timestamp_quantization",
+];
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    goldens: { type: "string" },
+    only: { type: "string" },
+    layers: { type: "string", default: "28" },
+    formats: { type: "string", default: "f32,int8,int4" },
+    tokens: { type: "string", default: "64" },
+    prefill: { type: "string", default: "512" },
+    context: { type: "string", default: "128" },
+    cache: { type: "string" },
+    rate: { type: "string" },
+  },
+});
+
+const gpu = await openNodeGpu(dawnFlags);
+const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+if (adapter === null) {
+  console.error(`no GPU adapter was found; VK_DRIVER_FILES=${process.env.VK_DRIVER_FILES ?? ""}`);
+  process.exit(1);
+}
+const { vendor, architecture, description, device } = adapter.info;
+console.log(`adapter: ${[vendor, architecture, device, description].filter((text) => text !== "").join(", ")}`);
+console.log(`features: ${[...adapter.features].sort().join(" ")}`);
+const { maxBufferSize, maxStorageBufferBindingSize, maxComputeInvocationsPerWorkgroup } = adapter.limits;
+console.log(
+  `limits: buffer ${maxBufferSize}, binding ${maxStorageBufferBindingSize}, ${maxComputeInvocationsPerWorkgroup} invocations`,
+);
+
+const beside = new URL("../", import.meta.url).pathname;
+const mode = positionals[0];
+if (mode === "goldens") {
+  const wrong = await compareGoldens(gpu, values.goldens ?? `${beside}goldens`, values.only?.split(",") ?? null);
+  process.exitCode = wrong === 0 ? 0 : 1;
+} else if (mode === "decode") {
+  await measureDecode(gpu, {
+    layers: Number(values.layers),
+    formats: values.formats.split(","),
+    tokens: Number(values.tokens),
+    prefill: Number(values.prefill),
+    context: Number(values.context),
+    cache: values.cache ?? `${beside}models`,
+    gigabytesPerSecond: values.rate === undefined ? ratesOf(`${description} ${device}`) : [Number(values.rate)],
+  });
+} else {
+  console.error("expected: goldens or decode");
+  process.exitCode = 2;
+}
+
+/** GB/s at which a shader reads memory on this GPU: measured on an H200; an H100's is between these. */
+function ratesOf(name: string): readonly number[] {
+  if (name.includes("H200")) return [4460];
+  return name.includes("H100") ? [2000, 3000] : [];
+}

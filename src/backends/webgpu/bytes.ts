@@ -1,0 +1,125 @@
+/**
+ * Vectors of bytes and of halves in WGSL: they stay in the words in which they lie in memory, loaded several at once. A
+ * buffer that a kernel reads in such vectors alone is declared as an array of them.
+ */
+import { invariant } from "../../ir/errors.ts";
+import type { IntrinsicName } from "../../ir/kernel/intrinsics.ts";
+import type { Buf, Expr, Kernel, Load } from "../../ir/kernel/kernel.ts";
+import type { Facts } from "../../ir/kernel/range.ts";
+import { isPackedValue, storageBits } from "../../ir/kernel/value.ts";
+import { eachStmt, exprsOf, operandsOf } from "../../ir/kernel/walk.ts";
+import { atom, binary, binds, grouped, type Row, type Text } from "./scalar.ts";
+
+interface Place {
+  readonly name: string;
+  readonly index: Text;
+  readonly facts: Facts;
+  readonly wide: ReadonlyMap<string, number>;
+}
+
+/** Words that a vector load takes; undefined where it goes element by element. */
+function wordsOf(load: Load, buf: Buf, finite: boolean): number | undefined {
+  const { dtype, lanes } = load.type;
+  if (isPackedValue(dtype)) return lanes / 4;
+  return finite && buf.dtype === "f16" && lanes > 1 ? lanes / 2 : undefined;
+}
+
+/** The words in an element of the buffers that are only read, and always by vectors of one size. */
+export function wideBufs(kernel: Kernel, written: ReadonlySet<string>): Map<string, number> {
+  const bufs = new Map(kernel.bufs.map((buf) => [buf.name, buf]));
+  const found = new Map<string, Set<number>>();
+  const visit = (expr: Expr, finite: boolean): void => {
+    if (expr.k === "load") {
+      const words = found.get(expr.buf) ?? new Set();
+      found.set(expr.buf, words.add(wordsOf(expr, bufs.get(expr.buf)!, finite) ?? 1));
+    }
+    for (const operand of operandsOf(expr)) visit(operand, expr.k === "intrinsic" && expr.name === "finite");
+  };
+  eachStmt(kernel.body, (stmt) => {
+    for (const expr of exprsOf(stmt)) visit(expr, false);
+  });
+  const wide = new Map<string, number>();
+  for (const [name, sizes] of found) {
+    const [words] = sizes;
+    const { space } = bufs.get(name)!;
+    if (sizes.size === 1 && (words === 2 || words === 4) && space === "global" && !written.has(name))
+      wide.set(name, words);
+  }
+  return wide;
+}
+
+/** The words of a vector of bytes. */
+export function wordsText(load: Load, buf: Buf, { name, index, facts, wide }: Place): Text {
+  const words = load.type.lanes / 4;
+  const perWord = 32 / storageBits(buf.dtype);
+  const lanes = words * perWord;
+  invariant(
+    divisorOf(load.index, facts) % lanes === 0,
+    () => `${buf.name}: a load of ${lanes} elements from between them`,
+  );
+  const declared = wide.get(buf.name) ?? 1;
+  invariant(declared === 1 || declared === words, () => `${buf.name} is declared for other loads`);
+  const at = (elements: number) => `${grouped(index, binds.atom)} >> ${Math.log2(elements)}u`;
+  if (declared > 1) return atom(`${name}[${at(lanes)}]`);
+  if (words === 1) return atom(`${name}[${at(perWord)}]`);
+  const each = Array.from({ length: words }, (_, i) => `${name}[${i === 0 ? at(perWord) : `(${at(perWord)}) + ${i}`}]`);
+  return atom(`vec${words}<u32>(${each.join(", ")})`);
+}
+
+/** The library function that `halvesText` calls. */
+export const fourHalves = "four_halves";
+
+/** Halves widened together; undefined where these are no halves. Subnormal ones may be flushed, as WGSL allows. */
+export function halvesText(load: Load, buf: Buf, place: Place): Text | undefined {
+  const words = wordsOf(load, buf, true);
+  if (words !== 2 || buf.dtype !== "f16" || place.wide.get(buf.name) !== 2) return undefined;
+  const bytes: Load = { ...load, type: { dtype: "u8", lanes: 8 } };
+  return atom(`${fourHalves}(${wordsText(bytes, buf, place).text})`);
+}
+
+/** A number that divides an index. */
+function divisorOf(expr: Expr, facts: Facts): number {
+  if (expr.k === "num") return expr.value;
+  if (expr.k === "ref") {
+    const def = facts.names.get(expr.name)?.def;
+    return def === undefined ? 1 : divisorOf(def, facts);
+  }
+  if (expr.k !== "op") return 1;
+  const divisors = expr.args.map((arg) => divisorOf(arg, facts));
+  const [a, b, c] = divisors as [number, number, number]; // as many as the op takes
+  switch (expr.op) {
+    case "mul":
+      return a * b;
+    case "add":
+    case "sub":
+    case "min":
+    case "max":
+    case "rem":
+      return gcd(a, b);
+    case "select":
+      return gcd(b, c);
+    default:
+      return 1;
+  }
+}
+
+function gcd(a: number, b: number): number {
+  return b === 0 ? Math.abs(a) : gcd(b, a % b);
+}
+
+const each = (byte: string): Text => atom(`vec4<u32>(0x${byte.repeat(4)}u)`);
+const and = binary("&", 0, binds.atom);
+const xor = binary("^", 0, binds.atom);
+const shiftLeft = (x: Text): Text => ({ text: `${grouped(x, binds.atom)} << vec4<u32>(4u)`, binds: 0 });
+
+/** What stands for an intrinsic; there is none for those that only processors have. */
+export const intrinsicRows: Partial<Record<IntrinsicName, Row>> = {
+  fma: { emit: (a, b, c) => atom(`fma(${a!.text}, ${b!.text}, ${c!.text})`) },
+  finite: { emit: (x) => x! },
+  repeat4: { emit: (x) => atom(`vec4<u32>(${x!.text})`) },
+  spread4: { emit: (x, i) => atom(`vec4<u32>(${grouped(x!, binds.atom)}.${"xyzw"[Number(i!.text) & 3]})`) },
+  less128: { emit: (x) => xor(x!, each("80")) },
+  low4s: { emit: (x) => xor(and(shiftLeft(x!), each("f0")), each("80")) },
+  high4s: { emit: (x) => xor(and(x!, each("f0")), each("80")) },
+  dot4s8: { emit: (sum, a, b) => atom(`dot4s8(${sum!.text}, ${a!.text}, ${b!.text})`), uses: "dot4s8" },
+};

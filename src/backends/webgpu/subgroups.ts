@@ -1,0 +1,65 @@
+/**
+ * How many neighbours of a workgroup make a subgroup. WebGPU tells a range of sizes and not which invocations belong
+ * together, so a kernel that writes down what it finds is run once on each device.
+ */
+import { computeStage, GPUBufferUse, mapForReading } from "./flags.ts";
+
+const sizes = new WeakMap<GPUDevice, number>();
+const invocations = 64;
+
+/** The size that `measureSubgroups` found; 0 where subgroups are not to be used, or it was not asked. */
+export function subgroupSizeOf(device: GPUDevice): number {
+  return sizes.get(device) ?? 0;
+}
+
+/** Finds the device's subgroups. Never throws: without them kernels are slower, and right. */
+export async function measureSubgroups(device: GPUDevice): Promise<void> {
+  const { subgroupMinSize = 0, subgroupMaxSize = 0 } = device.adapterInfo;
+  if (!device.features.has("subgroups") || subgroupMinSize !== subgroupMaxSize || subgroupMinSize < 2) return;
+  try {
+    const found = await run(device);
+    const neighbours = found.every((word, lane) => word === subgroupMinSize * 256 + (lane % subgroupMinSize));
+    if (neighbours) sizes.set(device, subgroupMinSize);
+  } catch {
+    // The device is lost or cannot compile this; whoever uses it next hears about it.
+  }
+}
+
+/** For each invocation of two workgroups: 256 times the size of its subgroup plus its place in it. */
+async function run(device: GPUDevice): Promise<Uint32Array> {
+  const code = `enable subgroups;
+@group(0) @binding(0) var<storage, read_write> found: array<u32>;
+@compute @workgroup_size(${invocations})
+fn main(
+  @builtin(global_invocation_id) id: vec3u,
+  @builtin(subgroup_invocation_id) place: u32,
+  @builtin(subgroup_size) size: u32,
+) {
+  found[id.x] = size * 256u + place;
+}`;
+  const size = 2 * invocations * 4;
+  const layout = device.createBindGroupLayout({
+    entries: [{ binding: 0, visibility: computeStage, buffer: { type: "storage" } }],
+  });
+  const pipeline = device.createComputePipeline({
+    layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+    compute: { module: device.createShaderModule({ code }), entryPoint: "main" },
+  });
+  const found = device.createBuffer({ size, usage: GPUBufferUse.tensor });
+  const staging = device.createBuffer({ size, usage: GPUBufferUse.staging });
+  try {
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, device.createBindGroup({ layout, entries: [{ binding: 0, resource: { buffer: found } }] }));
+    pass.dispatchWorkgroups(2);
+    pass.end();
+    encoder.copyBufferToBuffer(found, 0, staging, 0, size);
+    device.queue.submit([encoder.finish()]);
+    await staging.mapAsync(mapForReading);
+    return new Uint32Array(staging.getMappedRange().slice(0));
+  } finally {
+    found.destroy();
+    staging.destroy();
+  }
+}
