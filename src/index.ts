@@ -30,5 +30,6 @@ export type { GeneratedPart, GenerateOptions, GenerationResult } from "./runtime
 export type { Generation } from "./runtime/generation.ts";
 export type { InputScales } from "./runtime/input-scales.ts";
 export { type LoadOptions, type LoadProgress, loadModel } from "./runtime/load-model.ts";
+export { type DeployOptions, shardAndDeploy } from "./runtime/mesh/shard-and-deploy.ts";
 export type { ChatOptions, Model } from "./runtime/model.ts";
 export type { Tokenizer } from "./runtime/tokenizer.ts";

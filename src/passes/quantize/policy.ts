@@ -72,10 +72,7 @@ export function codesOf(format: Exclude<WeightFormat, "none">): CodeDType {
 
 /** The plan for a weight by its name, e.g. `model.layers.{layer}.mlp.experts.{0}.up_proj.weight`. */
 export function planWeight(name: string, options: QuantizeOptions): WeightPlan {
-  // Programs of ranks have layers of their own functions' or numbers counted from a first one.
-  const short = name
-    .replace(/\.weight(_scale_inv)?$/, "")
-    .replace(/(^|\.)layers\.(\d+|\{\+\d+\})\./, "$1layers.{layer}.");
+  const short = name.replace(/\.weight(_scale_inv)?$/, "");
   const rule = defaultRules.find(({ pattern }) => matches(pattern, short))!; // the last rule matches everything
   const override = Object.entries(options.overrides ?? {}).find(([pattern]) => matches(pattern, short));
   const format = override?.[1] ?? morePrecise(rule.least ?? "int4", options.weights);

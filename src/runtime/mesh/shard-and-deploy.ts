@@ -134,6 +134,11 @@ function checkOptions(options: DeployOptions): void {
     throw new UnsupportedError("backend", what, known ? { hint: "Use loadModel for one device of another kind." } : {});
   }
   if (compile?.quantize !== undefined) checkQuantizeOptions(compile.quantize);
+  if (compile?.quantize?.overrides !== undefined) {
+    throw new UnsupportedError("quantize overrides", "a divided model has one format for all weights", {
+      hint: "Leave overrides out, or use loadModel.",
+    });
+  }
   for (const [name, ms] of Object.entries({ stepMs, loadMs })) {
     if (!Number.isFinite(ms) || ms <= 0 || ms > 2 ** 31 - 2000) {
       throw new InputError(`shardAndDeploy ${name}`, `expected milliseconds above 0, got ${ms}`);

@@ -71,8 +71,13 @@ describe("replicas", () => {
   });
 });
 
-test("the demo model answers as on one device", async () => {
-  const model = await shardAndDeploy(demoFolder, { ...quick, contextLength: 256, devices: 2 });
+test("the demo model, its weights in 8 bits, answers as on one device", async () => {
+  const model = await shardAndDeploy(demoFolder, {
+    contextLength: 256,
+    devices: 2,
+    // Groups that two devices divide.
+    compile: { verify: 0, quantize: { weights: "int8", group: 16 } },
+  });
   try {
     expect(model.runner).toBeInstanceOf(MeshRunner);
     const messages = [{ role: "user", content: "What is 27 + 15?" }];
@@ -106,6 +111,8 @@ describe("devices by number", () => {
   test("refuses options and backends that there are not", async () => {
     const folder = goldenFolder("v3");
     await expect(shardAndDeploy(folder, { devices: 2, backend: "webgpu" })).rejects.toThrow("expected js or wasm");
+    const quantize = { weights: "int8", overrides: { lm_head: "none" } } as const;
+    await expect(shardAndDeploy(folder, { devices: 2, compile: { quantize } })).rejects.toThrow("overrides");
     const misspelt = { devices: 2, stepMS: 5 };
     await expect(shardAndDeploy(folder, misspelt)).rejects.toThrow('Did you mean "stepMs"?');
   });
