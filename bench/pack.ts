@@ -28,7 +28,10 @@ export function packNode(folder: string): void {
 
 /** `folder`/rest.tar.xz of these parts of `stage`. */
 export function packRest(folder: string, stage: string, parts: readonly string[]): void {
-  execFileSync("sh", ["-c", `tar -cf - -C "${stage}" ${parts.join(" ")} | xz --x86 --lzma2=preset=9e > "${folder}/rest.tar.xz"`]);
+  execFileSync("sh", [
+    "-c",
+    `tar -cf - -C "${stage}" ${parts.join(" ")} | xz --x86 --lzma2=preset=9e > "${folder}/rest.tar.xz"`,
+  ]);
 }
 
 /** Prints the sizes. @throws Error when they are more than `mostBytes` together */
