@@ -73,7 +73,7 @@ function bySubgroups(op: Combine["op"], type: string, over: number, subgroup: nu
   const own = op === "add" ? "subgroupAdd(value)" : "subgroupMax(value)";
   if (over < subgroup) {
     const lines = ["var result = value;"];
-    for (let half = over / 2; half > 0; half /= 2) {
+    for (let half = over / 2; half >= 1; half /= 2) {
       lines.push(`result = ${pairOf(op, "result", `subgroupShuffleXor(result, ${half}u)`)};`);
     }
     return [...lines, "return result;"];

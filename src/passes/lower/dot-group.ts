@@ -65,7 +65,7 @@ export function lowerDotWorkgroup(w: KernelWriter, anchor: Node, group: Group, w
 const busy = 1 << 16;
 
 function lowerRows(dot: Dot, { invocations }: Workgroup): void {
-  const { w, group, bits, lead, quads, groups, tokens } = dot;
+  const { w, bits, quads, groups, tokens } = dot;
   const chunks = groups * bits;
   let perQuad = Math.min(32, invocations);
   while (perQuad < Math.min(128, invocations) && perQuad * quads < busy && chunks >= 2 * perQuad) perQuad *= 2;
@@ -78,112 +78,118 @@ function lowerRows(dot: Dot, { invocations }: Workgroup): void {
       // What is past the end is computed from the last quad and not stored.
       const quad = quads % together === 0 ? mine : w.bind("inside", clampTo(mine, quads));
       const sums = idx.map(() => sumOfRows(w));
-      w.strided({ lane: start, size: perQuad }, "j", chunks, (j) => {
-        const [g, chunk] = [w.bind("g", idiv(j, int(bits))), w.bind("c", irem(j, int(bits)))];
-        const codes = codesOf(dot, weightBytes(dot, idx[0]!, quad, j));
-        const scale = w.bind("scale", rowScales(dot, 4, idx[0]!, quad, g));
-        const minimum = dot.rest === 0 ? undefined : minimumsOf(dot, idx[0]!, quad, g);
-        const first = op("eq", chunk, int(0));
-        for (const [t, sum] of sums.entries()) {
-          const inputs = codes.map((_, half) => {
-            const k = iadd(imul(g, int(dotGroup)), iadd(imul(chunk, int(4)), int(16 * half)));
-            return w.bind("x", intrinsic("repeat4", bytesAt(dot, 0, idx[t]!, k, 4)));
-          });
-          const products = inputs.reduce<Expr>(
-            (total, x, half) => intrinsic("dot4s8", total, x, codes[half]!),
-            splat(int(0), 4),
-          );
-          // What a group has once is added with its first chunk.
-          const once = (value: Expr) => select(first, value, num("f32", 0));
-          addGroup(dot, sum, idx[t]!, g, { products, scale, minimum, once });
-        }
-      });
+      w.strided({ lane: start, size: perQuad }, "j", chunks, (j) => addChunk(dot, sums, idx, quad, j));
       const totals = sums.map((sum) => w.combine("total", "add", sum, perQuad));
-      // Every invocation has a row, since what the epilogue sums may stand before the condition below.
-      const each = w.bind("each", irem(start, int(4)));
-      const row = w.bind("row", iadd(imul(quad, int(4)), each));
-      const stores = w.nested(() => {
-        for (const [t, total] of totals.entries()) {
-          const at = [...idx[t]!, row];
-          const [x, y, z, last] = [0, 1, 2, 3].map((i) => extract(total, i)) as [Expr, Expr, Expr, Expr];
-          const own = select(
-            op("lt", each, int(2)),
-            select(op("eq", each, int(0)), x, y),
-            select(op("eq", each, int(2)), z, last),
-          );
-          w.hold(group.anchor, () => own);
-          w.emit(store(w.out, flatten(at, [...lead, quads * 4]), w.value(group.root, at)));
-        }
-      });
-      w.emit(when(op("and", op("lt", start, int(4)), op("lt", mine, int(quads))), stores));
+      storeRows(dot, totals, idx, { quad, start, inside: op("lt", mine, int(quads)) });
     });
   overLead(dot, tokens, (idx) => w.loop("q", quads, (quad) => body(idx, quad), "grid", together));
 }
 
+/** Adds the products of chunk `j` of a quad of rows to the sums of the tile's tokens. */
+function addChunk(dot: Dot, sums: readonly Ref[], idx: Tokens, quad: Expr, j: Expr): void {
+  const { w, bits } = dot;
+  const [g, chunk] = [w.bind("g", idiv(j, int(bits))), w.bind("c", irem(j, int(bits)))];
+  const codes = codesOf(dot, weightBytes(dot, idx[0]!, quad, j));
+  const scale = w.bind("scale", rowScales(dot, 4, idx[0]!, quad, g));
+  const minimum = minimumsOf(dot, idx[0]!, quad, g);
+  const first = op("eq", chunk, int(0));
+  for (const [t, sum] of sums.entries()) {
+    const inputs = codes.map((_, half) => {
+      const k = iadd(imul(g, int(dotGroup)), iadd(imul(chunk, int(4)), int(16 * half)));
+      return w.bind("x", intrinsic("repeat4", bytesAt(dot, 0, idx[t]!, k, 4)));
+    });
+    const products = inputs.reduce<Expr>(
+      (total, x, half) => intrinsic("dot4s8", total, x, codes[half]!),
+      splat(int(0), 4),
+    );
+    // What a group has once is added with its first chunk.
+    const once = (value: Expr) => select(first, value, num("f32", 0));
+    addGroup(dot, sum, idx[t]!, g, { products, scale, minimum, once });
+  }
+}
+
+interface OwnRow {
+  readonly quad: Expr;
+  /** Which of the quad's invocations this is. */
+  readonly start: Expr;
+  /** Whether the quad is one of the result's. */
+  readonly inside: Expr;
+}
+
+/** The first four invocations of a quad store a row each. */
+function storeRows(dot: Dot, totals: readonly Expr[], idx: Tokens, { quad, start, inside }: OwnRow): void {
+  const { w, group, lead, quads } = dot;
+  // Every invocation has a row, since what the epilogue sums may stand before the condition below.
+  const each = w.bind("each", irem(start, int(4)));
+  const row = w.bind("row", iadd(imul(quad, int(4)), each));
+  const stores = w.nested(() => {
+    for (const [t, total] of totals.entries()) {
+      const at = [...idx[t]!, row];
+      const [x, y, z, last] = [0, 1, 2, 3].map((i) => extract(total, i)) as [Expr, Expr, Expr, Expr];
+      const own = select(
+        op("lt", each, int(2)),
+        select(op("eq", each, int(0)), x, y),
+        select(op("eq", each, int(2)), z, last),
+      );
+      w.hold(group.anchor, () => own);
+      w.emit(store(w.out, flatten(at, [...lead, quads * 4]), w.value(group.root, at)));
+    }
+  });
+  w.emit(when(op("and", op("lt", start, int(4)), inside), stores));
+}
+
 function lowerTiles(dot: Dot, last: number): void {
-  const { w, group, bits, lead, quads, groups, tokens } = dot;
+  const { w, quads, tokens } = dot;
   const [high, wide] = [dividing(last, [16, 8, 4]), dividing(quads, [8, 4, 2, 1])];
   w.emit(note(`an invocation for ${tokens} tokens by 4 rows, squares of ${high} tokens by ${4 * wide} rows`));
-  const body = (idx: Tokens, quad: Expr): void => {
-    const sums = idx.map(() => sumOfRows(w));
-    w.loop("g", groups, (g) => {
-      const halves = idx.map((at) =>
-        [0, 16].map((k) => w.bind("codes", bytesAt(dot, 0, at, iadd(imul(g, int(dotGroup)), int(k)), 16))),
-      );
-      const products: Expr[] = idx.map(() => splat(int(0), 4));
-      for (let chunk = 0; chunk < bits; chunk++) {
-        const codes = codesOf(dot, weightBytes(dot, idx[0]!, quad, iadd(imul(g, int(bits)), int(chunk))));
-        for (const t of idx.keys()) {
-          for (const [half, code] of codes.entries()) {
-            const four = chunk + 4 * half;
-            const x = intrinsic("spread4", halves[t]![four >> 2]!, int(four & 3));
-            products[t] = intrinsic("dot4s8", products[t]!, x, code);
-          }
-          products[t] = w.bind("dot", products[t]!);
-        }
-      }
-      const scale = w.bind("scale", rowScales(dot, 4, idx[0]!, quad, g));
-      const minimum = dot.rest === 0 ? undefined : minimumsOf(dot, idx[0]!, quad, g);
-      for (const [t, sum] of sums.entries()) {
-        addGroup(dot, sum, idx[t]!, g, { products: products[t]!, scale, minimum, once: (value) => value });
-      }
-    });
-    for (const [t, sum] of sums.entries()) {
-      for (const each of [0, 1, 2, 3]) {
-        const at = [...idx[t]!, iadd(imul(quad, int(4)), int(each))];
-        w.hold(group.anchor, () => extract(sum, each));
-        w.emit(store(w.out, flatten(at, [...lead, quads * 4]), w.value(group.root, at)));
-      }
-    }
-  };
+  const grid = (hint: string, to: number, step: number, body: (i: Expr) => void) =>
+    w.loop(hint, to, body, "grid", step);
   overLead(dot, high, ([at]) =>
-    w.loop(
-      "q",
-      quads,
-      (firstQuad) =>
-        w.loop(
-          "t",
-          high,
-          (t) =>
-            w.loop(
-              "r",
-              wide,
-              (r) => {
-                const first = iadd(at!.at(-1)!, t);
-                body(
-                  range(tokens).map((i) => at!.with(-1, iadd(first, int(i)))),
-                  iadd(firstQuad, r),
-                );
-              },
-              "grid",
-            ),
-          "grid",
-          tokens,
-        ),
-      "grid",
-      wide,
+    grid("q", quads, wide, (firstQuad) =>
+      grid("t", high, tokens, (t) =>
+        grid("r", wide, 1, (r) => {
+          const first = iadd(at!.at(-1)!, t);
+          const idx = range(tokens).map((i) => at!.with(-1, iadd(first, int(i))));
+          writeSquare(dot, idx, iadd(firstQuad, r));
+        }),
+      ),
     ),
   );
+}
+
+/** What one invocation computes: the tile's tokens by a quad of rows. */
+function writeSquare(dot: Dot, idx: Tokens, quad: Expr): void {
+  const { w, group, bits, lead, quads, groups } = dot;
+  const sums = idx.map(() => sumOfRows(w));
+  w.loop("g", groups, (g) => {
+    const halves = idx.map((at) =>
+      [0, 16].map((k) => w.bind("codes", bytesAt(dot, 0, at, iadd(imul(g, int(dotGroup)), int(k)), 16))),
+    );
+    const products: Expr[] = idx.map(() => splat(int(0), 4));
+    for (let chunk = 0; chunk < bits; chunk++) {
+      const codes = codesOf(dot, weightBytes(dot, idx[0]!, quad, iadd(imul(g, int(bits)), int(chunk))));
+      for (const t of idx.keys()) {
+        for (const [half, code] of codes.entries()) {
+          const four = chunk + 4 * half;
+          const x = intrinsic("spread4", halves[t]![four >> 2]!, int(four & 3));
+          products[t] = intrinsic("dot4s8", products[t]!, x, code);
+        }
+        products[t] = w.bind("dot", products[t]!);
+      }
+    }
+    const scale = w.bind("scale", rowScales(dot, 4, idx[0]!, quad, g));
+    const minimum = minimumsOf(dot, idx[0]!, quad, g);
+    for (const [t, sum] of sums.entries()) {
+      addGroup(dot, sum, idx[t]!, g, { products: products[t]!, scale, minimum, once: (value) => value });
+    }
+  });
+  for (const [t, sum] of sums.entries()) {
+    for (const each of [0, 1, 2, 3]) {
+      const at = [...idx[t]!, iadd(imul(quad, int(4)), int(each))];
+      w.hold(group.anchor, () => extract(sum, each));
+      w.emit(store(w.out, flatten(at, [...lead, quads * 4]), w.value(group.root, at)));
+    }
+  }
 }
 
 /** Grid loops over the leading indices, the last in steps; the body gets those of the step's tokens. */
