@@ -1,10 +1,12 @@
 /** Which backend runs in this browser: the first of a list that nothing speaks against, and what spoke against those before. */
-import { backendNames, missingWasm } from "../compile.ts";
+import { missingWasm } from "../compile.ts";
 import { UnsupportedError } from "../ir/errors.ts";
 
 /** What decides. Texts say why something is not there, null that it is. */
 export interface Capabilities {
   readonly webgpu: string | null;
+  /** WebGPU is there, but the processor does its work: slower than WebAssembly, so only for who asks for it. */
+  readonly softwareGpu: boolean;
   readonly wasm: string | null;
   /** Shared memory between threads. */
   readonly isolation: string | null;
@@ -29,12 +31,17 @@ interface Rung {
   readonly label: string;
   readonly backend: string;
   readonly threads?: (wanted: number | undefined, capabilities: Capabilities) => number;
-  readonly missing: (capabilities: Capabilities, threads: number) => string | null;
+  readonly missing: (capabilities: Capabilities, threads: number, asked: boolean) => string | null;
 }
 
 /** From the fastest to what runs everywhere. A new backend is one more entry, and a capability that speaks against it. */
 const ladder: readonly Rung[] = [
-  { label: "WebGPU", backend: "webgpu", missing: ({ webgpu }) => webgpu },
+  {
+    label: "WebGPU",
+    backend: "webgpu",
+    missing: ({ webgpu, softwareGpu }, _, asked) =>
+      webgpu ?? (softwareGpu && !asked ? "it would run on the processor, slower than WebAssembly" : null),
+  },
   {
     label: "WebAssembly with threads",
     backend: "wasm",
@@ -65,7 +72,7 @@ export function chooseBackends({ backend, threads }: Wanted, capabilities: Capab
   const refused: Refusal[] = [];
   for (const rung of rungs) {
     const count = rung.threads?.(threads, capabilities);
-    const reason = rung.missing(capabilities, count ?? 1);
+    const reason = rung.missing(capabilities, count ?? 1, backend !== undefined);
     if (reason !== null) refused.push({ label: rung.label, reason });
     else
       possible.push({ label: rung.label, backend: rung.backend, ...(count === undefined ? {} : { threads: count }) });
@@ -83,7 +90,7 @@ export function chooseBackends({ backend, threads }: Wanted, capabilities: Capab
 export async function findCapabilities(): Promise<Capabilities> {
   checkEvaluation();
   return {
-    webgpu: await missingWebgpu(),
+    ...(await findWebgpu()),
     wasm: missingWasm(),
     isolation: missingIsolation(),
     blobWorkers: await canStartFromBlob(),
@@ -103,11 +110,12 @@ function checkEvaluation(): void {
   }
 }
 
-async function missingWebgpu(): Promise<string | null> {
-  if (!(backendNames as readonly string[]).includes("webgpu")) return "not in this version of ciuic";
-  if (!("gpu" in navigator)) return "this browser has no WebGPU";
+async function findWebgpu(): Promise<Pick<Capabilities, "webgpu" | "softwareGpu">> {
+  if (!("gpu" in navigator)) return { webgpu: "this browser has no WebGPU", softwareGpu: false };
   const adapter = await navigator.gpu.requestAdapter().catch(() => null);
-  return adapter === null ? "the browser offers no GPU" : null;
+  if (adapter === null) return { webgpu: "the browser offers no GPU", softwareGpu: false };
+  const { isFallbackAdapter, architecture } = adapter.info;
+  return { webgpu: null, softwareGpu: isFallbackAdapter || /software|swiftshader/i.test(architecture) };
 }
 
 function missingIsolation(): string | null {

@@ -3,7 +3,14 @@ import { expect, it } from "vitest";
 import { type Capabilities, chooseBackends } from "../../src/browser/backend-choice.ts";
 import { UnsupportedError } from "../../src/ir/errors.ts";
 
-const everything: Capabilities = { webgpu: null, wasm: null, isolation: null, blobWorkers: true, cores: 4 };
+const everything: Capabilities = {
+  webgpu: null,
+  softwareGpu: false,
+  wasm: null,
+  isolation: null,
+  blobWorkers: true,
+  cores: 4,
+};
 const choose = (missing: Partial<Capabilities>, wanted = {}) => chooseBackends(wanted, { ...everything, ...missing });
 
 it("takes the fastest and keeps the others in reserve", () => {
@@ -21,6 +28,13 @@ it("takes the fastest and keeps the others in reserve", () => {
 
 it.for<[Partial<Capabilities>, object, string, string[]]>([
   [{ webgpu: "no GPU" }, {}, "WebAssembly with threads", ["WebGPU: no GPU"]],
+  [
+    { softwareGpu: true },
+    {},
+    "WebAssembly with threads",
+    ["WebGPU: it would run on the processor, slower than WebAssembly"],
+  ],
+  [{ softwareGpu: true }, { backend: "webgpu" }, "WebGPU", []],
   [
     { webgpu: "x", isolation: "no headers" },
     {},

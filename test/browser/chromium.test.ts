@@ -94,6 +94,13 @@ describe.skipIf(executable === null)("in Chromium", () => {
     expect(site.log.filter((line) => line.startsWith(shard))).toEqual([`${shard} bytes=0-0`]);
   });
 
+  it("WebGPU, on the browser's software driver, gives the tokens of Node", async () => {
+    const page = await openPage();
+    const { backend, tokens } = await ask(page, { backend: "webgpu" });
+    expect(backend.label).toBe("WebGPU");
+    expect(tokens).toEqual(expected);
+  }, 240_000);
+
   it("without isolation it runs on one thread and says why", async () => {
     const page = await openPage({ isolated: false });
     const { backend, tokens, storage } = await ask(page, { storage: "none" });

@@ -25,8 +25,11 @@ export function findChromium(): string | null {
 }
 
 export function startChromium(executablePath: string): Promise<Browser> {
-  // A container has neither the rights for the sandbox nor a large /dev/shm.
-  return chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+  // A container has neither the rights for the sandbox nor a large /dev/shm, nor a GPU: Chromium's software one needs a flag.
+  return chromium.launch({
+    executablePath,
+    args: ["--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-webgpu"],
+  });
 }
 
 export interface TestSite {

@@ -11,7 +11,14 @@ import { loadModel } from "../../src/runtime/load-model.ts";
 import { openNodeFolder } from "../../src/runtime/node-folder.ts";
 
 const folder = fileURLToPath(new URL("../../models/tiny-deepseek", import.meta.url));
-const capabilities: Capabilities = { webgpu: "none here", wasm: null, isolation: null, blobWorkers: true, cores: 1 };
+const capabilities: Capabilities = {
+  webgpu: "none here",
+  softwareGpu: false,
+  wasm: null,
+  isolation: null,
+  blobWorkers: true,
+  cores: 1,
+};
 const surroundings: Surroundings = {
   capabilities: async () => capabilities,
   threadUrl: "",
