@@ -5,29 +5,9 @@
 import { f8e4m3ToF32, f8e8m0ToF32 } from "../../ir/half.ts";
 import { type DType, dtypeInfo, isFloat } from "../../ir/types.ts";
 import { bytesOf, type GraphBuilder, type GraphTensor, intAttr, typeAttr } from "./graph.ts";
+import { carrierOf } from "./graph-forms.ts";
 import { fillOf, scalar } from "./graph-scalar.ts";
 import type { TfType } from "./saved-model.ts";
-
-/** The type whose elements stand for a dtype's. 4-bit codes have a byte each. */
-const carriedAs: Record<DType, TfType | null> = {
-  f32: "float",
-  f16: "half",
-  bf16: "bfloat16",
-  f8e4m3: "uint8",
-  f8e8m0: "uint8",
-  i32: "int32",
-  u32: null,
-  i8: "int8",
-  u8: "uint8",
-  i4: "int8",
-  u4: "uint8",
-  bool: "bool",
-};
-
-/** Null for dtypes that no program of this target has. */
-export function carrierOf(dtype: DType): TfType | null {
-  return carriedAs[dtype];
-}
 
 /** As `TensorEngine.cast`. */
 export function castTo(graph: GraphBuilder, x: GraphTensor, from: DType, to: DType): GraphTensor {
@@ -38,14 +18,14 @@ export function castTo(graph: GraphBuilder, x: GraphTensor, from: DType, to: DTy
   const float = plainCast(graph, wide, "float");
   if (to === "f8e4m3") return toF8e4m3(graph, float);
   if (to === "f8e8m0") return toF8e8m0(graph, float);
-  return plainCast(graph, float, carriedAs[to]!);
+  return plainCast(graph, float, carrierOf(to));
 }
 
 /** Floats as float, all else as int32. */
 function widened(graph: GraphBuilder, x: GraphTensor, from: DType): GraphTensor {
   if (from !== "f8e4m3" && from !== "f8e8m0") return plainCast(graph, x, isFloat(from) ? "float" : "int32");
-  const valueOf = from === "f8e4m3" ? f8e4m3ToF32 : f8e8m0ToF32;
-  const values = Float32Array.from({ length: 256 }, (_, code) => valueOf(code));
+  const decode = from === "f8e4m3" ? f8e4m3ToF32 : f8e8m0ToF32;
+  const values = Float32Array.from({ length: 256 }, (_, code) => decode(code));
   const table = graph.constant({ type: "float", shape: [256] }, bytesOf(values));
   const attrs = {
     Tparams: typeAttr("float"),
@@ -72,9 +52,9 @@ function notZero(graph: GraphBuilder, x: GraphTensor): GraphTensor {
 function toInteger(graph: GraphBuilder, x: GraphTensor, to: DType): GraphTensor {
   const [low, high] = dtypeInfo(to).range!; // an integer dtype
   if (x.type === "int32")
-    return to === "i32" ? x : plainCast(graph, clamped(graph, x, "i32", low, high), carriedAs[to]!);
+    return to === "i32" ? x : plainCast(graph, clamped(graph, x, "i32", low, high), carrierOf(to));
   const number = scalar(graph, "select", "f32", [scalar(graph, "ne", "f32", [x, x]), fillOf(graph, "f32", 0), x]);
-  if (to !== "i32") return plainCast(graph, clamped(graph, number, "f32", low, high), carriedAs[to]!);
+  if (to !== "i32") return plainCast(graph, clamped(graph, number, "f32", low, high), carrierOf(to));
   // 2^31 - 1 is no f32: what is larger is replaced after the conversion.
   const tooLarge = scalar(graph, "ge", "f32", [number, fillOf(graph, "f32", 2 ** 31)]);
   const within = clamped(graph, number, "f32", low, 2 ** 31 - 128);
@@ -109,7 +89,9 @@ function shiftedDown(graph: GraphBuilder, x: GraphTensor, shift: number): GraphT
 function toF8e4m3(graph: GraphBuilder, x: GraphTensor): GraphTensor {
   const i32 = (op: "add" | "sub" | "select", ...xs: readonly GraphTensor[]) => scalar(graph, op, "i32", xs);
   const f32 = (value: number) => fillOf(graph, "f32", value);
-  const size = graph.one("Minimum", [scalar(graph, "abs", "f32", [x]), f32(448)], { T: typeAttr("float") }, x);
+  const noNumber = scalar(graph, "ne", "f32", [x, x]);
+  const number = scalar(graph, "select", "f32", [noNumber, f32(0), x]);
+  const size = graph.one("Minimum", [scalar(graph, "abs", "f32", [number]), f32(448)], { T: typeAttr("float") }, x);
   const bits = bitsOf(graph, size);
   const upper = shiftedDown(graph, bits, 20);
   const odd = graph.one("TruncateMod", [upper, graph.int(2)], { T: typeAttr("int32") }, upper);
@@ -120,15 +102,15 @@ function toF8e4m3(graph: GraphBuilder, x: GraphTensor): GraphTensor {
   const code = i32("select", small, toInteger(graph, steps, "i32"), normal);
   const negative = scalar(graph, "lt", "i32", [bitsOf(graph, x), graph.int(0)]);
   const signed = i32("add", code, i32("select", negative, graph.int(128), graph.int(0)));
-  const noNumber = scalar(graph, "ne", "f32", [x, x]);
-  return plainCast(graph, i32("select", isNaN, graph.int(0x7f), signed), "uint8");
+  return plainCast(graph, i32("select", noNumber, graph.int(0x7f), signed), "uint8");
 }
 
 /** The nearest power of two: its exponent, one more from a fraction of sqrt(2) on; 255 is NaN. */
 function toF8e8m0(graph: GraphBuilder, x: GraphTensor): GraphTensor {
-  const positive = graph.one("Maximum", [x, fillOf(graph, "f32", 0)], { T: typeAttr("float") }, x);
+  const noNumber = scalar(graph, "ne", "f32", [x, x]);
+  const number = scalar(graph, "select", "f32", [noNumber, fillOf(graph, "f32", 0), x]);
+  const positive = graph.one("Maximum", [number, fillOf(graph, "f32", 0)], { T: typeAttr("float") }, x);
   const nearest = scalar(graph, "add", "i32", [bitsOf(graph, positive), graph.int(2 ** 23 - 0x3504f4)]);
   const code = clamped(graph, shiftedDown(graph, nearest, 23), "i32", 0, 254);
-  const noNumber = scalar(graph, "ne", "f32", [x, x]);
   return plainCast(graph, scalar(graph, "select", "i32", [noNumber, graph.int(255), code]), "uint8");
 }

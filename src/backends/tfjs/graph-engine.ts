@@ -2,9 +2,7 @@
  * The primitives of tensor ops as nodes of a TensorFlow graph. A value is a tensor of the graph, or a *state of a variable*:
  * rows are gathered from a variable, and replaced in it, where it is, without a copy.
  */
-import { UnsupportedError } from "../../ir/errors.ts";
-import { reader, storageLength, type TensorData } from "../../ir/tensor.ts";
-import { type Shape, sameShape, showType, sizeOf, type TensorType } from "../../ir/types.ts";
+import { type Shape, sameShape } from "../../ir/types.ts";
 import type { TensorEngine } from "./engine.ts";
 import {
   boolAttr,
@@ -16,7 +14,8 @@ import {
   type TensorForm,
   typeAttr,
 } from "./graph.ts";
-import { carrierOf, castTo } from "./graph-cast.ts";
+import { castTo } from "./graph-cast.ts";
+import { carriedBytes, formOf } from "./graph-forms.ts";
 import { fillOf, scalar } from "./graph-scalar.ts";
 import { tfTypes } from "./saved-model.ts";
 
@@ -35,25 +34,6 @@ export type GraphValue = GraphTensor | VariableState;
 
 function isState(x: GraphValue): x is VariableState {
   return "handle" in x;
-}
-
-/** How a tensor is carried. @throws UnsupportedError for u32, for which TensorFlow has hardly a kernel */
-export function formOf(type: TensorType): TensorForm {
-  const carrier = carrierOf(type.dtype);
-  if (carrier === null) {
-    throw new UnsupportedError(
-      "target tensorflow",
-      `cannot hold ${showType(type)}: TensorFlow has no arithmetic for it`,
-    );
-  }
-  return { type: carrier, shape: type.shape };
-}
-
-/** Elements as the carrier has them: two 4-bit codes to a byte become a byte each. */
-export function carriedBytes(type: TensorType, data: TensorData): Uint8Array {
-  if (storageLength(type) === sizeOf(type.shape)) return bytesOf(data);
-  const read = reader({ type, data });
-  return Uint8Array.from({ length: sizeOf(type.shape) }, (_, i) => read(i));
 }
 
 /** The state of a variable when a run begins. */

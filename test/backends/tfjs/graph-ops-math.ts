@@ -1,5 +1,5 @@
 /** What TensorFlow's arithmetic ops compute, in plain loops. What it leaves to the device is an error here. */
-import type { Attr, TfType } from "../../../src/backends/tfjs/saved-model.ts";
+import { type Attr, type TfType, tfTypes } from "../../../src/backends/tfjs/saved-model.ts";
 import { nearestEven } from "../../../src/ir/scalar.ts";
 import { type Shape, sizeOf } from "../../../src/ir/types.ts";
 import { fromBytes, type GraphData, indicesOf, make, offsetOf, read, toBytes, valuesOf } from "./graph-values.ts";
@@ -210,12 +210,14 @@ export const mathOps: Readonly<Record<string, Op>> = {
     if (x!.type !== from) throw new Error(`expected ${from}, got ${x!.type}`);
     return [make(to, x!.shape, valuesOf(x!).map(castOne(to)))];
   },
+  // The last axis is what makes up for the difference in size.
   Bitcast: ([x], attrs) => {
-    const to = typeOf(attrs, "type");
-    const bytes = toBytes(x!);
-    const each = bytes.length / sizeOf(x!.shape);
-    const size = fromBytes(to, [], new Uint8Array(make(to, [], [0]).data.byteLength)).data.byteLength;
-    return [fromBytes(to, each === size ? x!.shape : [...x!.shape, each / size], bytes)];
+    const [from, to] = [typeOf(attrs, "T"), typeOf(attrs, "type")];
+    const [small, large] = [tfTypes[from].bytes, tfTypes[to].bytes];
+    if (x!.type !== from) throw new Error(`expected ${from}, got ${x!.type}`);
+    if (small < large && x!.shape.at(-1) !== large / small) throw new Error(`[${x!.shape}] of ${from} as ${to}`);
+    const shape = small < large ? x!.shape.slice(0, -1) : small > large ? [...x!.shape, small / large] : x!.shape;
+    return [fromBytes(to, shape, toBytes(x!))];
   },
   MatMul: (ins, attrs) => {
     if (ins.some(({ shape }) => shape.length !== 2)) throw new Error("expected matrices");
