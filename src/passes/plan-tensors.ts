@@ -69,7 +69,8 @@ function callsOf(order: readonly Node[]): Step[] {
 function donatedOf({ params, outs }: Func, callees: ReadonlyMap<string, FuncPlan>): (number | null)[] {
   const taken = new Set<number>();
   return outs.map((out) => {
-    const index = params.findIndex((param) => param === updatedBy(out, callees));
+    const from = updatedBy(out, callees);
+    const index = isOp(from, "param") ? params.indexOf(from) : -1;
     if (index === -1 || taken.has(index)) return null;
     taken.add(index);
     return index;

@@ -12,7 +12,7 @@ const carriers: Record<Computed, TfDType> = { f32: "float32", i32: "int32", bool
 export function eagerEngine(tf: Tf): TensorEngine<TfTensor> {
   return {
     constant: (type, data) => tf.tensor(unpacked(type, data), [...type.shape], carrierOf(type.dtype)),
-    fill: (dtype, value) => tf.scalar(valueOf(dtype, value), carriers[dtype]),
+    fill: (dtype, value) => tf.scalar(storedValue(dtype, value), carriers[dtype]),
     iota: (n) => tf.range(0, n, 1, "int32"),
     apply: (op: ScalarOp, dtype, [x, y, z]) => scalarRows[op](tf, dtype, x!, y!, z!), // as many as the op takes
     cast: (x, from, to) => castTensor(tf, x, from, to),
@@ -20,13 +20,13 @@ export function eagerEngine(tf: Tf): TensorEngine<TfTensor> {
     reduceSum: (x) => tf.sum(x, x.shape.length - 1),
     reduceMax: (x) => tf.max(x, x.shape.length - 1),
     argMax: (x) => tf.argMax(numbers(tf, x), x.shape.length - 1),
-    topK: (x, k) => tf.topk(numbers(tf, x), k, true),
+    topK: (x, k) => topK(tf, x, k),
     reshape: (x, shape) => tf.reshape(x, [...shape]),
     transpose: (x, perm) => tf.transpose(x, [...perm]),
     slice: (x, begin, size) => tf.slice(x, [...begin], [...size]),
     concat: (xs, axis) => tf.concat([...xs], axis),
     broadcastTo: (x, shape) => tf.broadcastTo(x, [...shape]),
-    gather: (x, index, batch) => tf.gather(x, index, batch, batch),
+    gather: (x, index, batch) => (batch === 0 ? tf.gather(x, index, 0, 0) : gatherInBatch(tf, x, index, batch)),
     updateRows: (x, rows, slots) => updateRows(tf, x, rows, slots),
     scope: (make) => tf.tidy(make),
     dispose: (x) => x.dispose(),
@@ -36,6 +36,29 @@ export function eagerEngine(tf: Tf): TensorEngine<TfTensor> {
 /** For comparisons in which NaN counts as -inf. */
 function numbers(tf: Tf, x: TfTensor): TfTensor {
   return tf.where(tf.equal(x, x), x, tf.scalar(Number.NEGATIVE_INFINITY, "float32"));
+}
+
+/** Values are gathered, so that a NaN is one. */
+function topK(tf: Tf, x: TfTensor, k: number): { readonly values: TfTensor; readonly indices: TfTensor } {
+  // Engines may compare by differences, which infinities have none of.
+  const f32 = (value: number) => tf.scalar(value, "float32");
+  const finite = tf.minimum(tf.maximum(numbers(tf, x), f32(-largestF32)), f32(largestF32));
+  const { indices } = tf.topk(finite, k, true);
+  return { values: gatherInBatch(tf, x, indices, x.shape.length - 1), indices };
+}
+
+const largestF32 = (2 - 2 ** -23) * 2 ** 127;
+
+/** By rows of the batches laid end to end: not every engine has the attribute for it right. */
+function gatherInBatch(tf: Tf, x: TfTensor, index: TfTensor, batch: number): TfTensor {
+  const [lead, rest] = [x.shape.slice(0, batch), x.shape.slice(batch)];
+  const [size, ...row] = rest as [number, ...number[]]; // an axis is indexed
+  const count = sizeOf(lead);
+  const inner = index.shape.slice(batch);
+  const flat = tf.reshape(x, [count * size, ...row]);
+  const starts = tf.mul(tf.range(0, count, 1, "int32"), tf.scalar(size, "int32"));
+  const at = tf.add(tf.reshape(index, [count, sizeOf(inner)]), tf.reshape(starts, [count, 1]));
+  return tf.reshape(tf.gather(flat, tf.reshape(at, [count * sizeOf(inner)]), 0, 0), [...lead, ...inner, ...row]);
 }
 
 /** Rows are written to a copy with one row more, which takes those that are dropped and is dropped itself. */
@@ -70,7 +93,7 @@ function lastOfEquals(tf: Tf, slots: TfTensor, n: number): TfTensor {
 }
 
 /** A number as the tensor keeps it. */
-function valueOf(dtype: Computed, value: number): number {
+function storedValue(dtype: Computed, value: number): number {
   const tensor = zeros(dtype, [1]);
   writer(tensor)(0, value);
   return tensor.data[0]!;

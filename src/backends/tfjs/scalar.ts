@@ -6,8 +6,9 @@ import type { Tf, TfTensor } from "./tf.ts";
 type ScalarRow = (tf: Tf, dtype: Computed, x: TfTensor, y: TfTensor, z: TfTensor) => TfTensor;
 
 export const scalarRows = {
-  neg: (tf, _, x) => tf.neg(x),
-  abs: (tf, _, x) => tf.abs(x),
+  // Of integers, engines may compute these in f32.
+  neg: (tf, dtype, x) => (dtype === "i32" ? tf.sub(int(tf, 0), x) : tf.neg(x)),
+  abs: (tf, dtype, x) => (dtype === "i32" ? tf.maximum(x, tf.sub(int(tf, 0), x)) : tf.abs(x)),
   exp: (tf, _, x) => tf.exp(x),
   log: (tf, _, x) => tf.log(x),
   sqrt: (tf, _, x) => tf.sqrt(x),
@@ -35,7 +36,9 @@ export const scalarRows = {
   le: (tf, dtype, x, y) => tf.lessEqual(number(tf, dtype, x), number(tf, dtype, y)),
   gt: (tf, dtype, x, y) => tf.greater(number(tf, dtype, x), number(tf, dtype, y)),
   ge: (tf, dtype, x, y) => tf.greaterEqual(number(tf, dtype, x), number(tf, dtype, y)),
-  select: (tf, _, x, y, z) => tf.where(x, y, z),
+  // Not every engine chooses among truth values.
+  select: (tf, dtype, x, y, z) =>
+    dtype === "bool" ? tf.logicalOr(tf.logicalAnd(x, y), tf.logicalAnd(tf.logicalNot(x), z)) : tf.where(x, y, z),
 } as const satisfies Record<ScalarOp, ScalarRow>;
 
 /** Comparisons are of numbers. */
@@ -66,8 +69,11 @@ function divInt(tf: Tf, x: TfTensor, y: TfTensor): TfTensor {
   const zero = int(tf, 0);
   const none = tf.equal(y, zero);
   const divisor = tf.where(none, int(tf, 1), y);
-  const whole = tf.floorDiv(tf.sub(x, remInt(tf, x, divisor)), divisor);
-  return tf.where(none, zero, whole);
+  const dividend = tf.sub(x, remInt(tf, x, divisor));
+  // Engines may divide in f32: what that leaves is divided again, which is exact as it is small.
+  const near = tf.floorDiv(dividend, divisor);
+  const left = tf.sub(dividend, mulInt(tf, near, divisor));
+  return tf.where(none, zero, tf.add(near, tf.floorDiv(left, divisor)));
 }
 
 function remFloat(tf: Tf, x: TfTensor, y: TfTensor): TfTensor {
