@@ -11,11 +11,11 @@ import { formOf } from "./graph-forms.ts";
 import type { GraphHost } from "./graph-host.ts";
 import { GraphMemory } from "./graph-memory.ts";
 import { buildProgram, type GraphProgram, type Variable } from "./graph-program.ts";
-import { GraphSession } from "./graph-session.ts";
+import { GraphSessions } from "./graph-sessions.ts";
 
 export function openGraphDevice(target: Target, host: GraphHost): Device {
   const memory = new GraphMemory();
-  const session = new GraphSession(host, memory);
+  const sessions = new GraphSessions(host, memory);
   let count = 0;
   return {
     target,
@@ -29,7 +29,7 @@ export function openGraphDevice(target: Target, host: GraphHost): Device {
         get sources() {
           return emitGraph(plan);
         },
-        instantiate: (given) => instantiate({ plan, memory, session, name: `step${count++}` }, given),
+        instantiate: (given) => instantiate({ plan, memory, sessions, name: `step${count++}` }, given),
       };
     },
     close: () => host.close(),
@@ -65,11 +65,11 @@ export function emitGraph(plan: Plan): readonly string[] {
 interface Parts {
   readonly plan: Plan;
   readonly memory: GraphMemory;
-  readonly session: GraphSession;
+  readonly sessions: GraphSessions;
   readonly name: string;
 }
 
-function instantiate({ plan, memory, session, name }: Parts, given: ProgramMemory): Instance {
+function instantiate({ plan, memory, sessions, name }: Parts, given: ProgramMemory): Instance {
   const entry = plan.funcs.get(plan.entry)!;
   const own: TensorData[] = [];
   const allocate = (type: TensorType): TensorData => {
@@ -87,17 +87,17 @@ function instantiate({ plan, memory, session, name }: Parts, given: ProgramMemor
     return param === null ? (given.results?.get(i) ?? allocate(type)) : params[param]!;
   });
   const program = bind(plan, memory, { name, params, results, given });
-  session.add(name, program);
+  sessions.add(name, program);
   return {
     params,
     results,
     run: async (signal) => {
       signal?.throwIfAborted();
-      const fetched = await session.run(name, params);
+      const fetched = await sessions.run(name, params);
       for (const each of program.fetched) fromHost(each.type, fetched[each.name]!, results[each.index]!);
     },
     release: () => {
-      session.remove(name);
+      sessions.remove(name);
       for (const data of own) memory.free(data);
     },
   };

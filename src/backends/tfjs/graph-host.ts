@@ -4,8 +4,8 @@ import type { HostTensor } from "./graph-bits.ts";
 export interface GraphHost {
   /** One line for people: the engine and the device. */
   readonly summary: string;
-  /** Loads a model (the content of `saved_model.pb`). Gives a number for the session. */
-  readonly open: (model: Uint8Array<ArrayBuffer>) => Promise<number>;
+  /** Loads a model (the content of `saved_model.pb`) with these signatures. Gives a number for the session. */
+  readonly open: (model: Uint8Array<ArrayBuffer>, signatures: readonly string[]) => Promise<number>;
   /** Runs a signature. Inputs and outputs go by the signature's names. */
   readonly run: (
     session: number,

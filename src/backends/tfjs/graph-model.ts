@@ -13,14 +13,18 @@ export interface GraphModel {
   readonly programs: ReadonlyMap<string, GraphProgram>;
   readonly weights: readonly Variable[];
   readonly caches: readonly Variable[];
-  /** The caches that `restore` takes over. */
-  readonly restored: readonly Variable[];
+  /** The caches that are taken over, from each of some other sessions. */
+  readonly restored: readonly (readonly Variable[])[];
 }
 
 /** Most bytes of weights that one run loads: for a moment they are there twice. */
 const groupBytes = 2 ** 28;
 
-export const signatures = { zero: "zero", save: "save", restore: "restore" } as const;
+export const signatures = { zero: "zero", save: "save" } as const;
+
+export function restoreSignature(session: number): string {
+  return `restore${session}`;
+}
 
 export function loadSignature(group: number): string {
   return `load${group}`;
@@ -48,8 +52,14 @@ export function bytesOf(variable: Variable): number {
   return sizeOf(shape) * tfTypes[type].bytes;
 }
 
-/** The content of `saved_model.pb`. */
-export function encodeModel({ programs, weights, caches, restored }: GraphModel): Uint8Array<ArrayBuffer> {
+export interface EncodedModel {
+  /** The content of `saved_model.pb`. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** The names of its signatures. */
+  readonly signatures: readonly string[];
+}
+
+export function encodeModel({ programs, weights, caches, restored }: GraphModel): EncodedModel {
   const graph = new GraphBuilder("state/");
   const all: Record<string, Signature> = {};
   for (const [name, { signature }] of programs) all[name] = signature;
@@ -58,11 +68,11 @@ export function encodeModel({ programs, weights, caches, restored }: GraphModel)
     all[signatures.zero] = assignZeros(graph, caches);
     all[signatures.save] = fetchAll(graph, caches);
   }
-  if (restored.length > 0) all[signatures.restore] = assignFed(graph, restored);
-  return encodeSavedModel({
-    nodes: [...[...programs.values()].flatMap(({ nodes }) => nodes), ...graph.nodes],
-    signatures: all,
-  });
+  for (const [i, some] of restored.entries()) {
+    if (some.length > 0) all[restoreSignature(i)] = assignFed(graph, some);
+  }
+  const nodes = [...[...programs.values()].flatMap((program) => program.nodes), ...graph.nodes];
+  return { bytes: encodeSavedModel({ nodes, signatures: all }), signatures: Object.keys(all) };
 }
 
 /** Feeds the content of variables. */

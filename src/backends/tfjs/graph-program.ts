@@ -47,6 +47,7 @@ export interface Crossing {
 export interface GraphProgram {
   readonly nodes: readonly GraphNode[];
   readonly signature: Signature;
+  readonly variables: readonly Variable[];
   readonly fed: readonly Crossing[];
   readonly fetched: readonly Crossing[];
 }
@@ -59,13 +60,13 @@ export function buildProgram(plan: Plan, prefix: string, binding: GraphBinding):
   const engine = graphEngine(graph);
   const entry = plan.funcs.get(plan.entry);
   invariant(entry !== undefined, () => `plan @${plan.name} has no entry`);
-  const states = new Map<string, VariableState>();
+  const states = new Map<Variable, VariableState>();
   const stateOf = (variable: Variable): VariableState => {
-    const known = states.get(variable.name);
+    const known = states.get(variable);
     if (known !== undefined) return known;
     const handle = graph.variable(variable.name, variableForm(variable));
     const state = initialState(handle, variable.form, variable.spareRow);
-    states.set(variable.name, state);
+    states.set(variable, state);
     return state;
   };
   const inputs: Record<string, TensorInfo> = {};
@@ -107,6 +108,7 @@ export function buildProgram(plan: Plan, prefix: string, binding: GraphBinding):
   return {
     nodes: graph.nodes,
     signature: { inputs, outputs: fetchAfter(graph, outputs, updates) },
+    variables: [...states.keys()],
     fed,
     fetched: outputs.map(({ crossing }) => crossing),
   };

@@ -62,6 +62,16 @@ function divided(float: string, integer: string, byMinusOne: "neg" | "zero"): Ro
   };
 }
 
+/** C's gives 1 for 1 to the power of NaN or of an infinity, and for -1 to that of an infinity. */
+const power: Row = (graph, xs, dtype) => {
+  const [a, b] = xs as readonly [GraphTensor, GraphTensor]; // an op of two operands
+  const f32 = (op: ScalarOp, ...operands: readonly GraphTensor[]) => scalar(graph, op, "f32", operands);
+  const endless = f32("ne", f32("sub", b, b), fillOf(graph, "f32", 0));
+  const one = f32("eq", f32("abs", a), fillOf(graph, "f32", 1));
+  const none = scalar(graph, "and", "bool", [endless, one]);
+  return f32("select", none, fillOf(graph, "f32", Number.NaN), same("Pow")(graph, xs, dtype));
+};
+
 const rows = {
   neg: same("Neg"),
   abs: same("Abs"),
@@ -81,7 +91,7 @@ const rows = {
   mul: same("Mul"),
   div: divided("RealDiv", "TruncateDiv", "neg"),
   rem: divided("Mod", "TruncateMod", "zero"),
-  pow: same("Pow"),
+  pow: power,
   min: extreme("Minimum", "lt"),
   max: extreme("Maximum", "gt"),
   and: logical("LogicalAnd"),

@@ -3,8 +3,10 @@ import { openGraphDevice } from "../../../src/backends/tfjs/graph-device.ts";
 import { tensorTargetOf } from "../../../src/ir/target.ts";
 import { runBackendTests } from "../run-backend-tests.ts";
 import { interpretedHost } from "./interpreted-host.ts";
+import { noUnsigned } from "./skipped.ts";
 
 runBackendTests({
   backend: "TensorFlow graphs",
   open: async () => openGraphDevice(tensorTargetOf("tensorflow"), interpretedHost()),
+  skip: [noUnsigned],
 });
