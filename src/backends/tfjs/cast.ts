@@ -4,6 +4,7 @@
  * last bit of the sum is the last bit wanted rounds to nearest even, as addition does.
  */
 import { type DType, dtypeInfo } from "../../ir/types.ts";
+import { selectInt } from "./scalar.ts";
 import type { Tf, TfDType, TfTensor } from "./tf.ts";
 
 /** What carries values of a dtype. */
@@ -12,7 +13,12 @@ export function carrierOf(dtype: DType): TfDType {
   return kind === "float" ? "float32" : kind === "int" ? "int32" : "bool";
 }
 
-export function castTensor(tf: Tf, x: TfTensor, from: DType, to: DType): TfTensor {
+export interface CastOptions {
+  /** The engine's own cast of integers to floats only says so, and some of its kernels then read integers as floats. */
+  readonly namesOnly: boolean;
+}
+
+export function castTensor(tf: Tf, x: TfTensor, from: DType, to: DType, { namesOnly }: CastOptions): TfTensor {
   const [source, target] = [carrierOf(from), carrierOf(to)];
   if (target === "bool") return source === "bool" ? x : tf.notEqual(x, tf.scalar(0, source));
   if (target === "int32") {
@@ -20,8 +26,13 @@ export function castTensor(tf: Tf, x: TfTensor, from: DType, to: DType): TfTenso
     const whole = source === "bool" ? tf.cast(x, "int32") : x;
     return holds(to, from) ? whole : clampInt(tf, whole, dtypeInfo(to).range!); // an integer type
   }
-  const float = source === "float32" ? x : tf.cast(x, "float32");
+  const float = source === "float32" ? x : toFloat(tf, x, namesOnly);
   return to === "f32" || to === from ? float : roundFloat(tf, float, to);
+}
+
+function toFloat(tf: Tf, x: TfTensor, namesOnly: boolean): TfTensor {
+  const named = tf.cast(x, "float32");
+  return namesOnly ? tf.mul(named, tf.scalar(1, "float32")) : named;
 }
 
 /** Whether every value of `from` is one of `to`. */
@@ -40,8 +51,10 @@ function toInt(tf: Tf, x: TfTensor, [low, high]: readonly [number, number]): TfT
   const number = tf.where(tf.equal(x, x), x, f32(0));
   // The largest i32 is no f32: what lies above the largest f32 below it is chosen after the cast.
   const most = high === 2_147_483_647 ? 2_147_483_520 : high;
-  const inside = tf.cast(tf.minimum(tf.maximum(number, f32(low)), f32(most)), "int32");
-  return most === high ? inside : tf.where(tf.greater(number, f32(most)), tf.scalar(high, "int32"), inside);
+  const limited = tf.minimum(tf.maximum(number, f32(low)), f32(high === most ? most : 2_147_483_648));
+  if (most === high) return tf.cast(limited, "int32");
+  const whole = tf.cast(tf.minimum(limited, f32(most)), "int32");
+  return selectInt(tf, tf.greater(limited, f32(most)), tf.scalar(high, "int32"), whole);
 }
 
 interface FloatFormat {

@@ -35,13 +35,16 @@ export function tfjsBackend(
       if (kind === "webgpu") {
         const { gpuDevice } = (await gpuOptions?.(options)) ?? options;
         const gpu = await openWebGpu(tf, backend, gpuDevice);
-        const runtime = { tf, backend: gpu.name, waits: true };
+        const runtime = { tf, backend: gpu.name, waits: true, casts: { namesOnly: true } };
         return { ...options, prepared: new Prepared(runtime, `WebGPU, ${gpu.summary}`, gpu.close) };
       }
       const registered = kind.startsWith("tensorflow") ? "tensorflow" : kind;
       await initializeBackend(tf, registered);
+      // It would advise people to install tfjs-node when it is first used.
+      if (kind === "cpu") Object.assign(tf.engine().registry[registered]!, { firstUse: false });
       if (kind === "tensorflow-gpu") checkGpu(tf.engine().registry[registered]!);
-      return { ...options, prepared: new Prepared({ tf, backend: registered, waits: false }, labels[kind], () => {}) };
+      const runtime = { tf, backend: registered, waits: false, casts: { namesOnly: false } };
+      return { ...options, prepared: new Prepared(runtime, labels[kind], () => {}) };
     },
     open: ({ prepared } = {}) => {
       if (!(prepared instanceof Prepared)) {

@@ -2,20 +2,20 @@
 import type { ScalarOp } from "../../ir/scalar.ts";
 import { reader, type TensorData, tensorFrom, writer, zeros } from "../../ir/tensor.ts";
 import { type Shape, sizeOf, type TensorType } from "../../ir/types.ts";
-import { carrierOf, castTensor } from "./cast.ts";
+import { type CastOptions, carrierOf, castTensor } from "./cast.ts";
 import type { Computed, TensorEngine } from "./engine.ts";
-import { scalarRows } from "./scalar.ts";
+import { scalarRows, selectInt } from "./scalar.ts";
 import type { Tf, TfData, TfDType, TfTensor } from "./tf.ts";
 
 const carriers: Record<Computed, TfDType> = { f32: "float32", i32: "int32", bool: "bool" };
 
-export function eagerEngine(tf: Tf): TensorEngine<TfTensor> {
+export function eagerEngine(tf: Tf, options: CastOptions): TensorEngine<TfTensor> {
   return {
     constant: (type, data) => tf.tensor(unpacked(type, data), [...type.shape], carrierOf(type.dtype)),
     fill: (dtype, value) => tf.scalar(storedValue(dtype, value), carriers[dtype]),
     iota: (n) => tf.range(0, n, 1, "int32"),
     apply: (op: ScalarOp, dtype, [x, y, z]) => scalarRows[op](tf, dtype, x!, y!, z!), // as many as the op takes
-    cast: (x, from, to) => castTensor(tf, x, from, to),
+    cast: (x, from, to) => castTensor(tf, x, from, to, options),
     matMul: (a, b, { transposeA, transposeB }) => tf.matMul(a, b, transposeA, transposeB),
     reduceSum: (x) => tf.sum(x, x.shape.length - 1),
     reduceMax: (x) => tf.max(x, x.shape.length - 1),
@@ -67,8 +67,8 @@ function updateRows(tf: Tf, x: TfTensor, rows: TfTensor, slots: TfTensor): TfTen
   const n = slots.shape[0]!;
   if (n === 0 || sizeOf(x.shape) === 0) return tf.reshape(x, [...x.shape]);
   const int = (value: number) => tf.scalar(value, "int32");
-  const outside = tf.logicalAnd(tf.greaterEqual(slots, int(0)), tf.less(slots, int(size)));
-  const kept = tf.where(n === 1 ? outside : tf.logicalAnd(outside, lastOfEquals(tf, slots, n)), slots, int(size));
+  const inside = tf.logicalAnd(tf.greaterEqual(slots, int(0)), tf.less(slots, int(size)));
+  const kept = selectInt(tf, n === 1 ? inside : tf.logicalAnd(inside, lastOfEquals(tf, slots, n)), slots, int(size));
   const spare = tf.slice(
     rows,
     rows.shape.map(() => 0),

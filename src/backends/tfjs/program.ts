@@ -5,6 +5,7 @@ import type { Plan } from "../../ir/plan.ts";
 import { storageLength, type TensorData } from "../../ir/tensor.ts";
 import type { TensorType } from "../../ir/types.ts";
 import type { Instance, Program, ProgramMemory } from "../backend.ts";
+import type { CastOptions } from "./cast.ts";
 import { withBackend } from "./current.ts";
 import { eagerEngine, storeValues } from "./eager.ts";
 import type { TfMemory } from "./memory.ts";
@@ -19,6 +20,7 @@ export interface TfRuntime {
   readonly backend: string;
   /** Whether results can only be waited for. */
   readonly waits: boolean;
+  readonly casts: CastOptions;
 }
 
 export function loadProgram(runtime: TfRuntime, memory: TfMemory, plan: Plan): Program {
@@ -107,8 +109,8 @@ class TfInstance implements Instance {
   }
 
   #step(): TfTensor[] {
-    const { tf } = this.#runtime;
-    const engine = eagerEngine(tf);
+    const { tf, casts } = this.#runtime;
+    const engine = eagerEngine(tf, casts);
     const { params } = this.#plan.funcs.get(this.#plan.entry)!;
     const inputs = params.map(({ type }, i) => {
       const data = this.params[i]!;

@@ -9,7 +9,8 @@ export const dotRow: Row<"dotGroups"> = whole((engine, xs, { ins, attrs: { bits,
   const { add, mul, sub } = floatMath(engine);
   const types = ins.map((x) => x.type);
   const { lead, rows, groups } = dotShapes(types, bits)!; // checked by the type rule
-  const floats = xs.map((x, i) => asFloat(engine, x, types[i]!.dtype));
+  // Flat, as few engines compute on seven axes.
+  const floats = xs.map((x, i) => asFloat(engine, engine.reshape(x, [sizeOf(types[i]!.shape)]), types[i]!.dtype));
   const count = sizeOf(lead);
   const [xRows, wRows] = [sizeOf(types[0]!.shape.slice(0, -1)), sizeOf(types[3]!.shape.slice(0, -5))];
   /** [wRows, quads, groups, 4, ..size] -> [count, groups, rows, ..size] */

@@ -36,10 +36,21 @@ export const scalarRows = {
   le: (tf, dtype, x, y) => tf.lessEqual(number(tf, dtype, x), number(tf, dtype, y)),
   gt: (tf, dtype, x, y) => tf.greater(number(tf, dtype, x), number(tf, dtype, y)),
   ge: (tf, dtype, x, y) => tf.greaterEqual(number(tf, dtype, x), number(tf, dtype, y)),
-  // Not every engine chooses among truth values.
-  select: (tf, dtype, x, y, z) =>
-    dtype === "bool" ? tf.logicalOr(tf.logicalAnd(x, y), tf.logicalAnd(tf.logicalNot(x), z)) : tf.where(x, y, z),
+  select: (tf, dtype, x, y, z) => selects[dtype](tf, x, y, z),
 } as const satisfies Record<ScalarOp, ScalarRow>;
+
+type Select = (tf: Tf, condition: TfTensor, a: TfTensor, b: TfTensor) => TfTensor;
+
+/** Not every engine chooses among truth values, or among large integers without rounding them. */
+const selects: Record<Computed, Select> = {
+  f32: (tf, c, a, b) => tf.where(c, a, b),
+  i32: selectInt,
+  bool: (tf, c, a, b) => tf.logicalOr(tf.logicalAnd(c, a), tf.logicalAnd(tf.logicalNot(c), b)),
+};
+
+export function selectInt(tf: Tf, condition: TfTensor, a: TfTensor, b: TfTensor): TfTensor {
+  return tf.add(b, tf.mul(tf.cast(condition, "int32"), tf.sub(a, b)));
+}
 
 /** Comparisons are of numbers. */
 function number(tf: Tf, dtype: Computed, x: TfTensor): TfTensor {
@@ -58,22 +69,22 @@ function mulInt(tf: Tf, x: TfTensor, y: TfTensor): TfTensor {
 /** The sign of the dividend; by zero gives zero. */
 function remInt(tf: Tf, x: TfTensor, y: TfTensor): TfTensor {
   const zero = int(tf, 0);
-  const divisor = tf.where(tf.equal(y, zero), int(tf, 1), y);
+  const divisor = selectInt(tf, tf.equal(y, zero), int(tf, 1), y);
   const rem = tf.mod(x, divisor); // the sign of the divisor
   const differs = tf.logicalAnd(tf.notEqual(rem, zero), tf.notEqual(tf.less(x, zero), tf.less(divisor, zero)));
-  return tf.where(differs, tf.sub(rem, divisor), rem);
+  return selectInt(tf, differs, tf.sub(rem, divisor), rem);
 }
 
 /** Towards zero; by zero gives zero. */
 function divInt(tf: Tf, x: TfTensor, y: TfTensor): TfTensor {
   const zero = int(tf, 0);
   const none = tf.equal(y, zero);
-  const divisor = tf.where(none, int(tf, 1), y);
+  const divisor = selectInt(tf, none, int(tf, 1), y);
   const dividend = tf.sub(x, remInt(tf, x, divisor));
   // Engines may divide in f32: what that leaves is divided again, which is exact as it is small.
   const near = tf.floorDiv(dividend, divisor);
   const left = tf.sub(dividend, mulInt(tf, near, divisor));
-  return tf.where(none, zero, tf.add(near, tf.floorDiv(left, divisor)));
+  return selectInt(tf, none, zero, tf.add(near, tf.floorDiv(left, divisor)));
 }
 
 function remFloat(tf: Tf, x: TfTensor, y: TfTensor): TfTensor {

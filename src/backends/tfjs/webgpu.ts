@@ -23,7 +23,7 @@ export async function openWebGpu(
 ): Promise<OpenedWebGpu> {
   if (gpuDevice === undefined) throw new UnsupportedError("tfjs-webgpu", "there is no GPU device");
   const Made = exported.WebGPUBackend as WebGpuBackend; // a class of the package
-  restoreFlags();
+  restoreGlobals(gpuDevice);
   let number = 1;
   while (open.has(`ciuic-webgpu-${number}`)) number++;
   const name = `ciuic-webgpu-${number}`;
@@ -31,7 +31,7 @@ export async function openWebGpu(
   if (!known.has(name)) tf.copyRegisteredKernels("webgpu", name);
   known.add(name);
   const { adapterInfo } = gpuDevice;
-  tf.registerBackend(name, () => new Made(gpuDevice, adapterInfo), 0);
+  tf.registerBackend(name, () => withNavigator(() => new Made(gpuDevice, adapterInfo)), 0);
   await initializeBackend(tf, name);
   return {
     name,
@@ -44,9 +44,24 @@ export async function openWebGpu(
   };
 }
 
-/** The package reads these numbers of the WebGPU specification as globals, which only browsers have. */
-function restoreFlags(): void {
-  const flags = {
+/** The package makes a backend only where it sees a browser's `navigator.gpu`, of which it then has no use. */
+function withNavigator<R>(make: () => R): R {
+  const owner: object = globalThis.navigator ?? globalThis; // not every runtime has a navigator
+  const [name, value] = owner === globalThis ? ["navigator", { gpu: {} }] : ["gpu", {}];
+  if (name in owner) return make();
+  Object.defineProperty(owner, name, { value, configurable: true });
+  try {
+    return make();
+  } finally {
+    Reflect.deleteProperty(owner, name);
+  }
+}
+
+/** What the package reads of the WebGPU specification's globals, which only browsers have. */
+function restoreGlobals(device: GPUDevice): void {
+  const buffer = device.createBuffer({ size: 4, usage: 0x80 });
+  const globals = {
+    GPUBuffer: buffer.constructor,
     GPUBufferUsage: {
       MAP_READ: 0x1,
       MAP_WRITE: 0x2,
@@ -69,7 +84,8 @@ function restoreFlags(): void {
       RENDER_ATTACHMENT: 0x10,
     },
   };
-  for (const [name, value] of Object.entries(flags)) {
+  for (const [name, value] of Object.entries(globals)) {
     if (!Object.hasOwn(globalThis, name)) Object.assign(globalThis, { [name]: value });
   }
+  buffer.destroy();
 }
