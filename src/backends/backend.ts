@@ -26,7 +26,7 @@ export interface DeviceOptions {
   readonly gpuDevice?: GPUDevice;
   /** How optional packages are imported, by name. Default: `import(name)`. */
   readonly importPackage?: (name: string) => Promise<unknown>;
-  /** The folder in whose node_modules TensorFlow.js for Node is. Default: it is found like other packages. */
+  /** The folder in whose node_modules optional packages are. Default: they are found like other packages. */
   readonly packageFolder?: string;
   /** What `prepare` of the backend made ready for `open`. */
   readonly prepared?: object;

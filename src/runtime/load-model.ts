@@ -51,6 +51,8 @@ export interface LoadOptions extends LimitOptions {
   readonly gpu?: GPU | undefined;
   /** In a browser, see `DeviceOptions`. */
   readonly threadUrl?: string | undefined;
+  /** Where TensorFlow.js is, see `DeviceOptions`. */
+  readonly packageFolder?: string | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Weights, and with `activations` layer inputs, in fewer bits. Default: as stored. */
   readonly quantize?: QuantizeOptions | undefined;
@@ -68,6 +70,7 @@ const optionNames = [
   "threads",
   "gpu",
   "threadUrl",
+  "packageFolder",
   "contextLength",
   "maxSequences",
   "maxBatchTokens",
@@ -95,8 +98,8 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
-  const { backend, compile = {}, profile, threads = defaultThreads(config), threadUrl, gpu } = options;
-  const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }) };
+  const { backend, compile = {}, profile, threads = defaultThreads(config), threadUrl, gpu, packageFolder } = options;
+  const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }), ...(packageFolder && { packageFolder }) };
   const device = backend === interpreterName ? null : await openNamedDevice(backend, on);
   try {
     const headers = new Map(

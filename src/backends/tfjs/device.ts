@@ -4,7 +4,8 @@ import { tensorTargetOf } from "../../ir/target.ts";
 import type { Backend, Device, DeviceOptions } from "../backend.ts";
 import { initializeBackend, withBackend } from "./current.ts";
 import { TfMemory } from "./memory.ts";
-import { checkGpu, type EngineKind, importTensorFlow, tfVersion } from "./packages.ts";
+import { importFrom } from "./package-folder.ts";
+import { checkGpu, type EngineKind, type ImportPackage, importTensorFlow, tfVersion } from "./packages.ts";
 import { loadProgram, type TfRuntime } from "./program.ts";
 import { openWebGpu } from "./webgpu.ts";
 
@@ -31,7 +32,7 @@ export function tfjsBackend(
     target: tensorTargetOf(name),
     emit: () => [],
     prepare: async (options) => {
-      const { tf, backend } = await importTensorFlow(kind, options.importPackage);
+      const { tf, backend } = await importTensorFlow(kind, importerOf(options));
       if (kind === "webgpu") {
         const { gpuDevice } = (await gpuOptions?.(options)) ?? options;
         const gpu = await openWebGpu(tf, backend, gpuDevice);
@@ -55,6 +56,10 @@ export function tfjsBackend(
       return openDevice(name, prepared);
     },
   };
+}
+
+function importerOf({ importPackage, packageFolder }: DeviceOptions): ImportPackage | undefined {
+  return importPackage ?? (packageFolder === undefined ? undefined : importFrom(packageFolder));
 }
 
 const labels: Record<Exclude<EngineKind, "webgpu">, string> = {

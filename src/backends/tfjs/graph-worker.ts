@@ -5,6 +5,7 @@
 import { CompilerError, InternalError } from "../../ir/errors.ts";
 import type { HostTensor } from "./graph-bits.ts";
 import type { FromGraphThread, GraphReplies, GraphRequest, GraphThreadStart, ToGraphThread } from "./graph-messages.ts";
+import { importFrom } from "./package-folder.ts";
 import { checkGpu, importTensorFlow } from "./packages.ts";
 import { servingTag } from "./saved-model.ts";
 import type { Tf, TfTensor } from "./tf.ts";
@@ -112,18 +113,11 @@ class GraphServer {
 }
 
 async function start({ kind, packageFolder }: GraphThreadStart): Promise<GraphServer> {
-  const { tf } = await importTensorFlow(kind, packageFolder === null ? undefined : requireFrom(packageFolder));
+  const { tf } = await importTensorFlow(kind, packageFolder === null ? undefined : importFrom(packageFolder));
   const backend = tf.engine().registry.tensorflow;
   if (kind === "tensorflow-gpu" && backend !== undefined) checkGpu(backend);
   await tf.setBackend("tensorflow"); // the thread has no other
   return new GraphServer(tf as TfNode); // of tfjs-node
-}
-
-/** Packages as a script of that folder finds them. */
-function requireFrom(folder: string): (name: string) => Promise<unknown> {
-  const { join } = process.getBuiltinModule("node:path");
-  const require = process.getBuiltinModule("node:module").createRequire(join(folder, "script.cjs"));
-  return async (name) => require(name);
 }
 
 async function answer(server: Promise<GraphServer>, request: GraphRequest): Promise<GraphReplies[keyof GraphReplies]> {
