@@ -1,11 +1,13 @@
 /** What runs TensorFlow graphs: sessions that hold variables and run signatures of a model. */
+
 import type { HostTensor } from "./graph-bits.ts";
+import type { SavedModel } from "./saved-model.ts";
 
 export interface GraphHost {
   /** One line for people: the engine and the device. */
   readonly summary: string;
   /** Loads a model (the content of `saved_model.pb`) with these signatures. Gives a number for the session. */
-  readonly open: (model: Uint8Array<ArrayBuffer>, signatures: readonly string[]) => Promise<number>;
+  readonly open: (model: Uint8Array<ArrayBuffer>, signatures: SavedModel["signatures"]) => Promise<number>;
   /** Runs a signature. Inputs and outputs go by the signature's names. */
   readonly run: (
     session: number,

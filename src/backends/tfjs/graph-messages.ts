@@ -1,6 +1,8 @@
 /** What a device and the thread that runs its TensorFlow graphs say to each other. */
+
 import type { HostTensor } from "./graph-bits.ts";
 import type { EngineKind } from "./packages.ts";
+import type { SavedModel } from "./saved-model.ts";
 
 /** What the thread is started with. */
 export interface GraphThreadStart {
@@ -11,7 +13,7 @@ export interface GraphThreadStart {
 
 export type GraphRequest =
   | { readonly ask: "start" }
-  | { readonly ask: "open"; readonly model: Uint8Array<ArrayBuffer>; readonly signatures: readonly string[] }
+  | { readonly ask: "open"; readonly model: Uint8Array<ArrayBuffer>; readonly signatures: SavedModel["signatures"] }
   | {
       readonly ask: "run";
       readonly session: number;

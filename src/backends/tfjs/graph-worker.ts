@@ -2,58 +2,56 @@
  * The thread that runs TensorFlow graphs: tfjs-node computes before it returns, so it would stop everything else. It
  * imports the package itself, so that the engine of the calling thread is not touched.
  */
-import { CompilerError, InternalError } from "../../ir/errors.ts";
+import { CompilerError, InternalError, invariant } from "../../ir/errors.ts";
 import type { HostTensor } from "./graph-bits.ts";
 import type { FromGraphThread, GraphReplies, GraphRequest, GraphThreadStart, ToGraphThread } from "./graph-messages.ts";
 import { importFrom } from "./package-folder.ts";
 import { checkGpu, importTensorFlow } from "./packages.ts";
-import { servingTag } from "./saved-model.ts";
+import { type SavedModel, servingTag } from "./saved-model.ts";
 import type { Tf, TfTensor } from "./tf.ts";
 
-/** A loaded signature of tfjs-node (`TFSavedModel`). */
-interface TfSavedModel {
-  readonly predict: (inputs: Readonly<Record<string, TfTensor>>) => Readonly<Record<string, TfTensor>>;
-  readonly dispose: () => void;
+/** What is used of the backend of tfjs-node, which its `tf.node.loadSavedModel` parses the whole file for, once a signature. */
+interface TfNodeBackend {
+  readonly loadSavedModelMetaGraph: (folder: string, tags: string) => number;
+  readonly runSavedModel: (
+    session: number,
+    inputs: readonly TfTensor[],
+    infos: readonly { readonly name: string }[],
+    outputs: readonly string[],
+  ) => readonly TfTensor[];
+  readonly deleteSavedModel: (session: number) => void;
 }
 
-/** What is used of tfjs-node beside TensorFlow.js's own interface. */
-interface TfNode extends Tf {
-  readonly node: {
-    readonly loadSavedModel: (folder: string, tags: readonly string[], signature: string) => Promise<TfSavedModel>;
-  };
-}
+type Signatures = SavedModel["signatures"];
 
 const dtypes = { float: "float32", int32: "int32", bool: "bool" } as const;
 
 class GraphServer {
-  readonly #tf: TfNode;
+  readonly #tf: Tf;
+  readonly #backend: TfNodeBackend;
   readonly #folder: string;
-  readonly #sessions = new Map<number, ReadonlyMap<string, TfSavedModel>>();
-  #opened = 0;
+  readonly #sessions = new Map<number, Signatures>();
 
-  constructor(tf: TfNode) {
+  constructor(tf: Tf, backend: TfNodeBackend) {
     this.#tf = tf;
+    this.#backend = backend;
     const { mkdtempSync } = process.getBuiltinModule("node:fs");
     const { join } = process.getBuiltinModule("node:path");
     this.#folder = mkdtempSync(join(process.getBuiltinModule("node:os").tmpdir(), "ciuic-tensorflow-"));
   }
 
   /** The file is read while the session is made and needed no longer. */
-  async open(model: Uint8Array, signatures: readonly string[]): Promise<number> {
-    const { mkdirSync, rmSync, writeFileSync } = process.getBuiltinModule("node:fs");
-    const { join } = process.getBuiltinModule("node:path");
-    const id = ++this.#opened;
-    const folder = join(this.#folder, String(id));
-    mkdirSync(folder);
-    writeFileSync(join(folder, "saved_model.pb"), model);
-    const loaded = new Map<string, TfSavedModel>();
+  open(model: Uint8Array, signatures: Signatures): number {
+    const { rmSync, writeFileSync } = process.getBuiltinModule("node:fs");
+    const file = process.getBuiltinModule("node:path").join(this.#folder, "saved_model.pb");
     try {
-      for (const name of signatures) loaded.set(name, await this.#tf.node.loadSavedModel(folder, [servingTag], name));
+      writeFileSync(file, model);
+      const session = this.#backend.loadSavedModelMetaGraph(this.#folder, servingTag);
+      this.#sessions.set(session, signatures);
+      return session;
     } finally {
-      rmSync(folder, { recursive: true });
+      rmSync(file, { force: true });
     }
-    this.#sessions.set(id, loaded);
-    return id;
   }
 
   run(session: number, signature: string, inputs: Readonly<Record<string, HostTensor>>): GraphReplies["run"] {
@@ -81,8 +79,9 @@ class GraphServer {
   }
 
   drop(session: number): void {
-    for (const model of this.#models(session).values()) model.dispose();
+    this.#signatures(session);
     this.#sessions.delete(session);
+    this.#backend.deleteSavedModel(session);
   }
 
   close(): void {
@@ -93,31 +92,39 @@ class GraphServer {
   /** Disposes of the inputs. */
   #predict(
     session: number,
-    signature: string,
+    name: string,
     inputs: Readonly<Record<string, TfTensor>>,
   ): Readonly<Record<string, TfTensor>> {
-    const model = this.#models(session).get(signature);
-    if (model === undefined) throw new InternalError("TensorFlow session", `there is no signature ${signature}`);
+    const signature = this.#signatures(session)[name];
+    if (signature === undefined) throw new InternalError("TensorFlow session", `there is no signature ${name}`);
+    const wanted = Object.entries(signature.outputs);
     try {
-      return model.predict(inputs);
+      const tensors = this.#backend.runSavedModel(
+        session,
+        Object.keys(signature.inputs).map((each) => inputs[each]!),
+        Object.values(signature.inputs),
+        wanted.map(([, info]) => info.name),
+      );
+      return Object.fromEntries(wanted.map(([each], i) => [each, tensors[i]!]));
     } finally {
       for (const tensor of Object.values(inputs)) tensor.dispose();
     }
   }
 
-  #models(session: number): ReadonlyMap<string, TfSavedModel> {
-    const models = this.#sessions.get(session);
-    if (models === undefined) throw new InternalError("TensorFlow session", `there is no session ${session}`);
-    return models;
+  #signatures(session: number): Signatures {
+    const signatures = this.#sessions.get(session);
+    if (signatures === undefined) throw new InternalError("TensorFlow session", `there is no session ${session}`);
+    return signatures;
   }
 }
 
 async function start({ kind, packageFolder }: GraphThreadStart): Promise<GraphServer> {
   const { tf } = await importTensorFlow(kind, packageFolder === null ? undefined : importFrom(packageFolder));
-  const backend = tf.engine().registry.tensorflow;
-  if (kind === "tensorflow-gpu" && backend !== undefined) checkGpu(backend);
   await tf.setBackend("tensorflow"); // the thread has no other
-  return new GraphServer(tf as TfNode); // of tfjs-node
+  const backend = tf.engine().registry.tensorflow;
+  invariant(backend !== undefined, () => "the package registers its backend");
+  if (kind === "tensorflow-gpu") checkGpu(backend);
+  return new GraphServer(tf, backend as TfNodeBackend); // of the package's version
 }
 
 async function answer(server: Promise<GraphServer>, request: GraphRequest): Promise<GraphReplies[keyof GraphReplies]> {
