@@ -31,7 +31,8 @@ export function graphBackend(name: keyof typeof summaries): Backend {
     target: graphTargetOf(name),
     emit: emitGraph,
     prepare: async (options) => {
-      const thread = await startGraphThread({ kind: name, packageFolder: options.packageFolder ?? null });
+      const { packageFolder = null, threads = 1 } = options;
+      const thread = await startGraphThread({ kind: name, packageFolder, threads });
       const summary = `TensorFlow.js ${tfVersion}, ${summaries[name]}, a graph to a step`;
       return { ...options, prepared: new Prepared({ ...thread, summary }) };
     },

@@ -9,6 +9,8 @@ export interface GraphThreadStart {
   readonly kind: EngineKind;
   /** The folder in whose node_modules the package is; null where it is found like other packages. */
   readonly packageFolder: string | null;
+  /** Threads of the processor; TensorFlow has one pool in a process, so the first to start it decides. */
+  readonly threads: number;
 }
 
 export type GraphRequest =

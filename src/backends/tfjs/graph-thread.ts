@@ -13,10 +13,15 @@ export async function startGraphThread(start: GraphThreadStart): Promise<Omit<Gr
   if (typeof process === "undefined" || typeof process.getBuiltinModule !== "function") {
     throw new UnsupportedError(start.kind, "TensorFlow graphs need Node");
   }
-  const { Worker } = process.getBuiltinModule("node:worker_threads");
+  const threads = process.getBuiltinModule("node:worker_threads");
   // Run from its source or as it was built.
   const file = import.meta.url.endsWith(".ts") ? "./graph-worker.ts" : "./graph-worker.js";
-  const worker = new Worker(new URL(file, import.meta.url), { workerData: start, name: "ciuic tensorflow" });
+  const worker = new threads.Worker(new URL(file, import.meta.url), {
+    workerData: start,
+    name: "ciuic tensorflow",
+    // What the thread sets, TensorFlow must see.
+    env: threads.SHARE_ENV,
+  });
   const pending = new Map<number, Pending>();
   let asked = 0;
   let gone: UnsupportedError | null = null;

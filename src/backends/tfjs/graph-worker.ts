@@ -118,7 +118,17 @@ class GraphServer {
   }
 }
 
-async function start({ kind, packageFolder }: GraphThreadStart): Promise<GraphServer> {
+/**
+ * TensorFlow's C interface takes these from the environment alone, when it starts. Ops run one after another: a step is a
+ * chain, and handing its small ops to other threads takes longer than they do.
+ */
+function setEnvironment(threads: number): void {
+  const wanted = { TF_NUM_INTEROP_THREADS: "1", TF_NUM_INTRAOP_THREADS: String(threads), TF_CPP_MIN_LOG_LEVEL: "2" };
+  for (const [name, value] of Object.entries(wanted)) process.env[name] ??= value;
+}
+
+async function start({ kind, packageFolder, threads }: GraphThreadStart): Promise<GraphServer> {
+  setEnvironment(threads);
   const { tf } = await importTensorFlow(kind, packageFolder === null ? undefined : importFrom(packageFolder));
   await tf.setBackend("tensorflow"); // the thread has no other
   const backend = tf.engine().registry.tensorflow;
