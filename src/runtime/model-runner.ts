@@ -8,11 +8,12 @@ import {
   type QuantizeOptions,
 } from "../compile.ts";
 import { InternalError } from "../ir/errors.ts";
-import type { Node } from "../ir/graph.ts";
+import type { Module, Node } from "../ir/graph.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import { byteSize, type TensorType, tensorType } from "../ir/types.ts";
 import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
+import { buildGreedy } from "../models/deepseek/greedy.ts";
 import { type BuildOptions, buildModel } from "../models/deepseek/model.ts";
 import { type BucketLimits, bucketFor, bucketKey, type StepSize, stepSizeOf } from "./bucket-ladder.ts";
 import { calibrateInputs } from "./calibrate.ts";
@@ -99,12 +100,15 @@ export class ModelRunner implements StepRunner {
 
   /** Compiles the bucket that a step of this size runs in. */
   compile(size: StepSize): CompiledBucket {
-    const { limits, build, device, compile: options } = this.#options;
-    const bucket = bucketFor(size, limits);
-    const key = bucketKey(bucket);
+    const bucket = bucketFor(size, this.#options.limits);
+    return this.#compile(bucketKey(bucket), bucket, (build) => buildModel(this.#config, bucket, build));
+  }
+
+  #compile(key: string, bucket: Bucket, model: (build: BuildOptions) => Module): CompiledBucket {
+    const { build, device, compile: options } = this.#options;
     let compiled = this.#compiled.get(key);
     if (compiled === undefined) {
-      compiled = { bucket, executable: compile(buildModel(this.#config, bucket, build), device, options) };
+      compiled = { bucket, executable: compile(model(build), device, options) };
       this.#compiled.set(key, compiled);
     }
     return compiled;
@@ -136,11 +140,32 @@ export class ModelRunner implements StepRunner {
     return logits.subarray(0, batch.outputs.length * this.vocabSize);
   }
 
+  /**
+   * The next `count` tokens of a sequence, each the one with the largest logit, in one run. `token` is its newest, not in
+   * the cache yet, at `position`; the table has blocks for all that are written: positions below `position + count`.
+   */
+  async greedy(token: number, position: number, blockTable: Int32Array, count: number): Promise<Int32Array> {
+    const bucket = bucketFor({ tokens: 1, sequences: 1, blocks: blockTable.length, outputs: 1 }, this.#options.limits);
+    const key = `${bucketKey(bucket)} x ${count}`;
+    const make = (build: BuildOptions) => buildGreedy(this.#config, bucket, count, build);
+    const { instance } = await this.#bind(key, this.#compile(key, bucket, make));
+    const [tokens, positions, table] = instance.params;
+    tokens?.set([token]);
+    positions?.set([position]);
+    table?.fill(0);
+    table?.set(blockTable);
+    await instance.run();
+    return Int32Array.from(instance.results[0]!);
+  }
+
   async #load(size: StepSize, progress?: WeightProgress, signal?: AbortSignal): Promise<Loaded> {
     const key = bucketKey(bucketFor(size, this.#options.limits));
+    return this.#loaded.get(key) ?? this.#bind(key, this.compile(size), progress, signal);
+  }
+
+  async #bind(key: string, compiled: CompiledBucket, progress?: WeightProgress, signal?: AbortSignal): Promise<Loaded> {
     const known = this.#loaded.get(key);
     if (known !== undefined) return known;
-    const compiled = this.compile(size);
     const { plan } = compiled.executable;
     await this.#weights.load(plan, progress, signal);
     const { profile, device, limits } = this.#options;
