@@ -4,6 +4,7 @@ import {
   type CompileOptions,
   type Device,
   type DeviceOptions,
+  missingWasm,
   openDefaultDevice,
   prepareDevice,
   type QuantizeOptions,
@@ -27,7 +28,9 @@ import type { KernelProfile } from "./kernel-profile.ts";
 import { type LimitOptions, limitsOf, maxConfigBytes } from "./load-limits.ts";
 import { Model } from "./model.ts";
 import { ModelRunner, type RunnerOptions } from "./model-runner.ts";
-import { loadTokenizer } from "./tokenizer.ts";
+import { defaultTarget } from "./probe/default-target.ts";
+import type { TargetChoice } from "./probe/target-choice.ts";
+import { loadTokenizer, type Tokenizer } from "./tokenizer.ts";
 import { weightReader } from "./weight-reader.ts";
 import { WeightStore } from "./weight-store.ts";
 
@@ -40,11 +43,11 @@ export interface LoadProgress {
 
 export interface LoadOptions extends LimitOptions {
   /**
-   * What computes: js, wasm or webgpu. Default "wasm", or "js" where the engine cannot; `model.device` says what it is.
-   * "interpreter" is the slow definition of every op, for comparison.
+   * What computes: js, wasm or webgpu. Default: what should be fastest of what fits, see `chooseTarget`; `model.choice` says
+   * why, `model.device` what it is. "interpreter" is the slow definition of every op, for comparison.
    */
   readonly backend?: string | undefined;
-  /** Threads that compute together, where the backend has threads. Default: one per core, one alone for small models. */
+  /** Threads that compute together, where the backend has threads. Default: as `backend`; unmeasured, one per core, and one alone for small models. */
   readonly threads?: number | undefined;
   /** Where backend webgpu finds its GPU. Default: `navigator.gpu`, under Node the package `webgpu`. */
   readonly gpu?: GPU | undefined;
@@ -92,9 +95,58 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
-  const { backend, compile = {}, profile, threads = defaultThreads(config), threadUrl, gpu } = options;
-  const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }) };
-  const device = backend === interpreterName ? null : await openNamedDevice(backend, on);
+  const open = { folder, config, tokenizer, defaults, checkpoint };
+  try {
+    const choice = await chooseFor(config, options);
+    const targets = choice === null ? [options] : [choice, ...choice.others];
+    for (const [i, { backend, threads }] of targets.entries()) {
+      try {
+        return await loadOn({ backend, threads }, choice, open, options);
+      } catch (error) {
+        // Memory, say, may be short only when it is asked for.
+        const other =
+          error instanceof UnsupportedError && error.where.startsWith(String(backend)) && i + 1 < targets.length;
+        if (!other) throw error;
+      }
+    }
+    throw new UnsupportedError("backend", "there is none to try");
+  } catch (error) {
+    await checkpoint.close();
+    throw error;
+  }
+}
+
+/** Null where nothing is left to choose. */
+async function chooseFor(config: ModelConfig, options: LoadOptions): Promise<TargetChoice | null> {
+  const { backend, threads, contextLength: context, maxSequences: sequences, quantize } = options;
+  // Of the others only this one has threads.
+  if (backend !== undefined && (backend !== "wasm" || threads !== undefined)) return null;
+  const weights = quantize?.weights ?? "none";
+  const precision = weights === "none" ? "f32" : weights === "int8" ? "int8" : "int4";
+  return defaultTarget(config, { backend, threads, context, sequences, precision });
+}
+
+interface OpenModel {
+  readonly folder: ModelFolder;
+  readonly config: ModelConfig;
+  readonly tokenizer: Tokenizer | null;
+  readonly defaults: GenerationDefaults;
+  readonly checkpoint: Checkpoint;
+}
+
+interface On {
+  readonly backend?: string | undefined;
+  readonly threads?: number | null | undefined;
+}
+
+async function loadOn(on: On, choice: TargetChoice | null, open: OpenModel, options: LoadOptions): Promise<Model> {
+  const { folder, config, tokenizer, defaults, checkpoint } = open;
+  const { compile = {}, profile, threadUrl, gpu } = options;
+  const threads = on.threads ?? defaultThreads(config);
+  const deviceOptions = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }) };
+  // Where the engine lacks what the default needs, the default device is plain JavaScript, and says why.
+  const name = options.backend === undefined && missingWasm() !== null && on.backend === "js" ? undefined : on.backend;
+  const device = name === interpreterName ? null : await openNamedDevice(name, deviceOptions);
   try {
     const headers = new Map(
       [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
@@ -111,10 +163,9 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
             { device, limits, build, compile, profile },
             { ...options, inputScales: options.inputScales ?? (await readInputScales(folder)) ?? undefined },
           );
-    return new Model({ name: folder.name, config, tokenizer, device, runner, checkpoint, defaults });
+    return new Model({ name: folder.name, config, tokenizer, device, runner, checkpoint, defaults, choice });
   } catch (error) {
     await device?.close();
-    await checkpoint.close();
     throw error;
   }
 }

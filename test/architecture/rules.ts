@@ -24,7 +24,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   "compile-options": ["ir", "passes", "compile", "env"],
   // Prices deployments from configs alone.
   plan: ["ir", "models", "passes"],
-  runtime: ["ir", "models", "compile", "compile-options", "compile-ranks", "fold"],
+  // Chooses what computes a model, by the costs that plans have.
+  runtime: ["ir", "models", "plan", "env", "compile", "compile-options", "compile-ranks", "fold"],
 };
 const seeAll = ["cli", "index", "browser"];
 
@@ -123,7 +124,8 @@ export const environmentInOnePlace = noCode(
 );
 export const processInCommandLine = noCode(/\bprocess\./, "only src/cli (and src/env.ts) sees the process", {
   // Node's modules are reached through the process, so that a browser bundle holds no import of them.
-  except: /^src\/(cli\/|env\.ts$|backends\/wasm\/machine\.ts$|runtime\/(node-folder|debug-files|mesh\/threads)\.ts$)/,
+  except:
+    /^src\/(cli\/|env\.ts$|backends\/wasm\/machine\.ts$|runtime\/(node-folder|debug-files|mesh\/threads|probe\/(node-modules|machine|probe-cache))\.ts$)/,
 });
 
 export const fileNames: Rule = (sources) =>
