@@ -8,6 +8,7 @@ import { parseBytes } from "../plan/hardware.ts";
 import { memoryTable, showMemoryTable } from "../plan/memory-table.ts";
 import type { WeightSizes } from "../plan/weight-groups.ts";
 import type { ModelFolder } from "../runtime/byte-source.ts";
+import { maxIndexBytes, parseIndex } from "../runtime/checkpoint.ts";
 import { memoryFolderSizes } from "../runtime/memory-sizes.ts";
 import { openNodeFolder } from "../runtime/node-folder.ts";
 import { memoryLimits } from "../runtime/probe/memory-limits.ts";
@@ -77,11 +78,13 @@ async function readSizes(path: string): Promise<{ name: string; sizes: WeightSiz
 /** A folder whose config is missing may still have weights, whose headers say enough. */
 async function openRemote(url: string): Promise<ModelFolder> {
   return openRemoteFolder(url).catch(async (error: unknown) => {
-    if (!(error instanceof InputError) || !/config\.json/.test(error.where)) throw error;
-    for (const file of ["model.safetensors", "model.safetensors.index.json"]) {
-      const folder = await openRemoteFolder(url, { files: [file] }).catch(() => null);
-      if (folder !== null) return folder;
-    }
-    throw error;
+    if (!(error instanceof InputError) || !error.where.endsWith("config.json")) throw error;
+    const index = "model.safetensors.index.json";
+    const found = await openRemoteFolder(url, { files: [index] }).catch(() => null);
+    const shards = found === null ? [] : [...parseIndex(await found.readText(index, maxIndexBytes), index).keys()];
+    const files = found === null ? ["model.safetensors"] : [index, ...shards];
+    return openRemoteFolder(url, { files }).catch(() => {
+      throw error;
+    });
   });
 }

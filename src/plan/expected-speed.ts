@@ -35,7 +35,7 @@ const launchTable = {
   /** Processors: small launches are merged. */
   merged: { gqa: 4, mla: 7, dense: 2, moe: 4, codes: 5 },
   /** GPUs: launches are divided by what they compute. */
-  divided: { gqa: 8, mla: 13, dense: 4, moe: 9, codes: 9 },
+  divided: { gqa: 7, mla: 11, dense: 4, moe: 8, codes: 9 },
 } as const;
 
 /** Tokens of a prompt that are computed at once. */

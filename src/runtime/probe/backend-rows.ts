@@ -33,6 +33,9 @@ export interface ProbeEntry {
   readonly probe: (context: ProbeContext) => Promise<readonly BackendProbe[]>;
 }
 
+/** Why a row has no figures though it could have. */
+export const noTime = "there was no time left";
+
 /** Fastest first, as far as one can tell before measuring. */
 export const probeEntries: readonly ProbeEntry[] = [
   engineEntry({ backend: "tensorflow-gpu", label: "TensorFlow on a GPU (CUDA)", package: "@tensorflow/tfjs-node-gpu" }),
@@ -186,9 +189,9 @@ async function measured(
   const device = await open();
   try {
     if (why !== null) return { figures: null, unmeasured: why };
-    if (performance.now() > deadline) return { figures: null, unmeasured: "there was no time left" };
+    if (performance.now() > deadline) return { figures: null, unmeasured: noTime };
     const figures = await measureFigures(device, { sizes, plans, deadline });
-    return { figures, unmeasured: figures === null ? "there was no time left" : null };
+    return { figures, unmeasured: figures === null ? noTime : null };
   } catch (error) {
     return { figures: null, unmeasured: explainError(error).reason };
   } finally {

@@ -9,7 +9,7 @@ import { backendHoldings, memoryOn } from "../../plan/backend-memory.ts";
 import { expectedSpeed } from "../../plan/expected-speed.ts";
 import { problemsOf } from "../../plan/memory-table.ts";
 import type { Precision } from "../../plan/model-memory.ts";
-import { sizesOfConfig } from "../../plan/weight-groups.ts";
+import { sizesOfConfig, type WeightSizes } from "../../plan/weight-groups.ts";
 import { assumedFigures } from "./assumed-figures.ts";
 import type { BackendProbe } from "./backend-probe.ts";
 import { explainChoice } from "./explain-choice.ts";
@@ -25,8 +25,9 @@ export function chooseTarget(
   probes: readonly BackendProbe[],
   wanted: WantedTarget = {},
 ): TargetChoice {
+  const sizes = sizesOfConfig(config);
   const { possible, refused } = runnableTargets(rowsOf(probes, wanted), wanted.backend);
-  const candidates = possible.flatMap((row) => candidatesOf(config, row, wanted));
+  const candidates = possible.flatMap((row) => candidatesOf({ config, sizes }, row, wanted));
   if (candidates.length === 0) {
     throw new UnsupportedError(`backend ${wanted.backend}`, "it is not known how it holds weights", {
       hint: "Load with this backend by name: then nothing is chosen.",
@@ -71,6 +72,11 @@ export function requestSeconds({ speed }: Pick<TargetCandidate, "speed">): numbe
   return promptTokens / speed.prefill + answerTokens / speed.decode;
 }
 
+interface Sized {
+  readonly config: ModelConfig;
+  readonly sizes: WeightSizes;
+}
+
 type Row = TargetRow & { readonly probe: BackendProbe };
 
 /** Rows as they can be ranked: threads that were asked for instead of those that were probed. */
@@ -91,12 +97,11 @@ function rowsOf(probes: readonly BackendProbe[], { threads }: WantedTarget): Row
     .map((row) => (row.threads === null ? row : { ...row, threads }));
 }
 
-function candidatesOf(config: ModelConfig, row: Row, wanted: WantedTarget): TargetCandidate[] {
+function candidatesOf({ config, sizes }: Sized, row: Row, wanted: WantedTarget): TargetCandidate[] {
   const holding = backendHoldings.find(({ backend }) => backend === row.backend);
   if (holding === undefined) return [];
   const { probe } = row;
   const { context = Math.min(defaultContext, config.max_position_embeddings), sequences = 1 } = wanted;
-  const sizes = sizesOfConfig(config);
   const figures = probe.figures ?? assumedFigures({ ...probe, threads: row.threads });
   return holding.precisions
     .filter((precision) => wanted.precisions === undefined || wanted.precisions.includes(precision))

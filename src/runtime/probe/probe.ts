@@ -4,7 +4,7 @@
  */
 import { cacheHome, vulkanDrivers } from "../../env.ts";
 import type { BackendProbe } from "./backend-probe.ts";
-import { probeEntries } from "./backend-rows.ts";
+import { noTime, probeEntries } from "./backend-rows.ts";
 import { mayHaveVulkan, readConditions, usableMemory } from "./machine.ts";
 import { ProbePlans } from "./measure-figures.ts";
 import { readProbeCache, writeProbeCache } from "./probe-cache.ts";
@@ -47,8 +47,11 @@ export async function probe(options: ProbeOptions = {}): Promise<ProbeReport> {
   };
   const probes: BackendProbe[] = [];
   for (const entry of probeEntries) probes.push(...(await entry.probe(context)));
-  const report: ProbeReport = { schema: "ciuic-probe-1", conditions, probes, complete: !quick, cached: false, notes };
-  if (folder === null || options.gpu !== undefined) return report;
+  const late = probes.some(({ unmeasured }) => unmeasured === noTime);
+  const complete = !quick && !late;
+  const report: ProbeReport = { schema: "ciuic-probe-1", conditions, probes, complete, cached: false, notes };
+  // On a busy machine the next load may have more luck.
+  if (folder === null || options.gpu !== undefined || (quick && late)) return report;
   const problem = writeProbeCache(folder, report);
   return problem === null ? report : { ...report, notes: [...notes, problem] };
 }
