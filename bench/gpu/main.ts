@@ -1,6 +1,7 @@
-/** The benchmark of the GPU: `goldens` compares what it computes, `decode` measures how fast. README.md lists the flags. */
+/** The benchmark of the GPU: `goldens` compares what it computes, `decode` and `choice` measure how fast. README.md lists the flags. */
 import { parseArgs } from "node:util";
 import { openNodeGpu } from "../../src/runtime/node-gpu.ts";
+import { measureChoice } from "../choice.ts";
 import { measureDecode } from "./decode.ts";
 import { compareGoldens } from "./goldens.ts";
 
@@ -10,6 +11,11 @@ const dawnFlags = [
   "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model",
   "disable-dawn-features=timestamp_quantization",
 ];
+
+if (process.argv[2] === "choice") {
+  // Opens the GPU as `loadModel` does.
+  process.exit((await measureChoice(process.argv.slice(3))) ? 0 : 1);
+}
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -56,7 +62,7 @@ if (mode === "goldens") {
     gigabytesPerSecond: values.rate === undefined ? ratesOf(`${description} ${device}`) : [Number(values.rate)],
   });
 } else {
-  console.error("expected: goldens or decode");
+  console.error("expected: goldens, decode or choice");
   process.exitCode = 2;
 }
 

@@ -69,7 +69,7 @@ describe("plan-memory", () => {
       "tiny-deepseek: 1 x 512 tokens, prompts 128 tokens at a time
       given: webgpu 250 MB, buffers of 134 MB; wasm 250 MB; js 250 MB
 
-      backend  form  weights  caches  a token  values   resident  device   largest buffer
+      backend  weights  weights  caches  a token  values   resident  device   largest buffer
       webgpu   f32      39.0 MB  983 kB  1.92 kB  2.39 MB  259 MB    42.3 MB  4.19 MB         fits
       webgpu   int8     11.0 MB  983 kB  1.92 kB  2.39 MB  231 MB    14.4 MB  1.05 MB         fits
       webgpu   int4     7.13 MB  983 kB  1.92 kB  2.39 MB  227 MB    10.5 MB  1.05 MB         fits

@@ -84,7 +84,8 @@ function versionIn(file: string): string | null {
 /** Where Linux describes Vulkan's drivers. */
 function vulkanFolders(): string[] {
   const { os } = nodeModules();
-  const shared = ["/etc", "/usr/local/etc", "/usr/share", "/usr/local/share", `${os.homedir()}/.local/share`];
+  const nvidia = "/usr/local/nvidia/share"; // in containers
+  const shared = ["/etc", "/usr/local/etc", "/usr/share", "/usr/local/share", nvidia, `${os.homedir()}/.local/share`];
   return shared.map((folder) => `${folder}/vulkan/icd.d`);
 }
 
