@@ -76,7 +76,8 @@ test("the demo model, its weights in 8 bits, answers as on one device", async ()
     contextLength: 256,
     devices: 2,
     // Groups that two devices divide.
-    compile: { verify: 0, quantize: { weights: "int8", group: 16 } },
+    compile: { verify: 0 },
+    quantize: { weights: "int8", group: 16 },
   });
   try {
     expect(model.runner).toBeInstanceOf(MeshRunner);
@@ -112,7 +113,7 @@ describe("devices by number", () => {
     const folder = goldenFolder("v3");
     await expect(shardAndDeploy(folder, { devices: 2, backend: "webgpu" })).rejects.toThrow("expected js or wasm");
     const quantize = { weights: "int8", overrides: { lm_head: "none" } } as const;
-    await expect(shardAndDeploy(folder, { devices: 2, compile: { quantize } })).rejects.toThrow("overrides");
+    await expect(shardAndDeploy(folder, { devices: 2, quantize })).rejects.toThrow("overrides");
     const misspelt = { devices: 2, stepMS: 5 };
     await expect(shardAndDeploy(folder, misspelt)).rejects.toThrow('Did you mean "stepMs"?');
   });
