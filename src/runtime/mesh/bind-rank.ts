@@ -27,6 +27,8 @@ export interface RankHome {
   readonly weights: WeightStore;
   readonly link: Link;
   readonly compile: CompileOptions;
+  /** Pieces compiled so far, by their text. */
+  readonly known: Map<string, Executable>;
 }
 
 /** Caches are parameters whose result, by number, is to lie where they do. */
@@ -150,18 +152,17 @@ interface CompiledPiece {
 /** Compiles pieces that differ in the number of the layer alone once, and loads the weights of each. */
 class PieceCompiler {
   readonly #home: RankHome;
-  readonly #known = new Map<string, Executable>();
 
   constructor(home: RankHome) {
     this.#home = home;
   }
 
   async compile(module: Module): Promise<CompiledPiece> {
-    const { device, weights, compile: options } = this.#home;
+    const { device, weights, known, compile: options } = this.#home;
     const relative = relativeLayers(module);
     const key = printModule(relative.module, { canonical: true });
-    const executable = this.#known.get(key) ?? compile(relative.module, device, options);
-    this.#known.set(key, executable);
+    const executable = known.get(key) ?? compile(relative.module, device, options);
+    known.set(key, executable);
     const plan = withLayers(executable.plan, relative.first);
     await weights.load(plan);
     return { plan, program: executable.program };

@@ -18,7 +18,9 @@ export interface MeshState {
   readonly threads: MeshThreads;
   readonly deadlines: MeshDeadlines;
   readonly vocabSize: number;
+  /** Of each lane. */
   readonly limits: BucketLimits;
+  readonly lanes: number;
   steps: number;
   memory: readonly RankMemory[];
   summaries: readonly string[];
@@ -36,8 +38,9 @@ export class MeshRunner implements StepRunner {
   readonly #limits: BucketLimits;
   readonly #prepared = new Set<string>();
   #single: MeshRunner | null = null;
+  #lanes: readonly MeshRunner[] | null = null;
 
-  constructor(mesh: MeshState, space: CacheSpace = "requests") {
+  constructor(mesh: MeshState, space: CacheSpace = 0) {
     const limits = limitsOfSpace(mesh.limits, space);
     this.#mesh = mesh;
     this.#space = space;
@@ -73,6 +76,16 @@ export class MeshRunner implements StepRunner {
   /** Of all ranks together. */
   get cacheBytes(): number {
     return this.ranks.reduce((sum, { caches }) => sum + caches, 0);
+  }
+
+  /**
+   * This runner first, and others with caches of their own, one per stage of a pipeline: while one stage computes a step
+   * of one lane, the next stage computes that of another. Steps of different lanes may overlap, those of a lane do not.
+   */
+  get lanes(): readonly MeshRunner[] {
+    const others = Array.from({ length: this.#mesh.lanes - 1 }, (_, i) => i + 1);
+    this.#lanes ??= [this, ...others.map((lane) => new MeshRunner(this.#mesh, lane))];
+    return this.#lanes;
   }
 
   /** A runner of its own cache for one sequence on the same weights, to score tokens beside running requests. */

@@ -1,5 +1,5 @@
 /** One rank of a mesh: compiles its part of each bucket when it is first needed, holds its weights and caches, runs steps. */
-import { type CompileOptions, type Device, openDefaultDevice, openDevice } from "../../compile.ts";
+import { type CompileOptions, type Device, type Executable, openDefaultDevice, openDevice } from "../../compile.ts";
 import { compileOptionsFromEnv } from "../../compile-options.ts";
 import { programOfRank } from "../../compile-ranks.ts";
 import { InternalError } from "../../ir/errors.ts";
@@ -57,8 +57,9 @@ export class RankRunner {
   readonly #parts: RankParts;
   readonly #weights: WeightStore;
   readonly #link: SharedLink;
-  readonly #caches: Readonly<Record<CacheSpace, Map<string, TensorData>>> = { requests: new Map(), single: new Map() };
+  readonly #caches = new Map<CacheSpace, Map<string, TensorData>>();
   readonly #bound = new Map<string, BoundRank>();
+  readonly #known = new Map<string, Executable>();
   /** Whether it is this rank's turn to hand out results that all ranks of its stage have. */
   readonly #speaks: boolean;
   #read = 0;
@@ -82,7 +83,7 @@ export class RankRunner {
   }
 
   get memory(): RankMemory {
-    const caches = Object.values(this.#caches).flatMap((each) => [...each.values()]);
+    const caches = [...this.#caches.values()].flatMap((each) => [...each.values()]);
     const bytes = caches.reduce((sum, { byteLength }) => sum + byteLength, 0);
     return { weights: this.#weights.bytes, caches: bytes, read: this.#read };
   }
@@ -97,10 +98,11 @@ export class RankRunner {
     const sharding = modelSharding(config, start.mesh, { group });
     const program = programOfRank(buildModel(config, bucket, build), sharding, start.rank);
     const names = cacheSpecs(config, limits).map(({ name }) => name);
-    const held = this.#caches[space];
+    const held = this.#caches.get(space) ?? new Map<string, TensorData>();
+    this.#caches.set(space, held);
     const bound = await bindRank(
       program,
-      { rank: start.rank, device, weights: this.#weights, link: this.#link, compile },
+      { rank: start.rank, device, weights: this.#weights, link: this.#link, compile, known: this.#known },
       {
         memory: (name, allocate) => {
           if (!names.includes(name)) return undefined;
