@@ -4,12 +4,13 @@
  */
 import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory } from "./backends/backend.ts";
 import { jsBackend } from "./backends/js/device.ts";
+import { tfjsBackend } from "./backends/tfjs/device.ts";
 import { wasmBackend } from "./backends/wasm/device.ts";
 import { missingWasm } from "./backends/wasm/probe.ts";
 import { webgpuBackend } from "./backends/webgpu/device.ts";
 import { evaluateWeights } from "./fold.ts";
 import { InputError, IrError, UnsupportedError } from "./ir/errors.ts";
-import { type Func, isOp, type Module, topoOrder } from "./ir/graph.ts";
+import { type Func, isOp, type Module, type Node, topoOrder } from "./ir/graph.ts";
 import { verifyKernel } from "./ir/kernel/verify.ts";
 import { type Plan, planTotals } from "./ir/plan.ts";
 import { verifyPlan } from "./ir/plan-verify.ts";
@@ -23,6 +24,7 @@ import { type LoweredFunc, planMemory } from "./passes/memory.ts";
 import { mergeLaunches } from "./passes/merge/merge-launches.ts";
 import { type PassOptions, runPasses } from "./passes/pass.ts";
 import { fusePass, type KernelPass, kernelPasses, mergePass, tensorPasses } from "./passes/pipeline.ts";
+import { planTensors } from "./passes/plan-tensors.ts";
 import type { QuantizeOptions } from "./passes/quantize/policy.ts";
 
 export type { Device, DeviceOptions, Instance, Program, ProgramMemory } from "./backends/backend.ts";
@@ -35,7 +37,15 @@ export { isInputScale } from "./passes/quantize/quantize.ts";
 
 /** Backends that run wherever JavaScript does. */
 const everywhere = { js: jsBackend, wasm: wasmBackend } as const satisfies Record<string, Backend>;
-const backends = { ...everywhere, webgpu: webgpuBackend } as const satisfies Record<string, Backend>;
+/** Engines of TensorFlow.js, whose packages are imported when one is asked for. */
+const engines = {
+  "tfjs-cpu": tfjsBackend("tfjs-cpu", "cpu"),
+  "tfjs-wasm": tfjsBackend("tfjs-wasm", "wasm"),
+  "tfjs-webgpu": tfjsBackend("tfjs-webgpu", "webgpu", webgpuBackend.prepare),
+  tensorflow: tfjsBackend("tensorflow", "tensorflow"),
+  "tensorflow-gpu": tfjsBackend("tensorflow-gpu", "tensorflow-gpu"),
+} as const satisfies Record<string, Backend>;
+const backends = { ...everywhere, webgpu: webgpuBackend, ...engines } as const satisfies Record<string, Backend>;
 export type BackendName = keyof typeof backends;
 export const backendNames = Object.keys(everywhere) as readonly (keyof typeof everywhere)[]; // the keys of the table above
 /** Those that need a device, such as a GPU, too. */
@@ -142,6 +152,11 @@ export function compileToPlan(module: Module, target: Target, options: CompileOp
   const pipeline = tensorPasses(target, { optimize, ...(quantize && { quantize }), observe });
   const tensors = runPasses(module, pipeline, target, options);
   const passed = performance.now();
+  if (target.level === "tensor") {
+    const plan = planTensors(tensors, (func) => weightsOf(func, optimize));
+    const ms = { passes: passed - start, lower: 0, plan: performance.now() - passed };
+    return { target, module: tensors, plan, report: { ms, kernels: 0, ...totals(plan) } };
+  }
   const lowered = [...tensors.funcs.values()].map((func) =>
     lower(func, target, {
       optimize,
@@ -173,7 +188,7 @@ interface LowerOptions {
 }
 
 function lower(func: Func, target: Target, { optimize, fuse, merge, passes, verify }: LowerOptions): LoweredFunc {
-  const weights = optimize ? weightExpressions(func) : topoOrder(func.outs).filter((node) => isOp(node, "weight"));
+  const weights = weightsOf(func, optimize);
   const single = lowerFunc(func, target, { enabled: fuse, weights: new Set(weights) });
   const kernels = (merge ? mergeLaunches(func, single, target) : single).map((each) => {
     const kernel = passes.reduce((current, pass) => pass.run(current), each.kernel);
@@ -181,6 +196,11 @@ function lower(func: Func, target: Target, { optimize, fuse, merge, passes, veri
     return { ...each, kernel };
   });
   return { func, kernels, weights };
+}
+
+/** What the loader evaluates: all that is made of weights, or the weights as they are stored. */
+function weightsOf(func: Func, optimize: boolean): readonly Node[] {
+  return optimize ? weightExpressions(func) : topoOrder(func.outs).filter((node) => isOp(node, "weight"));
 }
 
 async function runInstance(plan: Plan, instance: Instance, inputs: readonly Tensor[]): Promise<Tensor[]> {
