@@ -32,4 +32,6 @@ export type { InputScales } from "./runtime/input-scales.ts";
 export { type LoadOptions, type LoadProgress, loadModel } from "./runtime/load-model.ts";
 export { type DeployOptions, shardAndDeploy } from "./runtime/mesh/shard-and-deploy.ts";
 export type { ChatOptions, Model } from "./runtime/model.ts";
+export { type OptimizationSummary, optimizationSummary, type SummaryOptions } from "./runtime/optimization-summary.ts";
+export { showSummary } from "./runtime/summary-text.ts";
 export type { Tokenizer } from "./runtime/tokenizer.ts";

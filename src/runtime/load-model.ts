@@ -7,6 +7,7 @@ import {
   openDefaultDevice,
   prepareDevice,
   type QuantizeOptions,
+  quantizeSentence,
 } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
 import { didYouMean, InputError, UnsupportedError } from "../ir/errors.ts";
@@ -111,7 +112,8 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
             { device, limits, build, compile, profile },
             { ...options, inputScales: options.inputScales ?? (await readInputScales(folder)) ?? undefined },
           );
-    return new Model({ name: folder.name, config, tokenizer, device, runner, checkpoint, defaults });
+    const lossy = options.quantize === undefined ? [] : [quantizeSentence(options.quantize)];
+    return new Model({ name: folder.name, config, tokenizer, device, runner, checkpoint, defaults, lossy });
   } catch (error) {
     await device?.close();
     await checkpoint.close();
