@@ -67,6 +67,8 @@ export interface CompileReport {
   /** Bytes of all buffers of all launches of a step, weights included. */
   readonly bytes: number;
   readonly arenaBytes: number;
+  /** The quantisation asked for, which may change results. */
+  readonly quantize: QuantizeOptions | null;
   /** What each pass, fusion and merging did. */
   readonly history: CompileHistory;
 }
@@ -163,7 +165,8 @@ export function compileToPlan(module: Module, target: Target, options: CompileOp
   const plan = planMemory(tensors, lowered);
   if (verify >= 1) verifyPlan(plan);
   const ms = { passes: passed - start, lower: lowering - passed, plan: performance.now() - lowering };
-  const report = { ms, kernels: plan.kernels.length, ...totals(plan), history: recorder.history(tensors) };
+  const counts = { kernels: plan.kernels.length, ...totals(plan) };
+  const report = { ms, ...counts, quantize: quantize ?? null, history: recorder.history(tensors) };
   return { target, module: tensors, plan, report };
 }
 

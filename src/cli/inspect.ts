@@ -1,7 +1,7 @@
 /** `ciuic inspect`: a model's step as the compiler sees it, from its config alone. */
 import { stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
-import { compileToPlan, defaultBackend, findBackend, type QuantizeOptions, quantizeSentence } from "../compile.ts";
+import { compileToPlan, defaultBackend, findBackend, type QuantizeOptions } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
 import { didYouMean, InputError } from "../ir/errors.ts";
 import type { Module } from "../ir/graph.ts";
@@ -86,9 +86,8 @@ export const inspect = defineCommand({
     });
     const { plan } = compiled;
     if (values.summary) {
-      const lossy = quantize === undefined ? [] : [quantizeSentence(quantize)];
       const why = whyBackend(values.backend);
-      await write(process.stdout, showSummary(await optimizationSummary(compiled, { why, lossy })));
+      await write(process.stdout, showSummary(await optimizationSummary(compiled, { why })));
       return exitCodes.done;
     }
     await write(process.stdout, printModule(chooseModule(values.after, built, passes, compiled.module)));

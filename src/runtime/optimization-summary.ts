@@ -2,9 +2,8 @@
  * What the optimizer did with a model and what came of it, as plain data: the hardware, every pass and what it changed,
  * fusions made and those that nearly were, bytes before and after, the speed to expect and the speed measured.
  */
-import type { Compiled, Executable, FuncHistory } from "../compile.ts";
-import type { FuncPlan, Plan } from "../ir/plan.ts";
-import { byteSize } from "../ir/types.ts";
+import { type Compiled, type Executable, type FuncHistory, quantizeSentence } from "../compile.ts";
+import { heldBytes } from "../ir/plan.ts";
 import { Model } from "./model.ts";
 import { type ProgramSummary, summarizeProgram } from "./program-summary.ts";
 import { tokenCost } from "./token-cost.ts";
@@ -98,7 +97,7 @@ function summarize(compiled: Compiled | Executable, options: SummaryOptions, mea
   const summary: OptimizationSummary = {
     ...summarizeProgram(compiled),
     hardware: { backend: target.name, device, why: options.why ?? "asked for" },
-    lossy: options.lossy ?? [],
+    lossy: options.lossy ?? (report.quantize === null ? [] : [quantizeSentence(report.quantize)]),
     weights: { stored: built.storedBytes, held: heldBytes(plan) },
     functions: funcs,
     totals: {
@@ -122,15 +121,4 @@ function total(
     bytes += func.calls * own.bytes;
   }
   return { launches, bytes };
-}
-
-/** Bytes of the plan's weight expressions by dtype, those of each call. */
-function heldBytes(plan: Plan): Record<string, number> {
-  const held: Record<string, number> = {};
-  const visit = (func: FuncPlan): void => {
-    for (const { type } of func.weights) held[type.dtype] = (held[type.dtype] ?? 0) + byteSize(type);
-    for (const step of func.steps) if (step.step === "call") visit(plan.funcs.get(step.func)!);
-  };
-  visit(plan.funcs.get(plan.entry)!);
-  return held;
 }
