@@ -39,6 +39,8 @@ export interface ModelParts {
   readonly end?: () => Promise<void>;
   readonly checkpoint: Checkpoint;
   readonly defaults: GenerationDefaults;
+  /** Sentences on what was changed on purpose and may change answers. */
+  readonly lossy?: readonly string[];
 }
 
 /** Lives from `loadModel` to `close()`. Requests may overlap: they are computed together, each as if it were alone. */
@@ -114,6 +116,11 @@ export class Model {
   /** What computes: the backend, its instruction set and threads. Null under the interpreter and over a mesh. */
   get device(): Device | null {
     return this.#parts.device;
+  }
+
+  /** What was changed on purpose and may change answers: formats of weights, experts left out. Empty: nothing. */
+  get lossy(): readonly string[] {
+    return this.#parts.lossy ?? [];
   }
 
   /** What quantisation did to each weight; empty where none was asked for. */
