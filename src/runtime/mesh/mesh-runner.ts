@@ -22,6 +22,7 @@ export interface MeshState {
   readonly limits: BucketLimits;
   readonly lanes: number;
   steps: number;
+  exchangeMs: readonly number[];
   memory: readonly RankMemory[];
   summaries: readonly string[];
 }
@@ -61,6 +62,11 @@ export class MeshRunner implements StepRunner {
   /** What each rank holds, by its number. */
   get ranks(): readonly RankMemory[] {
     return this.#mesh.memory;
+  }
+
+  /** Milliseconds of the last step that each rank spent in exchanges, waiting for other ranks included. */
+  get exchangeMs(): readonly number[] {
+    return this.#mesh.exchangeMs;
   }
 
   /** What each rank computes with, for people. */
@@ -118,7 +124,9 @@ export class MeshRunner implements StepRunner {
     const command = { kind: "step", space: this.#space, step, batch: own } as const;
     const answers = await mesh.threads.command(command, `step ${step}`, mesh.deadlines.stepMs);
     signal?.throwIfAborted();
-    for (const answer of answers) if (answer.kind === "stepped" && answer.logits !== null) return answer.logits;
+    const ranks = answers.flatMap((answer) => (answer.kind === "stepped" ? [answer] : []));
+    mesh.exchangeMs = ranks.map(({ exchangeMs }) => exchangeMs);
+    for (const { logits } of ranks) if (logits !== null) return logits;
     throw new InternalError(`step ${step}`, "no rank has logits");
   }
 

@@ -50,8 +50,15 @@ export interface RankMemory {
   readonly read: number;
 }
 
+/** What a rank says of a step. */
+export interface RankStep {
+  /** From one rank of the last stage. */
+  readonly logits: Float32Array | null;
+  /** In exchanges, waiting for other ranks included. */
+  readonly exchangeMs: number;
+}
+
 export type FromRank =
   | { readonly kind: "prepared"; readonly memory: RankMemory; readonly summary: string }
-  /** Logits come from one rank of the last stage. */
-  | { readonly kind: "stepped"; readonly logits: Float32Array | null }
+  | ({ readonly kind: "stepped" } & RankStep)
   | { readonly kind: "failed"; readonly error: ErrorMessage };

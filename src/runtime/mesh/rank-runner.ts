@@ -21,7 +21,7 @@ import type { RaggedBatch } from "../step.ts";
 import { weightReader } from "../weight-reader.ts";
 import { type ReadWeight, WeightStore } from "../weight-store.ts";
 import { type BoundRank, bindRank } from "./bind-rank.ts";
-import type { CacheSpace, RankMemory, RankStart } from "./messages.ts";
+import type { CacheSpace, RankMemory, RankStart, RankStep } from "./messages.ts";
 import { SharedLink } from "./shared-link.ts";
 import { limitsOfSpace } from "./space-limits.ts";
 
@@ -117,19 +117,20 @@ export class RankRunner {
     this.#bound.set(key, bound);
   }
 
-  /** A copy of the logits where it is this rank that hands them out. The bucket is prepared. */
-  async step(space: CacheSpace, step: number, batch: RaggedBatch): Promise<Float32Array | null> {
+  /** `logits` is a copy, where it is this rank that hands them out. The bucket is prepared. */
+  async step(space: CacheSpace, step: number, batch: RaggedBatch): Promise<RankStep> {
     const { start, config } = this.#parts;
     const bucket = bucketFor(stepSizeOf(batch), limitsOfSpace(start.limits, space));
     const bound = this.#bound.get(`${space} ${bucketKey(bucket)}`);
     if (bound === undefined) throw new InternalError(`rank ${start.rank}, step ${step}`, "its bucket is not prepared");
     fillBatch((name) => bound.input(name), batch, bucket.blocks);
-    await bound.run(step);
+    const exchangeMs = await bound.run(step);
     const logits = bound.result(0);
-    if (logits === undefined || !this.#speaks) return null;
+    if (logits === undefined || !this.#speaks) return { logits: null, exchangeMs };
     if (!(logits instanceof Float32Array)) throw new InternalError("step", "logits are not f32");
     // Memory of its own: what is handed to another thread may not be shared memory's.
-    return new Float32Array(logits.subarray(0, batch.outputs.length * config.vocab_size));
+    const rows = logits.subarray(0, batch.outputs.length * config.vocab_size);
+    return { logits: new Float32Array(rows), exchangeMs };
   }
 
   async close(): Promise<void> {

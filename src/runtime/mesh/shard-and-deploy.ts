@@ -122,6 +122,7 @@ function startRunner(
     limits,
     lanes,
     steps: 0,
+    exchangeMs: [],
     memory: [],
     summaries: [],
   });
