@@ -9,7 +9,13 @@ import type { Tf, TfData, TfDType, TfTensor } from "./tf.ts";
 
 const carriers: Record<Computed, TfDType> = { f32: "float32", i32: "int32", bool: "bool" };
 
-export function eagerEngine(tf: Tf, options: CastOptions): TensorEngine<TfTensor> {
+/** What engines differ in. */
+export interface EagerOptions extends CastOptions {
+  /** The elements themselves, for engines whose tensors are in this process' memory. They may be written. */
+  readonly elements?: (x: TfTensor) => TfData;
+}
+
+export function eagerEngine(tf: Tf, options: EagerOptions): TensorEngine<TfTensor> {
   return {
     constant: (type, data) => tf.tensor(unpacked(type, data), [...type.shape], carrierOf(type.dtype)),
     fill: (dtype, value) => tf.scalar(storedValue(dtype, value), carriers[dtype]),
@@ -27,7 +33,12 @@ export function eagerEngine(tf: Tf, options: CastOptions): TensorEngine<TfTensor
     concat: (xs, axis) => tf.concat([...xs], axis),
     broadcastTo: (x, shape) => tf.broadcastTo(x, [...shape]),
     gather: (x, index, batch) => (batch === 0 ? tf.gather(x, index, 0, 0) : gatherInBatch(tf, x, index, batch)),
-    updateRows: (x, rows, slots) => updateRows(tf, x, rows, slots),
+    updateRows: (x, rows, slots, dead) => {
+      const { elements } = options;
+      return dead && elements !== undefined
+        ? overwriteRows(tf, elements, x, rows, slots)
+        : updateRows(tf, x, rows, slots);
+    },
     scope: (make) => tf.tidy(make),
     dispose: (x) => x.dispose(),
   };
@@ -59,6 +70,23 @@ function gatherInBatch(tf: Tf, x: TfTensor, index: TfTensor, batch: number): TfT
   const starts = tf.mul(tf.range(0, count, 1, "int32"), tf.scalar(size, "int32"));
   const at = tf.add(tf.reshape(index, [count, sizeOf(inner)]), tf.reshape(starts, [count, 1]));
   return tf.reshape(tf.gather(flat, tf.reshape(at, [count * sizeOf(inner)]), 0, 0), [...lead, ...inner, ...row]);
+}
+
+/** In place, in order. */
+function overwriteRows(
+  tf: Tf,
+  elements: (x: TfTensor) => TfData,
+  x: TfTensor,
+  rows: TfTensor,
+  slots: TfTensor,
+): TfTensor {
+  const [into, from] = [elements(x), elements(rows)];
+  const size = x.shape[0]!; // at least one axis, by the op's type rule
+  const width = sizeOf(x.shape.slice(1));
+  for (const [i, slot] of elements(slots).entries()) {
+    if (slot >= 0 && slot < size) into.set(from.subarray(i * width, (i + 1) * width), slot * width);
+  }
+  return tf.reshape(x, [...x.shape]);
 }
 
 /** Rows are written to a copy with one row more, which takes those that are dropped and is dropped itself. */
