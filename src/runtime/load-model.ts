@@ -56,6 +56,8 @@ export interface LoadOptions extends LimitOptions {
   readonly gpu?: GPU | undefined;
   /** In a browser, see `DeviceOptions`. */
   readonly threadUrl?: string | undefined;
+  /** Where TensorFlow.js is, see `DeviceOptions`. */
+  readonly packageFolder?: string | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Weights, and with `activations` layer inputs, in fewer bits. Default: as stored. */
   readonly quantize?: QuantizeOptions | undefined;
@@ -75,6 +77,7 @@ const optionNames = [
   "threads",
   "gpu",
   "threadUrl",
+  "packageFolder",
   "contextLength",
   "maxSequences",
   "maxBatchTokens",
@@ -110,8 +113,9 @@ export async function loadModel(
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
-  const { backend = choices.hardware?.backend, profile, threads = defaultThreads(config), threadUrl, gpu } = options;
-  const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }) };
+  const { profile, threads = defaultThreads(config), threadUrl, gpu, packageFolder } = options;
+  const { backend = choices.hardware?.backend } = options;
+  const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }), ...(packageFolder && { packageFolder }) };
   const device = backend === interpreterName ? null : await openNamedDevice(backend, on);
   try {
     const headers = new Map(
