@@ -11,7 +11,9 @@ import { invariant } from "../../ir/errors.ts";
 import { type Func, isOp, type Node, topoOrder } from "../../ir/graph.ts";
 import type { Target } from "../../ir/target.ts";
 import type { LoweredKernel } from "../lower/lower.ts";
-import { type Candidate, candidateOf, type MergeContext, mergePair, withGrid } from "./merge-pair.ts";
+import { type Candidate, candidateOf } from "./candidate.ts";
+import type { MergeContext } from "./keep-inside.ts";
+import { mergePair, withGrid } from "./merge-pair.ts";
 
 /** The kernels of a function with as many merged as is worth it, in no particular order. */
 export function mergeLaunches(func: Func, kernels: readonly LoweredKernel[], target: Target): readonly LoweredKernel[] {
@@ -21,7 +23,7 @@ export function mergeLaunches(func: Func, kernels: readonly LoweredKernel[], tar
     changed = false;
     for (const kind of ["divided", "whole", "apart"] as const) while (merger.mergeOne(kind)) changed = true;
   }
-  return merger.candidates.map((each) => withGrid(each, target));
+  return merger.candidates.map((each) => (target.workgroup === null ? withGrid(each, target) : each.lowered));
 }
 
 /** Why a launch and one that reads a result of it stay two. */

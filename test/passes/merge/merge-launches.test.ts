@@ -10,7 +10,7 @@ import { verifyKernel } from "../../../src/ir/kernel/verify.ts";
 import { gridLoop, writesOf } from "../../../src/ir/kernel/walk.ts";
 import { planTotals } from "../../../src/ir/plan.ts";
 import { printModule } from "../../../src/ir/print.ts";
-import { jsTarget, type Target, wasmTarget } from "../../../src/ir/target.ts";
+import { jsTarget, type Target, wasmTarget, webgpuTarget } from "../../../src/ir/target.ts";
 import { type Tensor, type TensorData, tensorFrom, zeros } from "../../../src/ir/tensor.ts";
 import { type LoweredKernel, lowerFunc, resultsOf } from "../../../src/passes/lower/lower.ts";
 import { mergeLaunches, whyUnmerged } from "../../../src/passes/merge/merge-launches.ts";
@@ -74,7 +74,7 @@ function check(module: Module, inputs: readonly Tensor[], target: Target): numbe
   return single.length - merged.length;
 }
 
-test.each([jsTarget, wasmTarget])(
+test.each([jsTarget, wasmTarget, webgpuTarget])(
   "random programs give the same bits on $name, in any order of iterations",
   (target) => {
     const cases = arbModule({ maxFuncs: 1, maxSteps: 20, without: ["weight", "call"] });
@@ -89,7 +89,7 @@ test.each([jsTarget, wasmTarget])(
       { numRuns: 150 },
     );
     // Enough of the programs have something to merge; how many depends on the seed.
-    expect(saved).toBeGreaterThan(50);
+    expect(saved).toBeGreaterThan(target.workgroup === null ? 50 : 25);
   },
 );
 
@@ -128,6 +128,65 @@ describe("quantised as it is produced", () => {
     expect(more).toEqual([]);
     expect(gridLoop(only!.kernel)?.to).toBe(280);
     expect(only!.kernel.bufs.filter(({ space }) => space === "scratch").map(({ size }) => size)).toEqual([32, 32]);
+  });
+});
+
+describe("by workgroups of a GPU", () => {
+  test.each([
+    [1, 64, 1],
+    [1, 1536, 1],
+    [6, 96, 1],
+    [3, 224, 1],
+  ])("%i rows of %i values are normed and rounded by %i launch instead of 3", (rows, length, launches) => {
+    const module = moduleOf((m, p) => {
+      const x = m.rmsNorm(p("x", "f32", rows, length), p("w", "f32", length), 1e-6);
+      const scales = m.groupScales(x, { group: 32, to: "i8", method: "range" });
+      return [scales, m.quantizeGroups(x, [scales], "i8", 32)];
+    });
+    const { func, single } = lowered(module, webgpuTarget);
+    expect(single.length).toBe(3);
+    const merged = mergeLaunches(func, single, webgpuTarget);
+    expect(merged.length).toBe(launches);
+    expect(merged[0]!.kernel.bufs.filter(({ space }) => space === "shared").map(({ size }) => size)).toEqual([length]);
+    check(module, inputsOf(getFunc(module, "main")), webgpuTarget);
+  });
+
+  test("a wide product of activations keeps its workgroups", () => {
+    const module = moduleOf((m, p) => {
+      const x = m.mul(m.silu(p("gate", "f32", 1, 8960)), p("up", "f32", 1, 8960));
+      const scales = m.groupScales(x, { group: 32, to: "i8", method: "range" });
+      return [scales, m.quantizeGroups(x, [scales], "i8", 32)];
+    });
+    const { func, single } = lowered(module, webgpuTarget);
+    const merged = mergeLaunches(func, single, webgpuTarget);
+    expect(merged.map(({ kernel }) => gridLoop(kernel)?.to)).toEqual([70]);
+  });
+
+  test("a matrix product is not done again, nor given to one workgroup, to save a launch", () => {
+    const module = moduleOf((m, p) => {
+      const x = m.contract("n i, o i -> n o", p("x", "f32", 1, 1536), p("w", "f32", 1536, 1536));
+      return [m.rmsNorm(x, p("norm", "f32", 1536), 1e-6)];
+    });
+    const { func, single } = lowered(module, webgpuTarget);
+    expect(mergeLaunches(func, single, webgpuTarget).length).toBe(single.length);
+  });
+
+  test("workgroups of several sizes: the smaller run beside each other, and who has nothing to do stores nothing", () => {
+    const module = moduleOf((m, p) => {
+      const x = m.rmsNorm(p("x", "f32", 2, 160), p("w", "f32", 160), 1e-6);
+      const scales = m.groupScales(x, { group: 32, to: "i8", method: "range" });
+      return [scales, m.softmax(x)];
+    });
+    const { func, single } = lowered(module, webgpuTarget);
+    expect(mergeLaunches(func, single, webgpuTarget).length).toBeLessThan(single.length);
+    check(module, inputsOf(getFunc(module, "main")), webgpuTarget);
+  });
+
+  test("values that nothing shares but a launch lie beside each other", () => {
+    const module = moduleOf((m, p) => [m.neg(p("x", "f32", 40)), m.exp(p("y", "f32", 3, 7))]);
+    const { func, single } = lowered(module, webgpuTarget);
+    expect(mergeLaunches(func, single, webgpuTarget).length).toBe(1);
+    check(module, inputsOf(getFunc(module, "main")), webgpuTarget);
   });
 });
 
