@@ -1,8 +1,13 @@
 /** Speed of R1-Distill-Qwen-1.5B's shape with random weights on this GPU: prefill, decode at batch 1, and what limits it. */
 import { mkdirSync } from "node:fs";
+import { planTotals } from "../../src/ir/plan.ts";
+import { samplerKind } from "../../src/runtime/ahead.ts";
 import { loadModel } from "../../src/runtime/load-model.ts";
 import type { Model } from "../../src/runtime/model.ts";
 import type { ModelRunner } from "../../src/runtime/model-runner.ts";
+import { planSampling } from "../../src/runtime/sampler.ts";
+import { checkSampling, type SamplingOptions } from "../../src/runtime/sampling-options.ts";
+import type { RaggedBatch } from "../../src/runtime/step.ts";
 import { tokenCost } from "../../src/runtime/token-cost.ts";
 import { makeCheckpoint } from "../cpu/make/make-models.ts";
 import { shapeOf } from "../cpu/make/shapes.ts";
@@ -42,7 +47,7 @@ export async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<v
 async function measureFormat(gpu: GPU, folder: string, format: string, options: DecodeOptions): Promise<void> {
   const { tokens, prefill, context } = options;
   const start = performance.now();
-  const contextLength = Math.max(prefill, context + repetitions * tokens + 1);
+  const contextLength = Math.max(prefill, context + repetitions * tokens + 2);
   const model = await loadModel(folder, {
     backend: "webgpu",
     gpu,
@@ -69,9 +74,57 @@ async function measureFormat(gpu: GPU, folder: string, format: string, options: 
       for (let i = 0; i < tokens; i++) await runTokens(runner, at++, 1);
     });
     report(model, format, tokens / decoded, options);
+    for (const [name, sampling] of samplers) await measureAhead(model, runner, `${format} ${name}`, sampling, options);
   } finally {
     await model.close();
   }
+}
+
+/** How tokens are chosen where steps follow each other on the GPU. */
+const samplers = [
+  ["greedy", { temperature: 0 }],
+  ["temperature 0.6, top-p 0.95", { temperature: 0.6, topP: 0.95, seed: 1 }],
+] as const satisfies readonly (readonly [string, SamplingOptions])[];
+
+/** Decoding with the sampler on the GPU, ids read behind the computation: the program alone, then with the engine around it. */
+async function measureAhead(
+  model: Model,
+  runner: ModelRunner,
+  name: string,
+  given: SamplingOptions,
+  { tokens, context }: DecodeOptions,
+): Promise<void> {
+  const { ahead } = runner;
+  if (ahead === undefined) return;
+  const sampling = planSampling(checkSampling(given, runner.vocabSize));
+  const rows = [{ sampling, position: context }];
+  const chunk = Math.min(ahead.maxSteps, tokens);
+  const steps = Math.floor(tokens / chunk) * chunk;
+  const run = async () => {
+    const started = await ahead.start(batchOf(runner, context - 1, 1, steps), rows);
+    let last = started.queue(chunk);
+    for (let done = chunk; done < steps; done += chunk) {
+      const following = started.queue(chunk);
+      await last;
+      last = following;
+    }
+    const ids = await last;
+    if (ids.some((id) => id < 0)) throw new Error("the sampler found no numbers");
+  };
+  const first = performance.now();
+  await run();
+  const prepared = seconds(first);
+  const perSecond = steps / (await best(run));
+  const blocks = Math.ceil((context + steps) / runner.blockSize);
+  const { plan } = await ahead.program(1, blocks, samplerKind(rows));
+  const { launches } = planTotals(plan);
+  console.log(
+    `${name}, ahead by ${chunk} steps: ${perSecond.toFixed(1)} tokens/s, ${(1000 / perSecond).toFixed(3)} ms a token in ` +
+      `${launches} launches (${(1e6 / perSecond / launches).toFixed(2)} us each); first ${prepared}`,
+  );
+  const prompt = Array.from({ length: context }, (_, i) => (i * 7919) % runner.vocabSize);
+  const { result } = await model.generate(prompt, { ...given, maxTokens: tokens, ignoreEos: true }).collect();
+  console.log(`${name}, through the engine: ${result.timings.tokensPerSecond?.toFixed(1)} tokens/s`);
 }
 
 function report(model: Model, format: string, perSecond: number, { gigabytesPerSecond }: DecodeOptions): void {
@@ -100,17 +153,22 @@ async function best(run: () => Promise<void>): Promise<number> {
 
 /** A step of `count` tokens of one sequence from position `start`. */
 async function runTokens(runner: ModelRunner, start: number, count: number): Promise<void> {
+  const logits = await runner.step(batchOf(runner, start, count));
+  if (!Number.isFinite(logits[0])) throw new Error(`the logits are not finite: ${logits[0]}`);
+}
+
+/** With blocks for `more` tokens. */
+function batchOf(runner: ModelRunner, start: number, count: number, more = 0): RaggedBatch {
   const positions = Int32Array.from({ length: count }, (_, i) => start + i);
-  const blocks = Math.ceil((start + count) / runner.blockSize);
-  const logits = await runner.step({
+  const blocks = Math.ceil((start + count + more) / runner.blockSize);
+  return {
     tokens: positions.map((i) => (i * 7919) % runner.vocabSize),
     positions,
     sequence: new Int32Array(count),
     slots: positions,
     blockTables: [Int32Array.from({ length: blocks }, (_, i) => i)],
     outputs: Int32Array.of(count - 1),
-  });
-  if (!Number.isFinite(logits[0])) throw new Error(`the logits are not finite: ${logits[0]}`);
+  };
 }
 
 function seconds(start: number): string {

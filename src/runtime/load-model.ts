@@ -57,6 +57,8 @@ export interface LoadOptions extends LimitOptions {
   readonly inputScales?: InputScales | undefined;
   /** Go before the debug variables of docs/env.md. */
   readonly compile?: CompileOptions | undefined;
+  /** Steps that are decoded on the device at once, without waiting for each token; 0 for none. Default: where it pays. */
+  readonly stepsAhead?: number | undefined;
   /** Collects the time of every kernel, at the price of a slower run. */
   readonly profile?: KernelProfile | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -76,6 +78,7 @@ const optionNames = [
   "inputScales",
   "compile",
   "profile",
+  "stepsAhead",
   "signal",
 ];
 const interpreterName = "interpreter";
@@ -92,7 +95,7 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
-  const { backend, compile = {}, profile, threads = defaultThreads(config), threadUrl, gpu } = options;
+  const { backend, compile = {}, profile, stepsAhead, threads = defaultThreads(config), threadUrl, gpu } = options;
   const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }) };
   const device = backend === interpreterName ? null : await openNamedDevice(backend, on);
   try {
@@ -108,7 +111,7 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
         : await loadCompiled(
             config,
             checkpoint,
-            { device, limits, build, compile, profile },
+            { device, limits, build, compile, profile, stepsAhead },
             { ...options, inputScales: options.inputScales ?? (await readInputScales(folder)) ?? undefined },
           );
     return new Model({ name: folder.name, config, tokenizer, device, runner, checkpoint, defaults });

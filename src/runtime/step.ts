@@ -3,6 +3,8 @@
  * Ragged: the tokens of several sequences, of different lengths, lie one after another in flat arrays.
  */
 
+import type { AheadRunner } from "./ahead.ts";
+
 /**
  * One ragged step: n tokens of b sequences. All arrays are unpadded; the runner pads to a bucket.
  * The tokens of one sequence are contiguous and in order of position. The arrays are views of buffers that the next step
@@ -40,4 +42,6 @@ export interface StepRunner {
    * when the signal aborts, in the middle if it can; what the step was to write to the cache is then undefined.
    */
   step(batch: RaggedBatch, signal?: AbortSignal): Promise<Float32Array>;
+  /** Where the device can sample, and decode without being waited for. */
+  readonly ahead?: AheadRunner | undefined;
 }

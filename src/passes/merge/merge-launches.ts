@@ -88,7 +88,7 @@ class Merger {
     const known = this.#tried.get(a)?.get(b);
     if (known !== undefined) return known;
     const between = this.#between(a, b);
-    const merged = between ?? mergePair(a, b, this.#context);
+    const merged = between ?? this.#tooEarly(a, b) ?? mergePair(a, b, this.#context);
     if (typeof merged === "string") {
       this.#tried.set(a, (this.#tried.get(a) ?? new Map()).set(b, merged));
     }
@@ -103,20 +103,37 @@ class Merger {
 
   /** Whether something must run after `a` and before `b`; `a` comes first in the function. */
   #between(a: Candidate, b: Candidate): string | undefined {
+    const others = b.operands.filter((node) => !a.results.includes(node));
+    return this.#needs(others, a.results) ? "another step stands between them" : undefined;
+  }
+
+  /** Whether an update in place would come before something that reads what it replaces, which would cost a copy. */
+  #tooEarly(a: Candidate, b: Candidate): string | undefined {
+    const results = [...a.results, ...b.results];
+    for (const old of [a, b].flatMap(({ lowered }) => [...lowered.replaces.values()])) {
+      const reads = (each: Candidate) => each !== a && each !== b && each.operands.includes(old);
+      const later = this.candidates.find((each) => reads(each) && this.#needs(each.operands, results));
+      if (later !== undefined) return `${later.lowered.kernel.name} reads what one of them updates in place`;
+    }
+    return undefined;
+  }
+
+  /** Whether computing these values needs one of those. */
+  #needs(values: readonly Node[], wanted: readonly Node[]): boolean {
     const made = makers(this.candidates);
     const seen = new Set<Node>();
-    const stack = b.operands.filter((node) => !a.results.includes(node));
+    const stack = [...values];
     while (stack.length > 0) {
       const node = stack.pop()!;
       if (seen.has(node)) continue;
       seen.add(node);
-      if (a.results.includes(node)) return "another step stands between them";
+      if (wanted.includes(node)) return true;
       const maker = made.get(node);
       // What one kernel computes needs all that it reads, and with its other results comes what reads them.
       if (maker !== undefined) stack.push(...maker.operands);
       else if (isOp(node, "call")) stack.push(...node.ins);
     }
-    return undefined;
+    return false;
   }
 
   /** Topological, and as far as that allows by where the last result stands in the function. */

@@ -13,6 +13,7 @@ import { printModule } from "../../../src/ir/print.ts";
 import { jsTarget, type Target, wasmTarget, webgpuTarget } from "../../../src/ir/target.ts";
 import { type Tensor, type TensorData, tensorFrom, zeros } from "../../../src/ir/tensor.ts";
 import { type LoweredKernel, lowerFunc, resultsOf } from "../../../src/passes/lower/lower.ts";
+import { planMemory } from "../../../src/passes/memory.ts";
 import { mergeLaunches, whyUnmerged } from "../../../src/passes/merge/merge-launches.ts";
 import { runPasses } from "../../../src/passes/pass.ts";
 import { tensorPasses } from "../../../src/passes/pipeline.ts";
@@ -198,6 +199,23 @@ test("it can be left out by name, and without fusion it does not run", () => {
   expect(launches({ disabledPasses: ["merge-launches"] })).toBe(4);
   expect(launches({ fuse: false })).toBeGreaterThan(4);
 });
+
+test.each([jsTarget, webgpuTarget])(
+  "an update in place on $name does not move before what reads the old rows",
+  (target) => {
+    const module = moduleOf((m, p) => {
+      const [x, rows, slots] = [p("x", "f32", 4, 64), p("rows", "f32", 1, 64), p("slots", "i32", 1)];
+      const norm = m.named("norm", m.rmsNorm(rows, p("w", "f32", 64), 1e-6));
+      const late = m.named("late", m.contract("n i, o i -> n o", norm, m.reshape(x, [4, 64])));
+      return [m.named("all", m.reduceSum(late)), m.updateRows(x, norm, slots)];
+    });
+    const { func, single } = lowered(module, target);
+    const merged = mergeLaunches(func, single, target);
+    const plan = planMemory(module, [{ func, kernels: merged, weights: [] }]);
+    expect(planTotals(plan).copies).toBe(0);
+    expect(plan.funcs.get("main")!.donated).toEqual([null, 0]);
+  },
+);
 
 test("a step in between keeps two launches apart, and the reason is told", () => {
   const total = funcOf("total", (m, p) => m.reduceSum(p("y", "f32", 4, 8)));
