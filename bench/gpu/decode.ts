@@ -22,6 +22,8 @@ export interface DecodeOptions {
   readonly prefill: number;
   /** Tokens in the cache where decoding starts. */
   readonly context: number;
+  /** A folder with a model to measure instead of one that is made. */
+  readonly folder: string | null;
   /** Folder of the models made. */
   readonly cache: string;
   /** How fast this GPU reads memory, as far as is known. */
@@ -32,11 +34,12 @@ const repetitions = 3;
 
 export async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<void> {
   const shape = shapeOf("qwen", options.layers);
-  console.log(shape.title);
+  console.log(options.folder ?? shape.title);
   mkdirSync(options.cache, { recursive: true });
   for (const format of options.formats) {
     try {
-      const folder = makeCheckpoint(shape, format === "f32" ? "f32" : "bf16", options.cache, console.log);
+      const dtype = format === "f32" ? "f32" : "bf16";
+      const folder = options.folder ?? makeCheckpoint(shape, dtype, options.cache, console.log);
       await measureFormat(gpu, folder, format, options);
     } catch (error) {
       console.log(`${format}: FAILED ${error instanceof Error ? error.message : String(error)}`);

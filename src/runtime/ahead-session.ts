@@ -4,8 +4,8 @@
  * them: what was computed beyond its end lies in rows of the cache that it gives back, which nobody finds by content.
  */
 import { InternalError } from "../ir/errors.ts";
-import type { AheadRun } from "./ahead.ts";
 import type { Sequence } from "./sequence.ts";
+import type { AheadRun } from "./step.ts";
 
 export interface AheadSession {
   readonly run: AheadRun;

@@ -5,32 +5,7 @@
 import type { SamplerKind } from "../models/sampling/sample.ts";
 import { uniformAt } from "./random.ts";
 import type { Sampling } from "./sampler.ts";
-import type { RaggedBatch } from "./step.ts";
-
-/** A sequence that decodes: how its tokens are chosen, and the position of the next. */
-export interface AheadRow {
-  readonly sampling: Sampling;
-  readonly position: number;
-}
-
-/** A runner's way to decode ahead. */
-export interface AheadRunner {
-  /** Most steps that `queue` takes. */
-  readonly maxSteps: number;
-  /**
-   * Prepares a run of steps on one token of each row; `batch.blockTables` have blocks for all of them. Steps and runs do not
-   * overlap with others of the runner.
-   */
-  start(batch: RaggedBatch, rows: readonly AheadRow[]): Promise<AheadRun>;
-}
-
-export interface AheadRun {
-  /**
-   * Runs the next steps after those queued before; more may be queued before they are done. Gives ids [steps, rows], -1
-   * where logits were no numbers.
-   */
-  queue(steps: number): Promise<Int32Array>;
-}
+import type { AheadRow } from "./step.ts";
 
 /** Whether a device's sampler can choose as these options say: no penalties, no biases, which change as tokens come. */
 export function samplesAhead({ options }: Sampling): boolean {

@@ -7,10 +7,10 @@ import type { ModelConfig } from "../models/deepseek/config.ts";
 import { buildDecode } from "../models/deepseek/decode.ts";
 import type { BuildOptions } from "../models/deepseek/model.ts";
 import type { SamplerKind } from "../models/sampling/sample.ts";
-import { type AheadRow, type AheadRun, type AheadRunner, samplerKind, samplerRow, uniformOf } from "./ahead.ts";
+import { samplerKind, samplerRow, uniformOf } from "./ahead.ts";
 import { type BucketLimits, bucketFor, bucketKey } from "./bucket-ladder.ts";
 import { fillBatch } from "./padded-batch.ts";
-import type { RaggedBatch } from "./step.ts";
+import type { AheadRow, AheadRun, AheadRunner, RaggedBatch } from "./step.ts";
 
 export interface DecodeAheadOptions {
   readonly config: ModelConfig;

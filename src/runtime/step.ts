@@ -3,7 +3,7 @@
  * Ragged: the tokens of several sequences, of different lengths, lie one after another in flat arrays.
  */
 
-import type { AheadRunner } from "./ahead.ts";
+import type { Sampling } from "./sampler.ts";
 
 /**
  * One ragged step: n tokens of b sequences. All arrays are unpadded; the runner pads to a bucket.
@@ -23,6 +23,31 @@ export interface RaggedBatch {
   readonly blockTables: readonly Int32Array[];
   /** [o] indices into n whose logits are wanted. */
   readonly outputs: Int32Array;
+}
+
+/** A sequence that decodes: how its tokens are chosen, and the position of the next. */
+export interface AheadRow {
+  readonly sampling: Sampling;
+  readonly position: number;
+}
+
+/** A runner's way to decode ahead. */
+export interface AheadRunner {
+  /** Most steps that `queue` takes. */
+  readonly maxSteps: number;
+  /**
+   * Prepares a run of steps on one token of each row; `batch.blockTables` have blocks for all of them. Steps and runs do not
+   * overlap with others of the runner.
+   */
+  start(batch: RaggedBatch, rows: readonly AheadRow[]): Promise<AheadRun>;
+}
+
+export interface AheadRun {
+  /**
+   * Runs the next steps after those queued before; more may be queued before they are done. Gives ids [steps, rows], -1
+   * where logits were no numbers.
+   */
+  queue(steps: number): Promise<Int32Array>;
 }
 
 /** A loaded model with its paged cache. Calls to `step` never overlap. */
