@@ -1,8 +1,10 @@
 /** Speed of R1-Distill-Qwen-1.5B's shape with random weights on this GPU: prefill, decode at batch 1, and what limits it. */
 import { mkdirSync } from "node:fs";
+import type { QuantizeOptions } from "../../src/compile.ts";
 import { planTotals } from "../../src/ir/plan.ts";
 import { samplerKind } from "../../src/runtime/ahead.ts";
-import { loadModel } from "../../src/runtime/load-model.ts";
+import { KernelProfile } from "../../src/runtime/kernel-profile.ts";
+import { type LoadOptions, loadModel } from "../../src/runtime/load-model.ts";
 import type { Model } from "../../src/runtime/model.ts";
 import type { ModelRunner } from "../../src/runtime/model-runner.ts";
 import { planSampling } from "../../src/runtime/sampler.ts";
@@ -16,6 +18,8 @@ export interface DecodeOptions {
   readonly layers: number;
   /** `f32` and `bf16` as stored; `int8` and `int4` with inputs in int8. */
   readonly formats: readonly string[];
+  /** Shows the time of each kernel, by timestamps. */
+  readonly profile: boolean;
   /** Tokens decoded for a measurement. */
   readonly tokens: number;
   /** Tokens of the prompt that is measured. */
@@ -41,24 +45,52 @@ export async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<v
       const dtype = format === "f32" ? "f32" : "bf16";
       const folder = options.folder ?? makeCheckpoint(shape, dtype, options.cache, console.log);
       await measureFormat(gpu, folder, format, options);
+      if (options.profile) await profileKernels(gpu, folder, format, options);
     } catch (error) {
       console.log(`${format}: FAILED ${error instanceof Error ? error.message : String(error)}`);
     }
   }
 }
 
-async function measureFormat(gpu: GPU, folder: string, format: string, options: DecodeOptions): Promise<void> {
-  const { tokens, prefill, context } = options;
-  const start = performance.now();
+/** What each kernel takes in a step of a token and in a prompt, with every launch in a pass of its own. */
+async function profileKernels(gpu: GPU, folder: string, format: string, options: DecodeOptions): Promise<void> {
+  const { prefill, context } = options;
+  for (const [name, tokens] of [
+    ["decode", 1],
+    ["prefill", prefill],
+  ] as const) {
+    const profile = new KernelProfile();
+    const model = await loadModel(folder, { ...loadOptions(gpu, format, options), profile });
+    try {
+      const runner = model.runner as ModelRunner; // as above
+      const start = tokens === 1 ? context : 0;
+      for (let i = 0; i < profiledSteps; i++) await runTokens(runner, start, tokens);
+      console.log(`\n${format} ${name}, ${profiledSteps} steps of ${tokens}: ${profile.show(16)}`);
+    } finally {
+      await model.close();
+    }
+  }
+}
+
+const profiledSteps = 8;
+
+function loadOptions(gpu: GPU, format: string, { prefill, context, tokens }: DecodeOptions): LoadOptions {
   const contextLength = Math.max(prefill, context + repetitions * tokens + 2);
-  const model = await loadModel(folder, {
+  const quantize = { weights: format, activations: "int8" } as QuantizeOptions; // its formats are checked by the loader
+  return {
     backend: "webgpu",
     gpu,
     contextLength,
     maxSequences: 1,
     maxBatchTokens: prefill,
-    ...((format === "int8" || format === "int4") && { quantize: { weights: format, activations: "int8" } }),
-  });
+    ...((format === "int8" || format === "int4") && { quantize }),
+  };
+}
+
+async function measureFormat(gpu: GPU, folder: string, format: string, options: DecodeOptions): Promise<void> {
+  const { tokens, prefill, context } = options;
+  const start = performance.now();
+  const model = await loadModel(folder, loadOptions(gpu, format, options));
   try {
     console.log(`\n${format}: loaded in ${seconds(start)}, weights ${megabytes(model.memory.weights)}`);
     const runner = model.runner as ModelRunner; // what every backend but the interpreter has

@@ -3,11 +3,12 @@ import { invariant, UnsupportedError } from "../../ir/errors.ts";
 import type { Plan } from "../../ir/plan.ts";
 import { storageLength, type TensorData } from "../../ir/tensor.ts";
 import type { Instance, Program, ProgramMemory, QueuedRuns } from "../backend.ts";
-import { type Binding, type Bound, bindFunc, wholeRange } from "./bind.ts";
+import { type Binding, bindFunc, wholeRange } from "./bind.ts";
 import { type GpuContext, reasonOf } from "./context.ts";
 import { GPUBufferUse, mapForReading } from "./flags.ts";
 import type { GpuMemory } from "./memory.ts";
 import { Pipelines } from "./pipelines.ts";
+import { LaunchTimes, type Ready, readyOf, Steps } from "./steps.ts";
 
 export function loadProgram(context: GpuContext, memory: GpuMemory, plan: Plan): Program {
   const pipelines = new Pipelines(context, plan.kernels);
@@ -46,6 +47,7 @@ function instantiate(
   const outputs = [...new Set(results)].filter((data) => !memory.isResident(data));
   const stagingBytes = outputs.reduce((sum, data) => sum + stagedBytes(data), 0);
   const staging = memory.buffer(stagingBytes, GPUBufferUse.staging, () => "memory for results");
+  const times = given.onLaunch === undefined ? null : LaunchTimes.for(context, memory);
   // Buffers of the size that `queue` reads; an instance reads one array only.
   const spare: GPUBuffer[] = [];
   let ready: readonly Ready[] | null = null;
@@ -75,9 +77,10 @@ function instantiate(
     for (const data of inputs) memory.write(data, what);
     context.watch(what, () => {
       const encoder = context.device.createCommandEncoder();
-      const pass = new Steps(encoder);
+      const pass = new Steps(encoder, times);
       pass.encode(commands);
       pass.end();
+      times?.resolve(encoder);
       let at = 0;
       for (const data of outputs) {
         const bytes = stagedBytes(data);
@@ -87,6 +90,7 @@ function instantiate(
       context.device.queue.submit([encoder.finish()]);
     });
     await readBack(context, staging, outputs);
+    if (given.onLaunch !== undefined) await times?.report(given.onLaunch);
   };
   const own = [
     ...params.filter((_, i) => given.params?.get(entry.params[i]!.name) === undefined),
@@ -94,48 +98,10 @@ function instantiate(
   ];
   const release = () => {
     for (const data of own) memory.free(data);
-    for (const buffer of [arena, staging, ...spare, ...binding.extra]) memory.destroy(buffer);
+    for (const buffer of [arena, staging, ...spare, ...(times?.buffers ?? []), ...binding.extra])
+      memory.destroy(buffer);
   };
   return { params, results, run, queue, release };
-}
-
-type Ready =
-  | (Omit<Extract<Bound, { kind: "launch" }>, "pipeline"> & { readonly pipeline: GPUComputePipeline })
-  | Extract<Bound, { kind: "copy" }>;
-
-async function readyOf(bound: Bound): Promise<Ready> {
-  return bound.kind === "copy" ? bound : { ...bound, pipeline: await bound.pipeline };
-}
-
-/** Launches between copies share a pass; each sees what those before it wrote. */
-class Steps {
-  readonly #encoder: GPUCommandEncoder;
-  #pass: GPUComputePassEncoder | null = null;
-
-  constructor(encoder: GPUCommandEncoder) {
-    this.#encoder = encoder;
-  }
-
-  encode(steps: readonly Ready[]): void {
-    for (const step of steps) {
-      if (step.kind === "copy") {
-        this.end();
-        const { from, to } = step;
-        const size = Math.min(from.size, to.size);
-        this.#encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, size);
-        continue;
-      }
-      this.#pass ??= this.#encoder.beginComputePass();
-      this.#pass.setPipeline(step.pipeline);
-      this.#pass.setBindGroup(0, step.group);
-      this.#pass.dispatchWorkgroups(...step.workgroups);
-    }
-  }
-
-  end(): void {
-    this.#pass?.end();
-    this.#pass = null;
-  }
 }
 
 function stagedBytes(data: TensorData): number {
