@@ -148,7 +148,9 @@ async function loadCompiled(
   { onProgress, signal, quantize, inputScales }: LoadOptions,
 ): Promise<ModelRunner> {
   const read = weightReader(config, checkpoint, options.limits.ropeRows, inputScales);
-  const weights = new WeightStore(read, options.device);
+  // Where the GPU's weights are made the processor has nothing else to do.
+  const foldThreads = typeof process === "undefined" ? 1 : defaultThreads(config);
+  const weights = new WeightStore(read, options.device, { foldThreads });
   const compile = {
     ...compileOptionsFromEnv(await debugFileWriter()),
     ...options.compile,
