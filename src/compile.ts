@@ -173,8 +173,7 @@ export function compileToPlan(module: Module, target: Target, options: CompileOp
           lower(func, target, {
             optimize,
             fuse: fuse && enabled({ name: fusePass }),
-            // GPUs divide launches by what each computes, and start them cheaply.
-            merge: fuse && target.workgroup === null && enabled({ name: mergePass }),
+            merge: fuse && enabled({ name: mergePass }),
             passes: kernelPasses(target, { optimize }).filter(enabled),
             verify: verify >= 1,
             recorder,

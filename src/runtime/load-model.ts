@@ -67,6 +67,8 @@ export interface LoadOptions extends LimitOptions {
   readonly inputScales?: InputScales | undefined;
   /** Go before the debug variables of docs/env.md. */
   readonly compile?: CompileOptions | undefined;
+  /** Steps that are decoded on the device at once, without waiting for each token; 0 for none. Default: where it pays. */
+  readonly stepsAhead?: number | undefined;
   /** Collects the time of every kernel, at the price of a slower run. */
   readonly profile?: KernelProfile | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -88,6 +90,7 @@ const optionNames = [
   "inputScales",
   "compile",
   "profile",
+  "stepsAhead",
   "signal",
 ];
 /** Backends that ask for a GPU of the kind that browsers have. */
@@ -113,7 +116,7 @@ export async function loadModel(
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
-  const { profile, threads = defaultThreads(config), threadUrl, gpu, packageFolder } = options;
+  const { profile, stepsAhead, threads = defaultThreads(config), threadUrl, gpu, packageFolder } = options;
   const { backend = choices.hardware?.backend } = options;
   const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }), ...(packageFolder && { packageFolder }) };
   const device = backend === interpreterName ? null : await openNamedDevice(backend, on);
@@ -140,7 +143,7 @@ export async function loadModel(
     const runner = await loadCompiled(
       config,
       checkpoint,
-      { device, limits, build, compile, profile },
+      { device, limits, build, compile, profile, stepsAhead },
       { ...options, inputScales },
     );
     const lossy = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
@@ -178,7 +181,9 @@ async function loadCompiled(
   { onProgress, signal, inputScales }: LoadOptions,
 ): Promise<ModelRunner> {
   const read = weightReader(config, checkpoint, options.limits.ropeRows, inputScales);
-  const weights = new WeightStore(read, options.device);
+  // Where the GPU's weights are made the processor has nothing else to do.
+  const foldThreads = typeof process === "undefined" ? 1 : defaultThreads(config);
+  const weights = new WeightStore(read, options.device, { foldThreads });
   const runner = new ModelRunner(config, weights, options);
   onProgress?.({ phase: "compile", done: 0, total: 1 });
   runner.compile(oneToken);
