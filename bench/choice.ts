@@ -7,8 +7,9 @@ import type { Model } from "../src/runtime/model.ts";
 import { chooseTarget, requestSeconds } from "../src/runtime/probe/choose-target.ts";
 import { probe } from "../src/runtime/probe/probe.ts";
 import type { TargetCandidate } from "../src/runtime/probe/target-choice.ts";
+import { makeCheckpoint } from "./cpu/make/make-models.ts";
+import { shapeOf } from "./cpu/make/shapes.ts";
 import { promptIds } from "./decode-runs.ts";
-import { makeModel } from "./made-model.ts";
 import { describeMachine } from "./run-interleaved.ts";
 
 interface Run {
@@ -26,7 +27,6 @@ export async function measureChoice(args: readonly string[]): Promise<boolean> {
     options: {
       folder: { type: "string", default: "models/tiny-deepseek" },
       layers: { type: "string" },
-      vocab: { type: "string", default: "151936" },
       cache: { type: "string", default: tmpdir() },
       quantize: { type: "string" },
       rounds: { type: "string", default: "5" },
@@ -42,7 +42,7 @@ export async function measureChoice(args: readonly string[]): Promise<boolean> {
   const folder =
     values.layers === undefined
       ? values.folder
-      : makeModel(values.cache, { layers: Number(values.layers), vocab: Number(values.vocab) });
+      : makeCheckpoint(shapeOf("qwen", Number(values.layers)), "bf16", values.cache, console.error);
   const precision: Precision = values.quantize === "int8" || values.quantize === "int4" ? values.quantize : "f32";
   const quantize =
     precision === "int8" || precision === "int4"

@@ -1,5 +1,5 @@
 /**
- * Memory as planned and as measured: `node bench/memory.bench.ts [--folder F] [--layers 4] [--vocab 32768] [--backends wasm,js]
+ * Memory as planned and as measured: `node bench/memory.bench.ts [--folder F] [--layers 4] [--backends wasm,js]
  * [--formats f32,int8,int4] [--json]` (Linux: memory is read from /proc/self/status). The demo model and a made-up one of
  * the shape of R1-Distill-Qwen-1.5B, each loaded in a process of its own, where a prompt and an answer fill its caches.
  */
@@ -15,7 +15,8 @@ import type { Precision } from "../src/plan/model-memory.ts";
 import { showBytes } from "../src/plan/show.ts";
 import { sizesOfConfig } from "../src/plan/weight-groups.ts";
 import { loadModel } from "../src/runtime/load-model.ts";
-import { makeModel } from "./made-model.ts";
+import { makeCheckpoint } from "./cpu/make/make-models.ts";
+import { shapeOf } from "./cpu/make/shapes.ts";
 
 interface Job {
   readonly folder: string;
@@ -76,7 +77,6 @@ function main(): void {
     options: {
       folder: { type: "string" },
       layers: { type: "string", default: "4" },
-      vocab: { type: "string", default: "32768" },
       backends: { type: "string", default: "wasm,js" },
       formats: { type: "string", default: "f32,int8,int4" },
       threads: { type: "string", default: "2" },
@@ -87,8 +87,8 @@ function main(): void {
     },
     allowNegative: true,
   });
-  const shape = { layers: Number(values.layers), vocab: Number(values.vocab) };
-  const made = values.made ? makeModel(values.folder ?? tmpdir(), shape) : null;
+  const shape = shapeOf("qwen", Number(values.layers));
+  const made = values.made ? makeCheckpoint(shape, "bf16", values.folder ?? tmpdir(), console.error) : null;
   const folders = [
     ...(values.demo ? [fileURLToPath(new URL("../models/tiny-deepseek", import.meta.url))] : []),
     ...(made === null ? [] : [made]),

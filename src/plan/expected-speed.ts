@@ -35,7 +35,7 @@ const launchTable = {
   /** Processors: small launches are merged. */
   merged: { gqa: 4, mla: 7, dense: 2, moe: 4, codes: 5 },
   /** GPUs: launches are divided by what they compute. */
-  divided: { gqa: 7, mla: 11, dense: 4, moe: 8, codes: 9 },
+  divided: { gqa: 7, mla: 9, dense: 3.5, moe: 5, codes: 1.5 },
 } as const;
 
 /** Tokens of a prompt that are computed at once. */
@@ -58,7 +58,7 @@ export function expectedSpeed({ config, precision, merged, attended }: SpeedQues
   const layers = config.feed_forward.map(
     ({ kind }) => counts[config.attention.kind] + counts[kind] + (coded ? counts.codes : 0),
   );
-  const launches = layers.reduce((sum, each) => sum + each, 2);
+  const launches = Math.round(layers.reduce((sum, each) => sum + each, 2));
   const run = (tokens: number, decoding: boolean, operations: number) => {
     const system = systemOf(rates, operations, (launches * rates.launch) / layers.length);
     const { latency, parts } = stepCost(

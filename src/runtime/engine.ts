@@ -4,13 +4,15 @@
  */
 
 import { InputError, InternalError, invariant } from "../ir/errors.ts";
+import { samplesAhead } from "./ahead.ts";
+import { ChunkSize, decodeAhead } from "./ahead-session.ts";
 import { BatchBuilder } from "./batch.ts";
 import { checkGenerateOptions, type GenerateOptions } from "./generate.ts";
 import type { Generation } from "./generation.ts";
 import { createScratch, type LogitsScratch } from "./logits.ts";
 import { ActiveRequest, type Ending } from "./request.ts";
 import { type ScheduledChunk, Scheduler } from "./scheduler.ts";
-import { checkLength, checkPrompt, createSequence } from "./sequence.ts";
+import { checkLength, checkPrompt, createSequence, type Sequence } from "./sequence.ts";
 import type { StepRunner } from "./step.ts";
 import type { ReasoningOptions } from "./text-pipeline.ts";
 import type { TokenText } from "./text-stream.ts";
@@ -58,6 +60,7 @@ export class Engine {
   #closed = false;
   /** The step under way: its requests, and what ends it when all of them have been given up. */
   #current: { readonly ids: readonly number[]; readonly controller: AbortController } | null = null;
+  #chunkSize: ChunkSize | null = null;
   /** The step loop while there is work. */
   #loop: Promise<void> | null = null;
 
@@ -121,7 +124,7 @@ export class Engine {
       for (;;) {
         await nextTask();
         if (!this.#scheduler.hasWork) return;
-        await this.#step();
+        if (!(await this.#ahead())) await this.#step();
       }
     } finally {
       this.#loop = null;
@@ -148,6 +151,50 @@ export class Engine {
     } finally {
       this.#current = null;
     }
+  }
+
+  /** Decodes several steps on the device where nothing speaks against it; whether it did. */
+  async #ahead(): Promise<boolean> {
+    const { ahead } = this.#runner;
+    const { running } = this.#scheduler;
+    const actives = running.flatMap(({ id }) => this.#requests.get(id) ?? []);
+    if (ahead === undefined || !actives.every(({ sampling }) => samplesAhead(sampling))) return false;
+    const steps = this.#scheduler.planAhead(longestAhead);
+    if (steps === 0) return false;
+    this.#chunkSize ??= new ChunkSize(ahead.maxSteps);
+    const controller = new AbortController();
+    const sequences = [...running];
+    this.#current = { ids: sequences.map(({ id }) => id), controller };
+    let ended = false;
+    const fail = (sequence: Sequence, error: unknown) => {
+      ended = true;
+      this.#fail(sequence.id, error);
+    };
+    const take = (sequence: Sequence, token: number) => {
+      const active = this.#requests.get(sequence.id);
+      if (active === undefined) return;
+      this.#scheduler.commitAhead(sequence);
+      try {
+        active.append(token);
+        const ending = active.accept(token);
+        if (ending !== null) this.#finish(sequence.id, ending);
+        ended ||= ending !== null;
+      } catch (error) {
+        fail(sequence, error);
+      }
+    };
+    const ends = () => ended || controller.signal.aborted || this.#scheduler.waiting.length > 0;
+    try {
+      const rows = actives.map(({ sampling, sequence }) => ({ sampling, position: sequence.tokens.length }));
+      const run = await ahead.start(this.#batch.build(sequences.map(oneToken)), rows);
+      const now = this.#options.now ?? (() => performance.now());
+      this.#steps += await decodeAhead({ run, sequences, steps, take, fail, ends }, this.#chunkSize, now);
+    } catch (error) {
+      if (!controller.signal.aborted) this.#failRunning(error);
+    } finally {
+      this.#current = null;
+    }
+    return true;
   }
 
   #sampleAll(plan: readonly ScheduledChunk[], logits: Float32Array): void {
@@ -206,6 +253,14 @@ export class Engine {
         `wrong number of logits: expected ${expected} (${outputs} rows), got ${logits.length}`,
       );
   }
+}
+
+/** Steps after which the scheduler is asked again at the latest. */
+const longestAhead = 128;
+
+/** A sequence's last token, whose logits give the next. */
+function oneToken(sequence: Sequence): ScheduledChunk {
+  return { sequence, start: sequence.tokens.length - 1, count: 1, sample: true };
 }
 
 function checkRunner(runner: StepRunner): void {

@@ -8,15 +8,20 @@ import {
   openDefaultDevice,
   prepareDevice,
   type QuantizeOptions,
+  quantizeSentence,
 } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
+import { resolve } from "../compile-recipe.ts";
 import { didYouMean, InputError, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import { tensorType } from "../ir/types.ts";
 import { checkWeights } from "../models/deepseek/check-weights.ts";
 import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
 import { checkpointDTypes } from "../models/deepseek/layers.ts";
+import { buildModel } from "../models/deepseek/model.ts";
 import { namesOf, scaleSuffix, weightSpecs } from "../models/deepseek/weights.ts";
+import { type Choices, type Recipe, type RecipeStep, recipeOf } from "../recipe.ts";
+import { bucketFor } from "./bucket-ladder.ts";
 import type { ModelFolder } from "./byte-source.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.ts";
 import { debugFileWriter } from "./debug-files.ts";
@@ -26,11 +31,12 @@ import { type InputScales, readInputScales } from "./input-scales.ts";
 import { type InterpreterOptions, InterpreterRunner } from "./interpreter-runner.ts";
 import type { KernelProfile } from "./kernel-profile.ts";
 import { type LimitOptions, limitsOf, maxConfigBytes } from "./load-limits.ts";
+import { chooseFor, type LoadTarget, loadOnFirst } from "./load-target.ts";
 import { Model } from "./model.ts";
 import { ModelRunner, type RunnerOptions } from "./model-runner.ts";
-import { defaultTarget } from "./probe/default-target.ts";
 import type { TargetChoice } from "./probe/target-choice.ts";
-import { loadTokenizer, type Tokenizer } from "./tokenizer.ts";
+import type { Tokenizer } from "./tokenizer.ts";
+import { loadTokenizer } from "./tokenizer.ts";
 import { weightReader } from "./weight-reader.ts";
 import { WeightStore } from "./weight-store.ts";
 
@@ -43,23 +49,30 @@ export interface LoadProgress {
 
 export interface LoadOptions extends LimitOptions {
   /**
-   * What computes: js, wasm or webgpu. Default: what should be fastest of what fits, see `chooseTarget`; `model.choice` says
-   * why, `model.device` what it is. "interpreter" is the slow definition of every op, for comparison.
+   * What computes: js, wasm, webgpu, or an engine of TensorFlow.js (tfjs-cpu, tfjs-wasm, tfjs-webgpu, tensorflow,
+   * tensorflow-gpu), whose packages are imported when it is asked for. Default: what should be fastest of what fits, see
+   * `chooseTarget`; `model.choice` says why, `model.device` what it is. "interpreter" is the slow definition of every op, for comparison.
    */
   readonly backend?: string | undefined;
-  /** Threads that compute together, where the backend has threads. Default: as `backend`; unmeasured, one per core, and one alone for small models. */
+  /** Threads that compute together, where the backend has threads. Default: as many as should be fastest. */
   readonly threads?: number | undefined;
-  /** Where backend webgpu finds its GPU. Default: `navigator.gpu`, under Node the package `webgpu`. */
+  /** Where backends webgpu and tfjs-webgpu find their GPU. Default: `navigator.gpu`, under Node the package `webgpu`. */
   readonly gpu?: GPU | undefined;
   /** In a browser, see `DeviceOptions`. */
   readonly threadUrl?: string | undefined;
+  /** Where TensorFlow.js is, see `DeviceOptions`. */
+  readonly packageFolder?: string | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Weights, and with `activations` layer inputs, in fewer bits. Default: as stored. */
   readonly quantize?: QuantizeOptions | undefined;
+  /** Choices as `quantize`, `prune`, `fuse` and `optimizeFor` give them; options beside them go before them. */
+  readonly passes?: readonly RecipeStep[] | undefined;
   /** What `calibrate` measured, for activations `int8-static`. Default: input_scales.json of the folder, if it has one. */
   readonly inputScales?: InputScales | undefined;
   /** Go before the debug variables of docs/env.md. */
   readonly compile?: CompileOptions | undefined;
+  /** Steps that are decoded on the device at once, without waiting for each token; 0 for none. Default: where it pays. */
+  readonly stepsAhead?: number | undefined;
   /** Collects the time of every kernel, at the price of a slower run. */
   readonly profile?: KernelProfile | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -70,23 +83,35 @@ const optionNames = [
   "threads",
   "gpu",
   "threadUrl",
+  "packageFolder",
   "contextLength",
   "maxSequences",
   "maxBatchTokens",
   "cacheBytes",
   "onProgress",
   "quantize",
+  "passes",
   "inputScales",
   "compile",
   "profile",
+  "stepsAhead",
   "signal",
 ];
+/** Backends that ask for a GPU of the kind that browsers have. */
+const onGpu: readonly string[] = ["webgpu", "tfjs-webgpu"];
 const interpreterName = "interpreter";
 const oneToken = { tokens: 1, sequences: 1, blocks: 1, outputs: 1 };
 
-/** Loads the model in a folder of the disk (its path) or elsewhere (a ModelFolder). Compiles for one sequence and for prompts. */
-export async function loadModel(source: string | ModelFolder, options: LoadOptions = {}): Promise<Model> {
+/**
+ * Loads the model in a folder of the disk (its path) or elsewhere (a ModelFolder), or a recipe of one. Compiles for one
+ * sequence and for prompts.
+ */
+export async function loadModel(
+  model: string | ModelFolder | Recipe<string | ModelFolder>,
+  options: LoadOptions = {},
+): Promise<Model> {
   checkOptionNames(options);
+  const { source, choices } = recipeOf(model, options.passes);
   const folder = typeof source === "string" ? await openFolder(source) : source;
   const config = parseModelConfigText(
     await folder.readText("config.json", maxConfigBytes),
@@ -95,35 +120,16 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
-  const open = { folder, config, tokenizer, defaults, checkpoint };
+  const open = { folder, config, tokenizer, defaults, checkpoint, choices };
   try {
-    const choice = await chooseFor(config, options);
-    const targets = choice === null ? [options] : [choice, ...choice.others];
-    for (const [i, { backend, threads }] of targets.entries()) {
-      try {
-        return await loadOn({ backend, threads }, choice, open, options);
-      } catch (error) {
-        // Memory, say, may be short only when it is asked for.
-        const other =
-          error instanceof UnsupportedError && error.where.startsWith(String(backend)) && i + 1 < targets.length;
-        if (!other) throw error;
-      }
-    }
-    throw new UnsupportedError("backend", "there is none to try");
+    const { backend = choices.hardware?.backend, quantize = choices.quantize } = options;
+    const choice = await chooseFor(config, { ...options, backend, quantize });
+    const targets = choice === null ? [{ backend, threads: options.threads }] : [choice, ...choice.others];
+    return await loadOnFirst(targets, (target) => loadOn(target, choice, open, options));
   } catch (error) {
     await checkpoint.close();
     throw error;
   }
-}
-
-/** Null where nothing is left to choose. */
-async function chooseFor(config: ModelConfig, options: LoadOptions): Promise<TargetChoice | null> {
-  const { backend, threads, contextLength: context, maxSequences: sequences, quantize } = options;
-  // Of the others only this one has threads.
-  if (backend !== undefined && (backend !== "wasm" || threads !== undefined)) return null;
-  const weights = quantize?.weights ?? "none";
-  const precision = weights === "none" ? "f32" : weights === "int8" ? "int8" : "int4";
-  return defaultTarget(config, { backend, threads, context, sequences, precision });
 }
 
 interface OpenModel {
@@ -132,21 +138,25 @@ interface OpenModel {
   readonly tokenizer: Tokenizer | null;
   readonly defaults: GenerationDefaults;
   readonly checkpoint: Checkpoint;
+  readonly choices: Choices;
 }
 
-interface On {
-  readonly backend?: string | undefined;
-  readonly threads?: number | null | undefined;
-}
-
-async function loadOn(on: On, choice: TargetChoice | null, open: OpenModel, options: LoadOptions): Promise<Model> {
-  const { folder, config, tokenizer, defaults, checkpoint } = open;
-  const { compile = {}, profile, threadUrl, gpu } = options;
-  const threads = on.threads ?? defaultThreads(config);
-  const deviceOptions = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }) };
+async function loadOn(
+  { backend, threads }: LoadTarget,
+  choice: TargetChoice | null,
+  { folder, config, tokenizer, defaults, checkpoint, choices }: OpenModel,
+  options: LoadOptions,
+): Promise<Model> {
+  const { profile, stepsAhead, threadUrl, gpu, packageFolder } = options;
+  const on = {
+    threads: threads ?? defaultThreads(config),
+    ...(threadUrl && { threadUrl }),
+    ...(gpu && { gpu }),
+    ...(packageFolder && { packageFolder }),
+  };
   // Where the engine lacks what the default needs, the default device is plain JavaScript, and says why.
-  const name = options.backend === undefined && missingWasm() !== null && on.backend === "js" ? undefined : on.backend;
-  const device = name === interpreterName ? null : await openNamedDevice(name, deviceOptions);
+  const lacking = choice !== null && backend === "js" && missingWasm() !== null;
+  const device = backend === interpreterName ? null : await openNamedDevice(lacking ? undefined : backend, on);
   try {
     const headers = new Map(
       [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
@@ -154,16 +164,27 @@ async function loadOn(on: On, choice: TargetChoice | null, open: OpenModel, opti
     checkWeights(config, headers, folder.name);
     const limits = limitsOf(config, options);
     const build = { weightDType: checkpointDTypes(config, headers) };
-    const runner =
-      device === null
-        ? await loadInterpreter(config, checkpoint, { limits, build }, options)
-        : await loadCompiled(
-            config,
-            checkpoint,
-            { device, limits, build, compile, profile },
-            { ...options, inputScales: options.inputScales ?? (await readInputScales(folder)) ?? undefined },
-          );
-    return new Model({ name: folder.name, config, tokenizer, device, runner, checkpoint, defaults, choice });
+    const parts = { name: folder.name, config, tokenizer, device, checkpoint, defaults, choice };
+    if (device === null) {
+      if ((options.quantize ?? choices.quantize) !== undefined) throw interpreterQuantizes();
+      return new Model({ ...parts, runner: await loadInterpreter(config, checkpoint, { limits, build }, options) });
+    }
+    const first = () => buildModel(config, bucketFor(oneToken, limits), build);
+    const given = {
+      ...compileOptionsFromEnv(await debugFileWriter()),
+      ...options.compile,
+      ...(options.quantize && { quantize: options.quantize }),
+    };
+    const { options: compile, why } = resolve(choices, first, device.target, given);
+    const inputScales = options.inputScales ?? (await readInputScales(folder)) ?? undefined;
+    const runner = await loadCompiled(
+      config,
+      checkpoint,
+      { device, limits, build, compile, profile, stepsAhead },
+      { ...options, inputScales },
+    );
+    const lossy = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
+    return new Model({ ...parts, runner, lossy: why === null ? lossy : [...lossy, why] });
   } catch (error) {
     await device?.close();
     throw error;
@@ -177,7 +198,7 @@ async function openNamedDevice(backend: string | undefined, options: DeviceOptio
     const hint = didYouMean(backend, names) ?? `Backends: ${names.join(", ")}.`;
     throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(backend)}`, { hint });
   }
-  const gpu = options.gpu ?? (backend === "webgpu" ? await nodeGpu() : undefined);
+  const gpu = options.gpu ?? (onGpu.includes(backend) ? await nodeGpu() : undefined);
   return prepareDevice(backend, { ...options, ...(gpu && { gpu }) });
 }
 
@@ -193,16 +214,13 @@ async function loadCompiled(
   config: ModelConfig,
   checkpoint: Checkpoint,
   options: RunnerOptions,
-  { onProgress, signal, quantize, inputScales }: LoadOptions,
+  { onProgress, signal, inputScales }: LoadOptions,
 ): Promise<ModelRunner> {
   const read = weightReader(config, checkpoint, options.limits.ropeRows, inputScales);
-  const weights = new WeightStore(read, options.device);
-  const compile = {
-    ...compileOptionsFromEnv(await debugFileWriter()),
-    ...options.compile,
-    ...(quantize && { quantize }),
-  };
-  const runner = new ModelRunner(config, weights, { ...options, compile });
+  // Where the GPU's weights are made the processor has nothing else to do.
+  const foldThreads = typeof process === "undefined" ? 1 : defaultThreads(config);
+  const weights = new WeightStore(read, options.device, { foldThreads });
+  const runner = new ModelRunner(config, weights, options);
   onProgress?.({ phase: "compile", done: 0, total: 1 });
   runner.compile(oneToken);
   onProgress?.({ phase: "compile", done: 1, total: 1 });
@@ -214,13 +232,8 @@ async function loadInterpreter(
   config: ModelConfig,
   checkpoint: Checkpoint,
   options: InterpreterOptions,
-  { onProgress, signal, quantize }: LoadOptions,
+  { onProgress, signal }: LoadOptions,
 ): Promise<InterpreterRunner> {
-  if (quantize !== undefined) {
-    throw new UnsupportedError("backend interpreter", "runs models as they are stored, not quantised", {
-      hint: 'The same arithmetic, compiled: { backend: "js", compile: { optimize: false }, quantize }.',
-    });
-  }
   const names = weightSpecs(config).flatMap((spec) => [...namesOf(spec)]);
   const scales = names.map((name) => name + scaleSuffix).filter((name) => checkpoint.tensors.has(name));
   const total = [...names, ...scales].reduce((sum, name) => sum + (checkpoint.tensors.get(name)?.bytes ?? 0), 0);
@@ -233,6 +246,12 @@ async function loadInterpreter(
     onProgress?.({ phase: "weights", done, total });
   }
   return new InterpreterRunner(config, tensors, options);
+}
+
+function interpreterQuantizes(): UnsupportedError {
+  return new UnsupportedError("backend interpreter", "runs models as they are stored, not quantised", {
+    hint: 'The same arithmetic, compiled: { backend: "js", compile: { optimize: false }, quantize }.',
+  });
 }
 
 async function openFolder(path: string): Promise<ModelFolder> {

@@ -66,11 +66,21 @@ export class ActiveRequest {
     const { tokens } = this.sequence;
     const history = { prompt: this.#promptTokens, output: this.#outputCounts };
     const token = sampleToken(logits, this.#sampling, history, tokens.length, scratch);
-    tokens.push(token);
+    this.append(token);
+    return token;
+  }
+
+  /** How its tokens are chosen. */
+  get sampling(): Sampling {
+    return this.#sampling;
+  }
+
+  /** Makes a token that was chosen the sequence's last. */
+  append(token: number): void {
+    this.sequence.tokens.push(token);
     this.#outputCounts.set(token, (this.#outputCounts.get(token) ?? 0) + 1);
     this.#lastToken = this.#now();
     this.#firstToken ??= this.#lastToken;
-    return token;
   }
 
   /** Emits what the token completes; gives how the request ends if it ends here. */

@@ -17,7 +17,11 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   models: ["ir"],
   backends: ["ir"],
   fold: ["ir", "passes", "backends"],
+  // A model and what is to be done with it.
+  recipe: ["ir", "passes", "plan"],
   compile: ["ir", "passes", "backends", "fold"],
+  // What recipes mean for compiling.
+  "compile-recipe": ["ir", "compile", "plan", "recipe"],
   // What one device of several computes.
   "compile-ranks": ["ir", "passes"],
   // What the debug variables mean for compiling.
@@ -25,7 +29,18 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   // Prices deployments from configs alone.
   plan: ["ir", "models", "passes"],
   // Chooses what computes a model, by the costs that plans have.
-  runtime: ["ir", "models", "plan", "env", "compile", "compile-options", "compile-ranks", "fold"],
+  runtime: [
+    "ir",
+    "models",
+    "plan",
+    "env",
+    "compile",
+    "compile-options",
+    "compile-ranks",
+    "fold",
+    "recipe",
+    "compile-recipe",
+  ],
 };
 const seeAll = ["cli", "index", "browser"];
 
@@ -125,7 +140,7 @@ export const environmentInOnePlace = noCode(
 export const processInCommandLine = noCode(/\bprocess\./, "only src/cli (and src/env.ts) sees the process", {
   // Node's modules are reached through the process, so that a browser bundle holds no import of them.
   except:
-    /^src\/(cli\/|env\.ts$|backends\/wasm\/machine\.ts$|runtime\/(node-folder|debug-files|mesh\/threads|probe\/(node-modules|machine|probe-cache))\.ts$)/,
+    /^src\/(cli\/|env\.ts$|backends\/(wasm\/machine|tfjs\/(graph-(thread|worker)|package-folder))\.ts$|runtime\/(node-folder|debug-files|mesh\/threads|probe\/(node-modules|machine|probe-cache))\.ts$)/,
 });
 
 export const fileNames: Rule = (sources) =>

@@ -5,9 +5,8 @@
 import { allBackendNames, type Device, type DeviceOptions, missingWasm, prepareDevice } from "../../compile.ts";
 import { CompilerError } from "../../ir/errors.ts";
 import { mostThreads } from "../default-threads.ts";
-import { openNodeGpu } from "../node-gpu.ts";
 import { type BackendProbe, type Missing, missingProbe } from "./backend-probe.ts";
-import { gpuName, isSoftwareGpu } from "./gpu-adapter.ts";
+import { type FoundGpu, findGpu } from "./find-gpu.ts";
 import { packageVersion } from "./machine.ts";
 import { gpuSizes, measureFigures, type ProbePlans, type ProbeSizes, processorSizes } from "./measure-figures.ts";
 
@@ -43,7 +42,22 @@ export const probeEntries: readonly ProbeEntry[] = [
   { backend: "wasm", probe: probeWasm },
   { backend: "js", probe: probeJs },
   engineEntry({ backend: "tensorflow", label: "TensorFlow on the processor", package: "@tensorflow/tfjs-node" }),
-  engineEntry({ backend: "tfjs-webgpu", label: "TensorFlow.js on WebGPU", package: "@tensorflow/tfjs-backend-webgpu" }),
+  engineEntry({
+    backend: "tensorflow-gpu-ops",
+    label: "TensorFlow on a GPU, op by op",
+    package: "@tensorflow/tfjs-node-gpu",
+  }),
+  engineEntry({
+    backend: "tensorflow-ops",
+    label: "TensorFlow on the processor, op by op",
+    package: "@tensorflow/tfjs-node",
+  }),
+  engineEntry({
+    backend: "tfjs-webgpu",
+    label: "TensorFlow.js on WebGPU",
+    package: "@tensorflow/tfjs-backend-webgpu",
+    onGpu: true,
+  }),
   engineEntry({
     backend: "tfjs-wasm",
     label: "TensorFlow.js in WebAssembly",
@@ -102,41 +116,18 @@ async function wasmRow(context: ProbeContext, options: DeviceOptions, why: strin
   };
 }
 
-const driverMend = "Install a graphics driver with Vulkan, Metal or Direct3D 12; on Linux libvulkan.so.1 too.";
-
 async function probeWebgpu(context: ProbeContext): Promise<BackendProbe> {
   const label = "WebGPU";
   try {
-    const own = (globalThis.navigator as { readonly gpu?: GPU } | undefined)?.gpu; // not every runtime has a navigator
-    const given = context.gpu ?? own;
-    if (given === undefined && !context.vulkan) {
-      return packageVersion("webgpu") === null
-        ? missingProbe("webgpu", label, {
-            reason: "the package webgpu is not installed",
-            mend: "npm install webgpu@0.6.2",
-          })
-        : missingProbe("webgpu", label, { reason: "no Vulkan driver is installed", mend: driverMend });
-    }
-    const gpu = given ?? (await openNodeGpu());
-    const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
-    if (adapter === null) {
-      return missingProbe("webgpu", label, { reason: "no GPU adapter was found", mend: driverMend });
-    }
-    const { info, limits } = adapter;
-    const software = isSoftwareGpu(info);
-    const name = gpuName(info);
+    const found = await findGpu(context);
+    if ("reason" in found) return missingProbe("webgpu", label, found);
+    const { gpu, software, name } = found;
     const why = software ? "the processor does its work" : null;
     const figures = await measured(() => prepareDevice("webgpu", { gpu }), context, gpuSizes, why);
     return {
-      ...base,
+      ...gpuRow(found),
       backend: "webgpu",
       label: `${label}, ${name}${software ? " (software)" : ""}`,
-      threads: null,
-      device: name,
-      software,
-      buffer: limits.maxBufferSize,
-      binding: limits.maxStorageBufferBindingSize,
-      features: [...adapter.features].map(String).sort(),
       ...figures,
     };
   } catch (error) {
@@ -144,18 +135,33 @@ async function probeWebgpu(context: ProbeContext): Promise<BackendProbe> {
   }
 }
 
+function gpuRow({ name, software, adapter }: FoundGpu) {
+  const { limits } = adapter;
+  return {
+    ...base,
+    threads: null,
+    device: name,
+    software,
+    buffer: limits.maxBufferSize,
+    binding: limits.maxStorageBufferBindingSize,
+    features: [...adapter.features].map(String).sort(),
+  };
+}
+
 export interface Engine {
   readonly backend: string;
   readonly label: string;
   /** Installed beside this package by who wants it. */
   readonly package: string;
+  /** Whether it computes on the GPU of WebGPU. */
+  readonly onGpu?: boolean;
   /** Tells the package's failures apart. Default: what the error and its hint say. */
   readonly explain?: (error: unknown) => Missing;
 }
 
 export const engineVersion = "4.22.0";
 
-function engineEntry({ backend, label, package: name, explain = explainError }: Engine): ProbeEntry {
+function engineEntry({ backend, label, package: name, onGpu = false, explain = explainError }: Engine): ProbeEntry {
   const probe = async (context: ProbeContext): Promise<BackendProbe> => {
     const version = packageVersion(name);
     if (version === null) {
@@ -168,10 +174,18 @@ function engineEntry({ backend, label, package: name, explain = explainError }: 
         mend: "Use another backend.",
       });
     }
+    const row = { ...base, backend, label, threads: null, memory: context.memory, device: context.processor };
+    // Importing them takes a second each.
+    if (context.quick) return { ...row, figures: null, unmeasured: "not needed to choose" };
+    if (performance.now() > context.deadline) return { ...row, figures: null, unmeasured: noTime };
     try {
-      const why = context.quick ? "not needed to choose" : null;
-      const figures = await measured(() => prepareDevice(backend), context, processorSizes, why);
-      return { ...base, backend, label, threads: null, memory: context.memory, device: label, ...figures };
+      const open = (options: DeviceOptions) => () => prepareDevice(backend, options);
+      if (!onGpu) return { ...row, ...(await measured(open({}), context, processorSizes, null)) };
+      const found = await findGpu(context);
+      if ("reason" in found) return missingProbe(backend, label, found);
+      const why = found.software ? "the processor does its work" : null;
+      const figures = await measured(open({ gpu: found.gpu }), context, gpuSizes, why);
+      return { ...gpuRow(found), backend, label, ...figures };
     } catch (error) {
       return missingProbe(backend, label, explain(error));
     }
