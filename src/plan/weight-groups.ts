@@ -76,24 +76,7 @@ export function sizesOfHeaders(headers: ReadonlyMap<string, TensorType>, where: 
   const extra = new Set(
     [...headers.keys()].flatMap((name) => /^model\.layers\.(\d+)\.eh_proj\./.exec(name)?.[1] ?? []),
   );
-  const found = new Map<string, { type: TensorType; layers: Set<string>; experts: Set<string>; count: number }>();
-  for (const [name, type] of headers) {
-    const layer = /^model\.layers\.(\d+)\./.exec(name)?.[1];
-    if (name.endsWith(scaleSuffix) || name.endsWith(".inv_freq") || (layer !== undefined && extra.has(layer))) continue;
-    const expert = /\.experts\.(\d+)\./.exec(name)?.[1];
-    const pattern = name.replace(/^(model\.layers\.)\d+/, "$1{layer}").replace(/(\.experts\.)\d+/, "$1{expert}");
-    // Weights of one name may differ in shape from layer to layer: dense layers before those of experts, say.
-    const key = `${pattern} ${type.dtype} ${type.shape.join()}`;
-    const entry = found.get(key) ?? { type, layers: new Set(), experts: new Set(), count: 0 };
-    if (layer !== undefined) entry.layers.add(layer);
-    if (expert !== undefined) entry.experts.add(expert);
-    entry.count++;
-    found.set(key, entry);
-  }
-  const groups = [...found].map(([key, { type, layers, experts, count }]) => {
-    const each = Math.max(experts.size, 1);
-    return group(key.split(" ")[0]!, type.shape, Math.max(layers.size, count / each), each, dtypeInfo(type.dtype).bits);
-  });
+  const groups = groupsOfHeaders(headers, extra);
   const table = groups.find(({ name }) => name === embedding);
   if (table === undefined) {
     throw new InputError(where, `there is no tensor ${embedding}`, {
@@ -120,4 +103,26 @@ export function sizesOfHeaders(headers: ReadonlyMap<string, TensorType>, where: 
     rope: 0,
     maxContext: null,
   };
+}
+
+/** Tensors that differ in nothing but the numbers in their names are one group. */
+function groupsOfHeaders(headers: ReadonlyMap<string, TensorType>, extra: ReadonlySet<string>): WeightGroup[] {
+  const found = new Map<string, { type: TensorType; layers: Set<string>; experts: Set<string>; count: number }>();
+  for (const [name, type] of headers) {
+    const layer = /^model\.layers\.(\d+)\./.exec(name)?.[1];
+    if (name.endsWith(scaleSuffix) || name.endsWith(".inv_freq") || (layer !== undefined && extra.has(layer))) continue;
+    const expert = /\.experts\.(\d+)\./.exec(name)?.[1];
+    const pattern = name.replace(/^(model\.layers\.)\d+/, "$1{layer}").replace(/(\.experts\.)\d+/, "$1{expert}");
+    // Weights of one name may differ in shape from layer to layer: dense layers before those of experts, say.
+    const key = `${pattern} ${type.dtype} ${type.shape.join()}`;
+    const entry = found.get(key) ?? { type, layers: new Set(), experts: new Set(), count: 0 };
+    if (layer !== undefined) entry.layers.add(layer);
+    if (expert !== undefined) entry.experts.add(expert);
+    entry.count++;
+    found.set(key, entry);
+  }
+  return [...found].map(([key, { type, layers, experts, count }]) => {
+    const each = Math.max(experts.size, 1);
+    return group(key.split(" ")[0]!, type.shape, Math.max(layers.size, count / each), each, dtypeInfo(type.dtype).bits);
+  });
 }

@@ -147,16 +147,10 @@ async function loadOn(
   { folder, config, tokenizer, defaults, checkpoint, choices }: OpenModel,
   options: LoadOptions,
 ): Promise<Model> {
-  const { profile, stepsAhead, threadUrl, gpu, packageFolder } = options;
-  const on = {
-    threads: threads ?? defaultThreads(config),
-    ...(threadUrl && { threadUrl }),
-    ...(gpu && { gpu }),
-    ...(packageFolder && { packageFolder }),
-  };
+  const { profile, stepsAhead } = options;
   // Where the engine lacks what the default needs, the default device is plain JavaScript, and says why.
   const lacking = choice !== null && backend === "js" && missingWasm() !== null;
-  const device = backend === interpreterName ? null : await openNamedDevice(lacking ? undefined : backend, on);
+  const device = await openFor(lacking ? undefined : backend, threads ?? defaultThreads(config), options);
   try {
     const headers = new Map(
       [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
@@ -189,6 +183,18 @@ async function loadOn(
     await device?.close();
     throw error;
   }
+}
+
+/** Null for the interpreter. */
+async function openFor(backend: string | undefined, threads: number, options: LoadOptions): Promise<Device | null> {
+  if (backend === interpreterName) return null;
+  const { threadUrl, gpu, packageFolder } = options;
+  return openNamedDevice(backend, {
+    threads,
+    ...(threadUrl && { threadUrl }),
+    ...(gpu && { gpu }),
+    ...(packageFolder && { packageFolder }),
+  });
 }
 
 async function openNamedDevice(backend: string | undefined, options: DeviceOptions): Promise<Device> {

@@ -13,7 +13,7 @@ import { sizesOfConfig, type WeightSizes } from "../../plan/weight-groups.ts";
 import { assumedFigures } from "./assumed-figures.ts";
 import type { BackendProbe } from "./backend-probe.ts";
 import { explainChoice } from "./explain-choice.ts";
-import { runnableTargets, type TargetRow } from "./rank-targets.ts";
+import { type Refusal, runnableTargets, type TargetRow } from "./rank-targets.ts";
 import type { TargetCandidate, TargetChoice, WantedTarget } from "./target-choice.ts";
 
 const defaultContext = 4096;
@@ -39,15 +39,8 @@ export function chooseTarget(
   const ranked = fitting
     .filter((each) => each.precision === precision)
     .sort((a, b) => Number(b.measured) - Number(a.measured) || requestSeconds(a) - requestSeconds(b));
-  // Where nothing fits, what lacks least: its device says exactly what is missing.
-  const nearest = [...candidates].sort((a, b) => a.memory.resident - b.memory.resident)[0]!;
-  const [chosen = nearest, ...others] = ranked;
-  const unfit = candidates
-    .filter(
-      ({ problems, precision: own }) =>
-        problems.length > 0 && (precision === undefined || own === precision || own === order[0]),
-    )
-    .map(({ label, precision: own, problems }) => ({ label: `${label}, ${own}`, reason: problems.join(", and ") }));
+  const [chosen = nearest(candidates), ...others] = ranked;
+  const unfit = unfitRows(candidates, [precision, order[0]]);
   const outcome = {
     chosen,
     others,
@@ -65,6 +58,19 @@ export function chooseTarget(
     others,
     refused: outcome.refused,
   };
+}
+
+/** Where nothing fits, what lacks least: its device says exactly what is missing. */
+function nearest(candidates: readonly TargetCandidate[]): TargetCandidate {
+  return candidates.reduce((least, each) => (each.memory.resident < least.memory.resident ? each : least));
+}
+
+/** Of what does not fit, what would have been taken: at the precision taken, or a better one. All where nothing fits. */
+function unfitRows(candidates: readonly TargetCandidate[], precisions: readonly (Precision | undefined)[]): Refusal[] {
+  const all = precisions.includes(undefined);
+  return candidates
+    .filter(({ problems, precision }) => problems.length > 0 && (all || precisions.includes(precision)))
+    .map(({ label, precision, problems }) => ({ label: `${label}, ${precision}`, reason: problems.join(", and ") }));
 }
 
 /** Seconds of a prompt and an answer. */

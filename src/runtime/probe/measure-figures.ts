@@ -48,20 +48,9 @@ export interface MeasureOptions {
 
 /** Null where the time did not suffice. */
 export async function measureFigures(device: Device, options: MeasureOptions): Promise<Figures | null> {
-  const { sizes, plans, deadline } = options;
+  const { sizes, deadline } = options;
   const late = () => performance.now() > deadline;
-  const time = async (shape: ChainShape) => {
-    const { plan } = plans.get(shape, device.target);
-    const program = device.load(plan);
-    const entry = plan.funcs.get(plan.entry)!;
-    const instance = program.instantiate({
-      weight: (func, index) => fill(device, plan.funcs.get(func)!.weights[index]!.type),
-    });
-    for (const [i, { type }] of entry.params.entries()) instance.params[i]!.fill(type.dtype === "f32" ? 0.01 : 0);
-    const seconds = await bestTime(instance, deadline);
-    instance.release();
-    return seconds;
-  };
+  const time = (shape: ChainShape) => timeChain(device, shape, options);
   const step = await time({ ...sizes.launch, links: 1 });
   if (late()) return null;
   const rate = async (shape: ChainShape) => {
@@ -94,6 +83,19 @@ export async function measureFigures(device: Device, options: MeasureOptions): P
     launch,
     step,
   };
+}
+
+/** Seconds of a run of the program. */
+async function timeChain(device: Device, shape: ChainShape, { plans, deadline }: MeasureOptions): Promise<number> {
+  const { plan } = plans.get(shape, device.target);
+  const entry = plan.funcs.get(plan.entry)!;
+  const instance = device.load(plan).instantiate({
+    weight: (func, index) => fill(device, plan.funcs.get(func)!.weights[index]!.type),
+  });
+  for (const [i, { type }] of entry.params.entries()) instance.params[i]!.fill(type.dtype === "f32" ? 0.01 : 0);
+  const seconds = await bestTime(instance, deadline);
+  instance.release();
+  return seconds;
 }
 
 async function readMemory(device: Device, measure: () => Promise<number>): Promise<number> {
