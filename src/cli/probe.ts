@@ -40,7 +40,7 @@ export function showProbe({ conditions, probes, cached }: ProbeReport): string {
 
 function rowLines(row: BackendProbe): string[] {
   const { backend, label, missing, device, software, figures, unmeasured, features } = row;
-  const name = backend.padEnd(15);
+  const name = backend.padEnd(19);
   if (missing !== null) {
     const mend = missing.mend === "" ? [] : [`  ${missing.mend}`];
     return [`${name}does not run: ${missing.reason}`, ...mend];

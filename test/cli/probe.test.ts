@@ -44,14 +44,14 @@ it("shows what runs, how fast, and what does not", () => {
     "A processor, 2 cores, 16.0 GB; node v24.0.0, v8 13, linux x64
     measured before; --fresh measures again
 
-    tensorflow-gpu does not run: the package p is not installed
+    tensorflow-gpu     does not run: the package p is not installed
       npm install p
 
-    webgpu         runs: WebGPU, a made up GPU: never chosen unless asked for
+    webgpu             runs: WebGPU, a made up GPU: never chosen unless asked for
       bindings 134 MB
       not measured: the processor does its work
 
-    wasm           runs: WebAssembly, 2 threads
+    wasm               runs: WebAssembly, 2 threads
       on A processor
       memory 64.0 GB, 2 threads
       SIMD

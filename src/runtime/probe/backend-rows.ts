@@ -18,6 +18,8 @@ export interface ProbeContext {
   readonly plans: ProbePlans;
   /** `performance.now()` at which all should be measured. */
   readonly deadline: number;
+  /** See `MeasureOptions`. */
+  readonly patience: number;
   /** Only what a choice of a backend for a large model needs. */
   readonly quick: boolean;
   /** Whether there may be a driver for the package `webgpu`. */
@@ -175,14 +177,15 @@ function engineEntry({ backend, label, package: name, onGpu = false, explain = e
       });
     }
     const row = { ...base, backend, label, threads: null, memory: context.memory, device: context.processor };
-    // Importing them takes a second each.
-    if (context.quick) return { ...row, figures: null, unmeasured: "not needed to choose" };
-    if (performance.now() > context.deadline) return { ...row, figures: null, unmeasured: noTime };
     try {
+      const found = onGpu ? await findGpu(context) : null;
+      if (found !== null && "reason" in found) return missingProbe(backend, label, found);
+      // Importing them takes a second each.
+      const untried = { ...row, label: `${label} (installed, not tried)`, figures: null };
+      if (context.quick) return { ...untried, unmeasured: "not needed to choose" };
+      if (performance.now() > context.deadline) return { ...untried, unmeasured: noTime };
       const open = (options: DeviceOptions) => () => prepareDevice(backend, options);
-      if (!onGpu) return { ...row, ...(await measured(open({}), context, processorSizes, null)) };
-      const found = await findGpu(context);
-      if ("reason" in found) return missingProbe(backend, label, found);
+      if (found === null) return { ...row, ...(await measured(open({}), context, processorSizes, null)) };
       const why = found.software ? "the processor does its work" : null;
       const figures = await measured(open({ gpu: found.gpu }), context, gpuSizes, why);
       return { ...gpuRow(found), backend, label, ...figures };
@@ -196,7 +199,7 @@ function engineEntry({ backend, label, package: name, onGpu = false, explain = e
 /** Figures of a device that is opened and closed again, or why there are none. @throws what opening throws */
 async function measured(
   open: () => Promise<Device>,
-  { plans, deadline, quick: _ }: ProbeContext,
+  { plans, deadline, patience }: ProbeContext,
   sizes: ProbeSizes,
   why: string | null,
 ): Promise<Pick<BackendProbe, "figures" | "unmeasured">> {
@@ -204,7 +207,7 @@ async function measured(
   try {
     if (why !== null) return { figures: null, unmeasured: why };
     if (performance.now() > deadline) return { figures: null, unmeasured: noTime };
-    const figures = await measureFigures(device, { sizes, plans, deadline });
+    const figures = await measureFigures(device, { sizes, plans, deadline, patience });
     return { figures, unmeasured: figures === null ? noTime : null };
   } catch (error) {
     return { figures: null, unmeasured: explainError(error).reason };

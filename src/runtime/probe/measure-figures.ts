@@ -44,6 +44,8 @@ export interface MeasureOptions {
   readonly plans: ProbePlans;
   /** `performance.now()` at which to have finished. */
   readonly deadline: number;
+  /** Milliseconds in which the fastest run of a program is looked for. */
+  readonly patience: number;
 }
 
 /** Null where the time did not suffice. */
@@ -54,7 +56,9 @@ export async function measureFigures(device: Device, options: MeasureOptions): P
   const step = await time({ ...sizes.launch, links: 1 });
   if (late()) return null;
   const rate = async (shape: ChainShape) => {
-    const seconds = Math.max((await time(shape)) - step, 1e-7);
+    const whole = await time(shape);
+    // A step that was measured in a bad moment may seem to take longer than many do.
+    const seconds = Math.max(whole - step, whole / 5);
     return { ops: chainOps(shape) / seconds, bytes: chainBytes(shape) / seconds };
   };
   const f32Vector = await rate(sizes.vector);
@@ -86,14 +90,18 @@ export async function measureFigures(device: Device, options: MeasureOptions): P
 }
 
 /** Seconds of a run of the program. */
-async function timeChain(device: Device, shape: ChainShape, { plans, deadline }: MeasureOptions): Promise<number> {
+async function timeChain(
+  device: Device,
+  shape: ChainShape,
+  { plans, deadline, patience }: MeasureOptions,
+): Promise<number> {
   const { plan } = plans.get(shape, device.target);
   const entry = plan.funcs.get(plan.entry)!;
   const instance = device.load(plan).instantiate({
     weight: (func, index) => fill(device, plan.funcs.get(func)!.weights[index]!.type),
   });
   for (const [i, { type }] of entry.params.entries()) instance.params[i]!.fill(type.dtype === "f32" ? 0.01 : 0);
-  const seconds = await bestTime(instance, deadline);
+  const seconds = await bestTime(instance, deadline, patience);
   instance.release();
   return seconds;
 }
@@ -104,16 +112,15 @@ async function readMemory(device: Device, measure: () => Promise<number>): Promi
   return measure();
 }
 
-const millisecondsEach = 25;
-const mostRuns = 200;
+const mostRuns = 1000;
 /** On a busy machine some runs wait for other programs. */
 const fewestRuns = 6;
 
 /** Seconds of the fastest run. */
-async function bestTime({ run }: Instance, deadline: number): Promise<number> {
+async function bestTime({ run }: Instance, deadline: number, patience: number): Promise<number> {
   await run(); // compiled code, pipelines, threads
   let best = Number.POSITIVE_INFINITY;
-  const end = Math.min(performance.now() + millisecondsEach, deadline);
+  const end = Math.min(performance.now() + patience, deadline);
   for (let i = 0; i < mostRuns; i++) {
     const start = performance.now();
     await run();

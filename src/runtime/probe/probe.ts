@@ -41,6 +41,8 @@ export async function probe(options: ProbeOptions = {}): Promise<ProbeReport> {
     memory: usableMemory(),
     plans: new ProbePlans(),
     deadline: performance.now() + milliseconds,
+    // Who has more time gets steadier figures.
+    patience: Math.max(25, milliseconds / 100),
     quick,
     vulkan: mayHaveVulkan(vulkanDrivers()),
     gpu: options.gpu ?? null,
