@@ -17,9 +17,9 @@ export function explainChoice({ chosen, others, refused, fits, wished }: Outcome
   const { label, precision, memory, speed, reading, measured, problems } = chosen;
   const { seconds, bytes, operations, launches } = speed;
   const next = others[0];
-  const against = next === undefined ? "" : `, ${next.label} ${rate(next.speed.decode)}`;
+  const against = next === undefined ? "" : `, ${next.label} ${rate(next.speed.decode)}${unmeasured(next)}`;
   const why = fits
-    ? `${label}: about ${rate(speed.decode)} tokens/s expected${against}${measured ? "" : " (not measured)"}`
+    ? `${label}: about ${rate(speed.decode)} tokens/s expected${unmeasured(chosen)}${against}`
     : `${label}: nothing fits: ${problems.join(", and ")}`;
   const asked = [
     ...(wanted.backend === undefined ? [] : [`backend ${wanted.backend}`]),
@@ -34,11 +34,16 @@ export function explainChoice({ chosen, others, refused, fits, wished }: Outcome
     `A token reads ${showBytes(bytes)} at ${showBytes(reading)}/s and takes ${(operations / 1e6).toPrecision(3)} million operations, ${showSeconds(seconds.weights)} together, and ${launches} launches, ${showSeconds(seconds.launches)}: ${rate(speed.decode)} tokens/s, prompts ${rate(speed.prefill)}.`,
     ...(measured ? [] : [`Figures of ${label} were not measured here: those of an ordinary machine are used.`]),
     ...others.map(
-      (each) => `${each.label} should give ${rate(each.speed.decode)} tokens/s, prompts ${rate(each.speed.prefill)}.`,
+      (each) =>
+        `${each.label} should give ${rate(each.speed.decode)} tokens/s, prompts ${rate(each.speed.prefill)}${unmeasured(each)}.`,
     ),
     ...refused.map((each) => `Not ${each.label}: ${each.reason}.`),
   ];
   return { why, reasons };
+}
+
+function unmeasured({ measured }: TargetCandidate): string {
+  return measured ? "" : " (not measured)";
 }
 
 function rate(value: number): string {
