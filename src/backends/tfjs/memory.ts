@@ -15,6 +15,8 @@ interface Entry {
 
 export class TfMemory {
   readonly #entries = new Map<TensorData, Entry>();
+  /** Constants of programs, which have no arrays. */
+  readonly #constants = new Set<TfTensor>();
 
   allocate({ dtype, shape }: TensorType, resident: boolean): TensorData {
     const { data } = zeros(dtype, shape);
@@ -50,7 +52,18 @@ export class TfMemory {
     this.#entries.delete(data);
   }
 
+  /** Holds a constant until it is dropped or the memory closed. */
+  keep(tensor: TfTensor): void {
+    this.#constants.add(tensor);
+  }
+
+  drop(tensor: TfTensor): void {
+    if (this.#constants.delete(tensor)) tensor.dispose();
+  }
+
   close(): void {
+    for (const tensor of this.#constants) tensor.dispose();
+    this.#constants.clear();
     for (const { tensor } of this.#entries.values()) tensor?.dispose();
     this.#entries.clear();
   }

@@ -83,8 +83,7 @@ class TfInstance implements Instance {
   }
 
   release(): void {
-    const tensors = new Set([...this.#constants.values()].map(({ at }) => at));
-    for (const tensor of tensors) tensor.dispose();
+    for (const { at } of this.#constants.values()) this.#memory.drop(at);
     this.#constants.clear();
     for (const data of this.#own) this.#memory.free(data);
   }
@@ -147,7 +146,7 @@ class TfInstance implements Instance {
         let part = this.#constants.get(node);
         if (part === undefined) {
           part = make();
-          tf.keep(part.at);
+          this.#memory.keep(tf.keep(part.at));
           this.#constants.set(node, part);
         }
         return part;
