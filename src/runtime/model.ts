@@ -39,6 +39,8 @@ export interface ModelParts {
   readonly end?: () => Promise<void>;
   readonly checkpoint: Checkpoint;
   readonly defaults: GenerationDefaults;
+  /** Sentences on what was changed on purpose and may change answers. */
+  readonly lossy?: readonly string[];
 }
 
 /** Lives from `loadModel` to `close()`. Requests may overlap: they are computed together, each as if it were alone. */
@@ -58,9 +60,13 @@ export class Model {
     const eosTokenIds = tokenizer !== null && tokenizer.eosIds.length > 0 ? tokenizer.eosIds : config.eos_token_id;
     const options = { text: tokenText(tokenizer), eosTokenIds };
     const { replicas = [] } = parts;
-    const others = replicas.map((each) => ({ engine: new Engine(each, options), alive: () => each.alive }));
-    const first = { engine: new Engine(runner, options), alive: () => !("alive" in runner) || runner.alive };
-    this.engine = others.length === 0 ? first.engine : new EngineGroup([first, ...others]);
+    const engines = [runner, ...replicas].flatMap((each) =>
+      "lanes" in each
+        ? each.lanes.map((lane) => ({ engine: new Engine(lane, options), alive: () => lane.alive }))
+        : [{ engine: new Engine(each, options), alive: () => true }],
+    );
+    const [only] = engines;
+    this.engine = only !== undefined && engines.length === 1 ? only.engine : new EngineGroup(engines);
   }
 
   /** The compiled step for one token: its IR, kernels and plan. @throws UnsupportedError under the interpreter and over a mesh. */
@@ -110,6 +116,11 @@ export class Model {
   /** What computes: the backend, its instruction set and threads. Null under the interpreter and over a mesh. */
   get device(): Device | null {
     return this.#parts.device;
+  }
+
+  /** What was changed on purpose and may change answers: formats of weights, experts left out. Empty: nothing. */
+  get lossy(): readonly string[] {
+    return this.#parts.lossy ?? [];
   }
 
   /** What quantisation did to each weight; empty where none was asked for. */
