@@ -11,6 +11,8 @@ import type { TfTensor } from "./tf.ts";
 interface Entry {
   readonly resident: boolean;
   tensor: TfTensor | null;
+  /** What is kept in place of codes: by what is made of them. */
+  readonly made: Map<string, TfTensor>;
 }
 
 export class TfMemory {
@@ -20,12 +22,12 @@ export class TfMemory {
 
   allocate({ dtype, shape }: TensorType, resident: boolean): TensorData {
     const { data } = zeros(dtype, shape);
-    this.#entries.set(data, { resident, tensor: null });
+    this.#entries.set(data, { resident, tensor: null, made: new Map() });
     return data;
   }
 
   hold(data: TensorData): TensorData {
-    if (!this.#entries.has(data)) this.#entries.set(data, { resident: false, tensor: null });
+    if (!this.#entries.has(data)) this.#entries.set(data, { resident: false, tensor: null, made: new Map() });
     return data;
   }
 
@@ -40,6 +42,24 @@ export class TfMemory {
     return entry.tensor;
   }
 
+  /**
+   * What `make` makes of values, kept as long as the first of them. Tensors that these got for it alone are disposed of.
+   */
+  madeOf(sources: readonly TensorData[], key: string, make: () => TfTensor): TfTensor {
+    const entries = sources.map((data) => this.#entry(data));
+    let tensor = entries[0]?.made.get(key);
+    if (tensor === undefined) {
+      const bare = entries.filter((entry) => entry.tensor === null);
+      tensor = make();
+      entries[0]?.made.set(key, tensor);
+      for (const entry of bare) {
+        entry.tensor?.dispose();
+        entry.tensor = null;
+      }
+    }
+    return tensor;
+  }
+
   /** Puts a tensor in the place of a resident one. */
   replace(data: TensorData, tensor: TfTensor): void {
     const entry = this.#entry(data);
@@ -48,7 +68,7 @@ export class TfMemory {
   }
 
   free(data: TensorData): void {
-    this.#entry(data).tensor?.dispose();
+    disposeOf(this.#entry(data));
     this.#entries.delete(data);
   }
 
@@ -64,7 +84,7 @@ export class TfMemory {
   close(): void {
     for (const tensor of this.#constants) tensor.dispose();
     this.#constants.clear();
-    for (const { tensor } of this.#entries.values()) tensor?.dispose();
+    for (const entry of this.#entries.values()) disposeOf(entry);
     this.#entries.clear();
   }
 
@@ -77,4 +97,9 @@ export class TfMemory {
     }
     return entry;
   }
+}
+
+function disposeOf({ tensor, made }: Entry): void {
+  tensor?.dispose();
+  for (const each of made.values()) each.dispose();
 }
