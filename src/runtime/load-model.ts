@@ -56,6 +56,8 @@ export interface LoadOptions extends LimitOptions {
   readonly gpu?: GPU | undefined;
   /** In a browser, see `DeviceOptions`. */
   readonly threadUrl?: string | undefined;
+  /** Where TensorFlow.js is, see `DeviceOptions`. */
+  readonly packageFolder?: string | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Weights, and with `activations` layer inputs, in fewer bits. Default: as stored. */
   readonly quantize?: QuantizeOptions | undefined;
@@ -65,6 +67,8 @@ export interface LoadOptions extends LimitOptions {
   readonly inputScales?: InputScales | undefined;
   /** Go before the debug variables of docs/env.md. */
   readonly compile?: CompileOptions | undefined;
+  /** Steps that are decoded on the device at once, without waiting for each token; 0 for none. Default: where it pays. */
+  readonly stepsAhead?: number | undefined;
   /** Collects the time of every kernel, at the price of a slower run. */
   readonly profile?: KernelProfile | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -75,6 +79,7 @@ const optionNames = [
   "threads",
   "gpu",
   "threadUrl",
+  "packageFolder",
   "contextLength",
   "maxSequences",
   "maxBatchTokens",
@@ -85,6 +90,7 @@ const optionNames = [
   "inputScales",
   "compile",
   "profile",
+  "stepsAhead",
   "signal",
 ];
 /** Backends that ask for a GPU of the kind that browsers have. */
@@ -110,8 +116,9 @@ export async function loadModel(
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
-  const { backend = choices.hardware?.backend, profile, threads = defaultThreads(config), threadUrl, gpu } = options;
-  const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }) };
+  const { profile, stepsAhead, threads = defaultThreads(config), threadUrl, gpu, packageFolder } = options;
+  const { backend = choices.hardware?.backend } = options;
+  const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }), ...(packageFolder && { packageFolder }) };
   const device = backend === interpreterName ? null : await openNamedDevice(backend, on);
   try {
     const headers = new Map(
@@ -136,7 +143,7 @@ export async function loadModel(
     const runner = await loadCompiled(
       config,
       checkpoint,
-      { device, limits, build, compile, profile },
+      { device, limits, build, compile, profile, stepsAhead },
       { ...options, inputScales },
     );
     const lossy = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
@@ -174,7 +181,9 @@ async function loadCompiled(
   { onProgress, signal, inputScales }: LoadOptions,
 ): Promise<ModelRunner> {
   const read = weightReader(config, checkpoint, options.limits.ropeRows, inputScales);
-  const weights = new WeightStore(read, options.device);
+  // Where the GPU's weights are made the processor has nothing else to do.
+  const foldThreads = typeof process === "undefined" ? 1 : defaultThreads(config);
+  const weights = new WeightStore(read, options.device, { foldThreads });
   const runner = new ModelRunner(config, weights, options);
   onProgress?.({ phase: "compile", done: 0, total: 1 });
   runner.compile(oneToken);

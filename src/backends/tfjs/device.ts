@@ -5,7 +5,8 @@ import type { Backend, Device, DeviceOptions } from "../backend.ts";
 import { initializeBackend, withBackend } from "./current.ts";
 import type { EagerOptions } from "./eager.ts";
 import { TfMemory } from "./memory.ts";
-import { checkGpu, type EngineKind, importTensorFlow, tfVersion } from "./packages.ts";
+import { importFrom } from "./package-folder.ts";
+import { checkGpu, type EngineKind, type ImportPackage, importTensorFlow, tfVersion } from "./packages.ts";
 import { loadProgram, type TfRuntime } from "./program.ts";
 import type { Tf, TfData, TfTensor } from "./tf.ts";
 import { openWebGpu } from "./webgpu.ts";
@@ -33,7 +34,7 @@ export function tfjsBackend(
     target: tensorTargetOf(name),
     emit: () => [],
     prepare: async (options) => {
-      const { tf, backend } = await importTensorFlow(kind, options.importPackage);
+      const { tf, backend } = await importTensorFlow(kind, importerOf(options));
       if (kind === "webgpu") {
         const { gpuDevice } = (await gpuOptions?.(options)) ?? options;
         const gpu = await openWebGpu(tf, backend, gpuDevice);
@@ -66,6 +67,10 @@ function elementsOf(kind: EngineKind, tf: Tf): Pick<EagerOptions, "elements"> {
   if (kind !== "wasm" || wasm === undefined || !("typedArrayFromHeap" in wasm)) return {};
   const heap = wasm as { readonly typedArrayFromHeap: (x: TfTensor) => TfData }; // a method of its class
   return { elements: (x) => heap.typedArrayFromHeap(x) };
+}
+
+function importerOf({ importPackage, packageFolder }: DeviceOptions): ImportPackage | undefined {
+  return importPackage ?? (packageFolder === undefined ? undefined : importFrom(packageFolder));
 }
 
 const labels: Record<Exclude<EngineKind, "webgpu">, string> = {
