@@ -30,7 +30,7 @@ const importPackage = (name: string): Promise<unknown> => {
 };
 
 async function failure(backend: string): Promise<string> {
-  const error = await prepareDevice(backend, { importPackage }).then(
+  const error = await prepareDevice(backend, { importPackage, packageFolder: folder }).then(
     () => undefined,
     (reason: unknown) => reason,
   );
@@ -52,6 +52,8 @@ describe("a package that is not there", () => {
     ["tfjs-webgpu", "npm install @tensorflow/tfjs-core@4.22.0 @tensorflow/tfjs-backend-webgpu@4.22.0"],
     ["tensorflow", "npm install @tensorflow/tfjs-node@4.22.0"],
     ["tensorflow-gpu", "npm install @tensorflow/tfjs-node-gpu@4.22.0"],
+    ["tensorflow-ops", "npm install @tensorflow/tfjs-node@4.22.0"],
+    ["tensorflow-gpu-ops", "npm install @tensorflow/tfjs-node-gpu@4.22.0"],
   ])("%s", async (backend, command) => {
     const message = await failure(backend);
     expect(message).toMatch(/^(tfjs-\w+|tensorflow(-gpu)?): the package @tensorflow\/\S+ is not installed/);
@@ -60,8 +62,11 @@ describe("a package that is not there", () => {
 });
 
 describe.each([
+  // In a thread, which looks in the folder, and here.
   ["tensorflow", "@tensorflow/tfjs-node"],
   ["tensorflow-gpu", "@tensorflow/tfjs-node-gpu"],
+  ["tensorflow-ops", "@tensorflow/tfjs-node"],
+  ["tensorflow-gpu-ops", "@tensorflow/tfjs-node-gpu"],
 ])("%s", (backend, name) => {
   it("installed without running its script", async () => {
     install(
@@ -97,20 +102,23 @@ describe.each([
   });
 });
 
-it("a GPU package that finds no GPU is refused, on the CPU it would compute without a word", async () => {
-  install("@tensorflow/tfjs-node-gpu", fakeTensorFlow(false));
-  const message = await failure("tensorflow-gpu");
-  expect(message).toContain("finds no GPU");
-  expect(message).toContain("nvidia-smi");
-  expect(message).toContain("--backend tensorflow");
-});
+it.each(["tensorflow-gpu", "tensorflow-gpu-ops"])(
+  "%s: a package that finds no GPU is refused, on the CPU it would compute without a word",
+  async (backend) => {
+    install("@tensorflow/tfjs-node-gpu", fakeTensorFlow(false));
+    const message = await failure(backend);
+    expect(message).toContain("finds no GPU");
+    expect(message).toContain("nvidia-smi");
+    expect(message).toContain("--backend tensorflow");
+  },
+);
 
 it("a GPU package with a GPU and the CPU package are opened", async () => {
   install("@tensorflow/tfjs-node-gpu", fakeTensorFlow(true));
   install("@tensorflow/tfjs-node", fakeTensorFlow(false));
-  const gpu = await prepareDevice("tensorflow-gpu", { importPackage });
+  const gpu = await prepareDevice("tensorflow-gpu-ops", { importPackage });
   expect(gpu.summary).toContain("TensorFlow on the GPU");
-  const cpu = await prepareDevice("tensorflow", { importPackage });
+  const cpu = await prepareDevice("tensorflow-ops", { importPackage });
   expect(cpu.summary).toContain("TensorFlow on the CPU");
 });
 
@@ -122,7 +130,7 @@ it("what Node 23 took from node:util is there before the package is imported", a
     "@tensorflow/tfjs-node",
     `if (!require("node:util").isNullOrUndefined(undefined)) throw new Error("no"); ${fakeTensorFlow(false)}`,
   );
-  await prepareDevice("tensorflow", { importPackage });
+  await prepareDevice("tensorflow-ops", { importPackage });
   if (had !== undefined) gone.isNullOrUndefined = had;
 });
 
@@ -132,7 +140,7 @@ it("a package that makes itself the current backend is put back", async () => {
     "@tensorflow/tfjs-node",
     'const tf = require("@tensorflow/tfjs-core"); tf.engine().backendName = "tensorflow"; module.exports = tf;',
   );
-  await prepareDevice("tensorflow", { importPackage });
+  await prepareDevice("tensorflow-ops", { importPackage });
   const core = createRequire(join(folder, "main.cjs"))("@tensorflow/tfjs-core");
   expect(core.engine().backendName).toBe("theirs");
 });
