@@ -5,7 +5,7 @@ export const deviceOptions = {
   backend: {
     kind: "text",
     value: "NAME",
-    doc: "What computes: wasm, js, webgpu (a GPU; under Node with the package webgpu), or interpreter, which is slow and the definition of every op. Default: what should be fastest (ciuic probe).",
+    doc: "What computes: wasm, js, webgpu (a GPU; under Node with the package webgpu), tensorflow or tensorflow-gpu (TensorFlow graphs, with TensorFlow.js' packages), tfjs-cpu, tfjs-wasm, tfjs-webgpu, tensorflow-ops or tensorflow-gpu-ops (op by op), or interpreter, which is slow and the definition of every op. Default: what should be fastest (ciuic probe).",
   },
   threads: {
     kind: "whole",
