@@ -8,9 +8,12 @@ import { anything, bit, combine, type Range } from "./interval.ts";
 import type { Buf, Expr, For, Kernel, Stmt, Var } from "./kernel.ts";
 import { printExpr } from "./print.ts";
 import { isIntValue, isPackedValue, type PackedDType, type VDType } from "./value.ts";
+import { noVersions, type Versions } from "./versions.ts";
 import { eachStmt, operandsOf, writesOf } from "./walk.ts";
 
 export type { Range } from "./interval.ts";
+
+type Names = Versions<NameFacts>;
 
 export interface NameFacts {
   readonly range: Range;
@@ -25,7 +28,7 @@ export interface Facts {
   readonly bufs: ReadonlyMap<string, Buf>;
   /** Vars, and buffers stored to: what may change while a kernel runs. */
   readonly mutable: ReadonlySet<string>;
-  readonly names: ReadonlyMap<string, NameFacts>;
+  readonly names: Names;
   /** Ranges that enclosing conditions give, by the expression's text. */
   readonly held: ReadonlyMap<string, Range>;
   /** Loops entered. */
@@ -61,7 +64,7 @@ export function looseFactsOf(kernel: Kernel): Facts {
   return {
     bufs: new Map(kernel.bufs.map((buf) => [buf.name, buf])),
     mutable: new Set([...vars, ...bufs]),
-    names: new Map(),
+    names: noVersions(),
     held: new Map(),
     depth: 0,
     vars: new Map(),
@@ -121,7 +124,7 @@ export function insideLoop(loop: For, facts: Facts): Facts {
 }
 
 function withName(facts: Facts, name: string, known: NameFacts): Facts {
-  return { ...facts, names: new Map(facts.names).set(name, known) };
+  return { ...facts, names: facts.names.with(name, known) };
 }
 
 /** The facts where `cond` is known to be `truth`. */
