@@ -4,6 +4,7 @@
  * var, no load from a buffer that the kernel stores to. A let of such a value is transparent to later conditions.
  */
 import { dtypeInfo } from "../types.ts";
+import { gcd } from "./divisor.ts";
 import { anything, bit, combine, type Range } from "./interval.ts";
 import type { Buf, Expr, For, Kernel, Stmt, Var } from "./kernel.ts";
 import { printExpr } from "./print.ts";
@@ -22,6 +23,8 @@ export interface NameFacts {
   /** The loops a value depends on: 0 for none, otherwise the depth of the innermost. */
   readonly depth: number;
   readonly variable?: Var;
+  /** Of a loop's variable: a number that divides it. */
+  readonly divisor?: number;
 }
 
 export interface Facts {
@@ -120,7 +123,8 @@ export function insideLoop(loop: For, facts: Facts): Facts {
   const steps = from.lo === from.hi ? Math.floor(Math.max(to.hi - 1 - from.lo, 0) / loop.step) * loop.step : undefined;
   const hi = steps === undefined ? Math.max(to.hi - 1, from.lo) : from.lo + steps;
   const depth = facts.depth + 1;
-  return withName({ ...facts, depth }, loop.name, { range: { lo: from.lo, hi }, depth });
+  const divisor = loop.from.k === "num" ? gcd(loop.from.value, loop.step) : 1;
+  return withName({ ...facts, depth }, loop.name, { range: { lo: from.lo, hi }, depth, divisor });
 }
 
 function withName(facts: Facts, name: string, known: NameFacts): Facts {
