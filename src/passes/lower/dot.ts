@@ -7,7 +7,6 @@
 import { invariant } from "../../ir/errors.ts";
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import {
-  cast,
   type Expr,
   extract,
   iadd,
@@ -28,13 +27,14 @@ import type { Group } from "../fuse.ts";
 import { lowerDotWorkgroup } from "./dot-group.ts";
 import { type DotProducts, productsFor } from "./dot-products.ts";
 import { lowerDotScalar } from "./dot-scalar.ts";
+import { type InputTables, inputTables, type Table } from "./dot-tables.ts";
 import { flatten } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 
 interface Dot {
   readonly w: KernelWriter;
   readonly group: Group;
-  readonly zero: number;
+  readonly tables: InputTables;
   readonly products: DotProducts;
   readonly lead: readonly number[];
   readonly groups: number;
@@ -70,7 +70,8 @@ function lowerDotVectors(w: KernelWriter, anchor: Node, group: Group, byteDots: 
   // Blocks far apart, so that each stream goes on where it was from one tile to the next.
   const far = tokens === 1;
   const sizes = { lead, groups, blocks: tile, tokens, together: most.together, apart: far ? blocks / tile : 1 };
-  const dot: Dot = { w, group, zero, products, ...sizes };
+  const tables = inputTables(w, anchor, products, { zero, times: tokens === 1 && smallScales(group) ? 2 ** 80 : 1 });
+  const dot: Dot = { w, group, tables, products, ...sizes };
   const enter = (axis: number, idx: readonly Expr[], block: Expr): void => {
     if (axis === lead.length) {
       writeTile(dot, idx, block);
@@ -92,7 +93,7 @@ function writeTile(dot: Dot, idx: readonly Expr[], block: Expr): void {
   );
   for (const sum of sums.flat(2)) w.emit(variable(sum.name, splat(num("f32", 0), 4)));
   w.loop("g", groups, (g) => writeGroup(dot, { g, block, sums, token }));
-  const back = tokens === 1 && smallScales(dot) ? 2 ** 32 : 1;
+  const back = tokens === 1 && smallScales(group) ? 2 ** 32 : 1;
   for (const t of range(tokens)) {
     for (const u of range(blocks)) {
       for (const four of range(fours)) {
@@ -113,8 +114,8 @@ function writeTile(dot: Dot, idx: readonly Expr[], block: Expr): void {
  * Scales in f16 are read 2^112 times too small, which costs nothing; the input's scales make up for 2^80 of that, since
  * they could overflow, and the rest is done at the end. Powers of two change no rounding.
  */
-function smallScales({ group }: Dot): boolean {
-  return group.anchor.ins.slice(4).every(({ type }) => type.dtype === "f16");
+function smallScales({ anchor }: Group): boolean {
+  return anchor.ins.slice(4).every(({ type }) => type.dtype === "f16");
 }
 
 interface Place {
@@ -128,9 +129,9 @@ interface Place {
 
 /** Adds one group's products to the tile's sums. */
 function writeGroup(dot: Dot, { g, block, sums, token }: Place): void {
-  const { w, group, zero, products, blocks, tokens, together, apart } = dot;
+  const { w, group, tables, products, blocks, tokens, together, apart } = dot;
   const { factors } = products;
-  const [x, xScale, xSum, weights, wScale, wMin] = group.anchor.ins as [Node, Node, Node, Node, Node, Node?]; // its operands
+  const [x, xScale, , weights, wScale, wMin] = group.anchor.ins as [Node, Node, Node, Node, Node, Node?]; // its operands
   const own = (node: Node, at: readonly Expr[], trailing: number) => at.slice(0, node.type.shape.length - trailing);
   const at = (node: Node, t: number, trailing: number, ...rest: readonly Expr[]) =>
     w.value(node, [...own(node, token(t), trailing), ...rest]);
@@ -161,27 +162,22 @@ function writeGroup(dot: Dot, { g, block, sums, token }: Place): void {
       return made[t];
     };
   };
-  const { start } = products;
-  const early = typeof start !== "string" && zero !== 0;
-  // What the zero point adds to each row is a whole number below 2^24, so that f32 is exact too.
-  const xSums = once((t) => w.bind("x_sum", splat(at(xSum, t, 1, g), 4)));
-  const share = (t: number, times: number) => op("mul", xSums(t), splat(num("f32", -zero * times), 4));
-  const whole = products.biased ? (x: Expr) => intrinsic("biased", x) : (x: Expr) => cast("i32", x);
-  const starts = once((t) =>
-    typeof start === "string" ? [] : start.map((times) => w.bind("start", whole(share(t, times)))),
-  );
-  const lateShare = once((t) => w.bind("start", share(t, 1)));
+  const spread = (table: Table, t: number) => splat(table([...own(xScale, token(t), 1), g]), 4);
+  const starts = once((t) => tables.starts.map((table) => w.bind("start", spread(table, t))));
+  const share = once((t) => (tables.share ? w.bind("share", spread(tables.share, t)) : undefined));
   const none = products.biased ? intrinsic("biased", splat(num("f32", 0), 4)) : splat(int(0), 4);
-  const first = (t: number): readonly Expr[] | undefined =>
-    start === "last" ? undefined : early ? starts(t) : factors.map(() => none);
-  const small = smallScales(dot);
+  const first = (t: number): readonly Expr[] | undefined => {
+    if (products.start === "last") return undefined;
+    return tables.starts.length > 0 ? starts(t) : factors.map(() => none);
+  };
+  const small = smallScales(group);
   // With one token a factor is the input's, with several the weights'.
   const one = tokens === 1;
   const times = (value: Expr, factor: number) =>
     factor === 1 ? value : op("mul", value, splat(num("f32", factor), value.type.lanes));
-  const inputScale = once((t) => w.bind("x_scale", times(splat(at(xScale, t, 1, g), 4), one && small ? 2 ** 80 : 1)));
+  const inputScale = once((t) => w.bind("x_scale", spread(tables.scale, t)));
   const xScales = once((t) => factors.map((factor) => w.bind("x_scale", times(inputScale(t), one ? factor : 1))));
-  const xTotal = once((t) => w.bind("x_total", op("mul", inputScale(t), xSums(t))));
+  const xTotal = once((t) => (tables.total ? w.bind("x_total", spread(tables.total, t)) : undefined));
   const ofRows = (node: Node, u: number) =>
     factors.map((factor, four) => {
       const scales = vector(at(node, 0, 3, blockAt(u), g, int(4 * four)), "f32", 4);
@@ -195,10 +191,12 @@ function writeGroup(dot: Dot, { g, block, sums, token }: Place): void {
   const scalesOf = (u: number) => [wScale, ...(wMin ? [wMin] : [])].map((node) => ofRows(node, u));
   const add = (t: number, u: number, parts: readonly Expr[], [scales, minimums]: ReturnType<typeof scalesOf>): void => {
     for (const [four, total] of products.finish(parts).entries()) {
-      const dots = start === "last" && zero !== 0 ? op("add", total, lateShare(t)) : total;
+      const late = share(t);
+      const dots = late === undefined ? total : op("add", total, late);
       const sum = sums[t]![u]![four]!;
       w.emit(assign(sum.name, intrinsic("fma", dots, op("mul", scales![four]!, xScales(t)[four]!), sum)));
-      if (minimums !== undefined) w.emit(assign(sum.name, intrinsic("fma", minimums[four]!, xTotal(t), sum)));
+      const least = xTotal(t);
+      if (least !== undefined) w.emit(assign(sum.name, intrinsic("fma", minimums![four]!, least, sum)));
     }
   };
   if (tokens === 1) {
