@@ -44,14 +44,20 @@ function batch(from: number, count: number): RaggedBatch {
 interface Round {
   readonly decodeMs: number;
   readonly promptMs: number;
+  /** Of a decoded token, in exchanges: the rank that waits least. */
+  readonly exchangeMs: number;
 }
 
 async function round({ runner }: Model): Promise<Round> {
   const start = performance.now();
   await runner.step(batch(0, prompt));
   const prompted = performance.now();
-  for (let i = 0; i < tokensPerRound; i++) await runner.step(batch(prompt + i, 1));
-  return { promptMs: prompted - start, decodeMs: (performance.now() - prompted) / tokensPerRound };
+  let exchangeMs = 0;
+  for (let i = 0; i < tokensPerRound; i++) {
+    await runner.step(batch(prompt + i, 1));
+    if ("exchangeMs" in runner) exchangeMs += Math.min(...runner.exchangeMs) / tokensPerRound;
+  }
+  return { promptMs: prompted - start, decodeMs: (performance.now() - prompted) / tokensPerRound, exchangeMs };
 }
 
 const folder =
@@ -81,6 +87,7 @@ const results = candidates.map(([name], at) => ({
   name,
   decodeMs: median(rounds[at]!.map(({ decodeMs }) => decodeMs)),
   promptMs: median(rounds[at]!.map(({ promptMs }) => promptMs)),
+  exchangeMs: median(rounds[at]!.map(({ exchangeMs }) => exchangeMs)),
   decodeRatio: median(rounds[at]!.map(({ decodeMs }, i) => rounds[0]![i]!.decodeMs / decodeMs)),
   promptRatio: median(rounds[at]!.map(({ promptMs }, i) => rounds[0]![i]!.promptMs / promptMs)),
 }));
@@ -88,9 +95,9 @@ const machine = describeMachine();
 if (values.json) console.log(JSON.stringify({ machine, weights: values.weights, folder, results }));
 else {
   console.log(`${machine.cpu}, ${machine.cores} cores; ${values.weights}; medians of ${values.rounds} rounds`);
-  for (const { name, decodeMs, promptMs, decodeRatio, promptRatio } of results) {
+  for (const { name, decodeMs, promptMs, exchangeMs, decodeRatio, promptRatio } of results) {
     console.log(
-      `  ${name.padEnd(12)} ${decodeMs.toFixed(2)} ms a token (speed ${decodeRatio.toFixed(2)}), prompt of ${prompt} ${promptMs.toFixed(0)} ms (${promptRatio.toFixed(2)})`,
+      `  ${name.padEnd(12)} ${decodeMs.toFixed(2)} ms a token, ${exchangeMs.toFixed(2)} of it exchanging (speed ${decodeRatio.toFixed(2)}), prompt of ${prompt} ${promptMs.toFixed(0)} ms (${promptRatio.toFixed(2)})`,
     );
   }
 }

@@ -154,6 +154,7 @@ export const collectiveOps = {
     kind: "collective",
     attrs: { ...groupAttrs, axis: "int" },
     doc: "The operands of a group one after another along `axis`, on every device of it.",
+    gathers: true,
     infer: ([x], { axis, parts }) => tensorType(x!.dtype, multiplied("allGather", x!, axis, parts)),
     across: (group, { axis }) => {
       const all = joined(group, axis);
