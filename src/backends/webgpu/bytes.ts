@@ -77,8 +77,16 @@ export function halvesText(load: Load, buf: Buf, place: Place): Text | undefined
   return atom(`${fourHalves}(${wordsText(bytes, buf, place).text})`);
 }
 
+/** One half that is known to be finite; undefined where it is none, or lies in a buffer of vectors or of atomic words. */
+export function halfText(load: Load, buf: Buf, { name, index, wide }: Place, written: boolean): Text | undefined {
+  if (buf.dtype !== "f16" || buf.space !== "global" || load.type.lanes > 1 || wide.has(buf.name) || written)
+    return undefined;
+  const at = grouped(index, binds.atom);
+  return atom(`unpack2x16float(${name}[${at} >> 1u])[${at} & 1]`);
+}
+
 /** A number that divides an index. */
-function divisorOf(expr: Expr, facts: Facts): number {
+export function divisorOf(expr: Expr, facts: Facts): number {
   if (expr.k === "num") return expr.value;
   if (expr.k === "ref") {
     const def = facts.names.get(expr.name)?.def;

@@ -50,6 +50,7 @@ export function emitKernel(kernel: Kernel, { shared = new Set(), subgroup = 0 }:
     schedule,
     group: { invocations: schedule.invocations, subgroup },
     wide,
+    written,
     names: wgslNames(kernel),
     needs,
     combines: new Map(),

@@ -250,7 +250,7 @@ function addGroup(dot: Dot, sum: Ref, idx: readonly Expr[], g: Expr, { products,
   const { w, group, bits, rest } = dot;
   const [xScale, xSum] = [group.anchor.ins[1]!, group.anchor.ins[2]!];
   const at = (node: Node) => w.value(node, [...own(node, idx, 1), g]);
-  const inputScale = w.bind("x_scale", at(xScale));
+  const inputScale = w.bind("x_scale", finiteScale(at(xScale)));
   // A power of two, so exact.
   const size = bits === 4 ? op("mul", inputScale, num("f32", 1 / 16)) : inputScale;
   const factor = op("mul", scale, splat(size, 4));
@@ -268,6 +268,11 @@ function rowScales({ w, group }: Dot, operand: number, idx: readonly Expr[], qua
   const element = w.value(node, [...own(node, idx, 3), quad, g, int(0)]);
   invariant(element.k === "load", () => "a dot reads its operands from memory");
   return intrinsic("finite", { ...element, type: valueType("f32", 4) });
+}
+
+/** Scales are bounded when they are made, so that none is infinite. */
+function finiteScale(value: Expr): Expr {
+  return value.k === "load" ? intrinsic("finite", value) : value;
 }
 
 function minimumsOf(dot: Dot, idx: readonly Expr[], quad: Expr, g: Expr): Expr | undefined {
