@@ -14,14 +14,16 @@ export interface Needs {
   /** Packed buffers with a function that loads, that stores. */
   readonly loads: Set<string>;
   readonly stores: Set<string>;
+  /** Those with words that are put together of elements. */
+  readonly words: Set<string>;
 }
 
 export interface Context {
   /** Buffers declared as vectors: how many words each element has. */
   readonly wide: ReadonlyMap<string, number>;
   readonly names: ReadonlyMap<string, string>;
-  /** Buffers that the kernel stores to. */
-  readonly written: ReadonlySet<string>;
+  /** Buffers with atomic words. */
+  readonly atomic: ReadonlySet<string>;
   readonly needs: Needs;
 }
 
@@ -117,7 +119,7 @@ function emitIntrinsic(expr: Intrinsic, facts: Facts, context: Context): Text {
     const buf = facts.bufs.get(value.buf);
     const index = emitExpr(value.index, facts, context);
     const place = { name: nameOf(context, value.buf), index, facts, wide: context.wide };
-    const half = buf && halfText(value, buf, place, context.written.has(buf.name));
+    const half = buf && halfText(value, buf, place, context.atomic.has(buf.name));
     if (half !== undefined) return half;
     const halves = buf === undefined ? undefined : halvesText(value, buf, place);
     if (halves !== undefined) {
