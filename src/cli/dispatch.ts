@@ -11,9 +11,10 @@ import { plan } from "./plan.ts";
 import { reportError } from "./report.ts";
 import { run } from "./run.ts";
 import { tokenize } from "./tokenize.ts";
+import { verify } from "./verify.ts";
 
 /** In the order of `--help`. */
-export const commands: readonly Command[] = [run, chat, evaluate, inspect, plan, opt, logits, tokenize];
+export const commands: readonly Command[] = [run, chat, evaluate, inspect, plan, opt, logits, tokenize, verify];
 
 /** Gives the exit code; `complain` gets what belongs on stderr. */
 export async function dispatch(argv: readonly string[], complain: (text: string) => void): Promise<number> {

@@ -114,7 +114,8 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
             { device, limits, build, compile, profile, stepsAhead },
             { ...options, inputScales: options.inputScales ?? (await readInputScales(folder)) ?? undefined },
           );
-    return new Model({ name: folder.name, config, tokenizer, device, runner, checkpoint, defaults });
+    const quantized = options.quantize !== undefined;
+    return new Model({ name: folder.name, config, tokenizer, device, runner, checkpoint, defaults, quantized });
   } catch (error) {
     await device?.close();
     await checkpoint.close();

@@ -10,12 +10,13 @@ interface Declared {
   readonly access: readonly ("read" | "read_write")[];
   /** Buffers with atomic words: stored to element by element. */
   readonly atomic: ReadonlySet<string>;
+  readonly packedDot: boolean;
   /** Buffers declared as vectors of so many words. */
   readonly wide: ReadonlyMap<string, number>;
 }
 
 /** Blocks of text. */
-export function bufferTexts(kernel: Kernel, { names, needs, access, atomic, wide }: Declared): string[] {
+export function bufferTexts(kernel: Kernel, { names, needs, access, atomic, wide, packedDot }: Declared): string[] {
   const globals = kernel.bufs.filter(({ space }) => space === "global");
   const bindings = globals.map((buf, i) => {
     const words = wide.get(buf.name);
@@ -40,6 +41,7 @@ export function bufferTexts(kernel: Kernel, { names, needs, access, atomic, wide
       ];
     });
   const library = new Set<LibraryName>([...needs.library, ...accesses.flatMap(({ uses }) => uses)]);
+  if (!packedDot && library.delete("dot4s8")) library.add("dot4s8_by_parts");
   return [
     bindings.join("\n"),
     own.join("\n"),

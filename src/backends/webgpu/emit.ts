@@ -18,6 +18,8 @@ export interface EmitOptions {
   readonly shared?: ReadonlySet<string>;
   /** Neighbours of a workgroup that make a subgroup; 0, the default, uses none. */
   readonly subgroup?: number;
+  /** False puts products of bytes together from other operations. Default true. */
+  readonly packedDot?: boolean;
 }
 
 export interface WgslKernel {
@@ -42,7 +44,8 @@ interface Place extends Context {
   readonly reloads: boolean;
 }
 
-export function emitKernel(kernel: Kernel, { shared = new Set(), subgroup = 0 }: EmitOptions = {}): WgslKernel {
+export function emitKernel(kernel: Kernel, options: EmitOptions = {}): WgslKernel {
+  const { shared = new Set(), subgroup = 0, packedDot = true } = options;
   const needs: Needs = { library: new Set(), loads: new Set(), stores: new Set(), words: new Set() };
   const schedule = scheduleOf(kernel);
   const written = writesOf(kernel.body).bufs;
@@ -77,7 +80,7 @@ export function emitKernel(kernel: Kernel, { shared = new Set(), subgroup = 0 }:
   ];
   const globals = kernel.bufs.filter(({ space }) => space === "global");
   const access = globals.map(({ name }) => (written.has(name) || shared.has(name) ? "read_write" : "read"));
-  const declared = bufferTexts(kernel, { names: place.names, needs, access, atomic, wide });
+  const declared = bufferTexts(kernel, { names: place.names, needs, access, atomic, wide, packedDot });
   const enable = usesSubgroups(place.combines.values(), place.group) ? "enable subgroups;" : "";
   const blocks = [head(kernel), enable, ...declared, ...sharedTexts(place), entry.join("\n")];
   return { source: `${blocks.filter((text) => text !== "").join("\n\n")}\n`, workgroups: [x, y], access };
