@@ -4,12 +4,14 @@
  */
 import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory } from "./backends/backend.ts";
 import { jsBackend } from "./backends/js/device.ts";
+import { tfjsBackend } from "./backends/tfjs/device.ts";
+import { graphBackend } from "./backends/tfjs/graph-backend.ts";
 import { wasmBackend } from "./backends/wasm/device.ts";
 import { missingWasm } from "./backends/wasm/probe.ts";
 import { webgpuBackend } from "./backends/webgpu/device.ts";
 import { evaluateWeights } from "./fold.ts";
 import { InputError, IrError, UnsupportedError } from "./ir/errors.ts";
-import { type Func, isOp, type Module, topoOrder } from "./ir/graph.ts";
+import { type Func, isOp, type Module, type Node, topoOrder } from "./ir/graph.ts";
 import { verifyKernel } from "./ir/kernel/verify.ts";
 import { type Plan, planTotals } from "./ir/plan.ts";
 import { verifyPlan } from "./ir/plan-verify.ts";
@@ -17,25 +19,40 @@ import type { Target } from "./ir/target.ts";
 import { type Tensor, tensorFrom } from "./ir/tensor.ts";
 import { sameType, showType } from "./ir/types.ts";
 import type { WeightSource } from "./ir/weight.ts";
+import { type CompileHistory, type HistoryRecorder, recordHistory } from "./passes/compile-history.ts";
 import { weightExpressions } from "./passes/constant.ts";
 import { lowerFunc } from "./passes/lower/lower.ts";
 import { type LoweredFunc, planMemory } from "./passes/memory.ts";
 import { mergeLaunches } from "./passes/merge/merge-launches.ts";
 import { type PassOptions, runPasses } from "./passes/pass.ts";
 import { fusePass, type KernelPass, kernelPasses, mergePass, tensorPasses } from "./passes/pipeline.ts";
+import { planTensors } from "./passes/plan-tensors.ts";
 import type { QuantizeOptions } from "./passes/quantize/policy.ts";
 
 export type { Device, DeviceOptions, Instance, Program, ProgramMemory } from "./backends/backend.ts";
 export { missingWasm } from "./backends/wasm/probe.ts";
 export { serveThread, threadName } from "./backends/wasm/worker.ts";
+export type { CompileHistory, FuncHistory } from "./passes/compile-history.ts";
 export { type PackedWeight, packedWeights } from "./passes/quantize/packed.ts";
 export type { QuantizeOptions } from "./passes/quantize/policy.ts";
-export { checkQuantizeOptions } from "./passes/quantize/policy.ts";
+export { checkQuantizeOptions, quantizeSentence } from "./passes/quantize/policy.ts";
 export { isInputScale } from "./passes/quantize/quantize.ts";
 
 /** Backends that run wherever JavaScript does. */
 const everywhere = { js: jsBackend, wasm: wasmBackend } as const satisfies Record<string, Backend>;
-const backends = { ...everywhere, webgpu: webgpuBackend } as const satisfies Record<string, Backend>;
+/** Engines of TensorFlow.js, whose packages are imported when one is asked for. */
+const engines = {
+  "tfjs-cpu": tfjsBackend("tfjs-cpu", "cpu"),
+  "tfjs-wasm": tfjsBackend("tfjs-wasm", "wasm"),
+  "tfjs-webgpu": tfjsBackend("tfjs-webgpu", "webgpu", webgpuBackend.prepare),
+  /** Whole steps as graphs. */
+  tensorflow: graphBackend("tensorflow"),
+  "tensorflow-gpu": graphBackend("tensorflow-gpu"),
+  /** The same engines op by op. */
+  "tensorflow-ops": tfjsBackend("tensorflow-ops", "tensorflow"),
+  "tensorflow-gpu-ops": tfjsBackend("tensorflow-gpu-ops", "tensorflow-gpu"),
+} as const satisfies Record<string, Backend>;
+const backends = { ...everywhere, webgpu: webgpuBackend, ...engines } as const satisfies Record<string, Backend>;
 export type BackendName = keyof typeof backends;
 export const backendNames = Object.keys(everywhere) as readonly (keyof typeof everywhere)[]; // the keys of the table above
 /** Those that need a device, such as a GPU, too. */
@@ -65,6 +82,10 @@ export interface CompileReport {
   /** Bytes of all buffers of all launches of a step, weights included. */
   readonly bytes: number;
   readonly arenaBytes: number;
+  /** The quantisation asked for, which may change results. */
+  readonly quantize: QuantizeOptions | null;
+  /** What each pass, fusion and merging did. */
+  readonly history: CompileHistory;
 }
 
 /** A module compiled as far as its plan: nothing device-specific but the target record, no memory, no weights. */
@@ -140,22 +161,32 @@ export function compileToPlan(module: Module, target: Target, options: CompileOp
   const enabled = ({ name }: { readonly name: string }) => !options.disabledPasses?.includes(name);
   const start = performance.now();
   const pipeline = tensorPasses(target, { optimize, ...(quantize && { quantize }), observe });
-  const tensors = runPasses(module, pipeline, target, options);
+  const recorder = recordHistory();
+  const instruments = [recorder.instrument, ...(options.instruments ?? [])];
+  const tensors = runPasses(module, pipeline, target, { ...options, instruments });
   const passed = performance.now();
-  const lowered = [...tensors.funcs.values()].map((func) =>
-    lower(func, target, {
-      optimize,
-      fuse: fuse && enabled({ name: fusePass }),
-      merge: fuse && enabled({ name: mergePass }),
-      passes: kernelPasses(target, { optimize }).filter(enabled),
-      verify: verify >= 1,
-    }),
-  );
+  // Ops are run as they are, or become kernels first.
+  const lowered =
+    target.level === "tensor"
+      ? null
+      : [...tensors.funcs.values()].map((func) =>
+          lower(func, target, {
+            optimize,
+            fuse: fuse && enabled({ name: fusePass }),
+            merge: fuse && enabled({ name: mergePass }),
+            passes: kernelPasses(target, { optimize }).filter(enabled),
+            verify: verify >= 1,
+            recorder,
+          }),
+        );
   const lowering = performance.now();
-  const plan = planMemory(tensors, lowered);
-  if (verify >= 1) verifyPlan(plan);
+  const plan =
+    lowered === null ? planTensors(tensors, (func) => weightsOf(func, optimize)) : planMemory(tensors, lowered);
+  if (verify >= 1 && lowered !== null) verifyPlan(plan);
   const ms = { passes: passed - start, lower: lowering - passed, plan: performance.now() - lowering };
-  return { target, module: tensors, plan, report: { ms, kernels: plan.kernels.length, ...totals(plan) } };
+  const counts = { kernels: plan.kernels.length, ...totals(plan) };
+  const report = { ms, ...counts, quantize: quantize ?? null, history: recorder.history(tensors) };
+  return { target, module: tensors, plan, report };
 }
 
 function totals(plan: Plan): Pick<CompileReport, "launches" | "bytes" | "arenaBytes"> {
@@ -169,17 +200,28 @@ interface LowerOptions {
   readonly merge: boolean;
   readonly passes: readonly KernelPass[];
   readonly verify: boolean;
+  readonly recorder: HistoryRecorder;
 }
 
-function lower(func: Func, target: Target, { optimize, fuse, merge, passes, verify }: LowerOptions): LoweredFunc {
-  const weights = optimize ? weightExpressions(func) : topoOrder(func.outs).filter((node) => isOp(node, "weight"));
-  const single = lowerFunc(func, target, { enabled: fuse, weights: new Set(weights) });
-  const kernels = (merge ? mergeLaunches(func, single, target) : single).map((each) => {
+function lower(func: Func, target: Target, options: LowerOptions): LoweredFunc {
+  const { optimize, fuse, merge, passes, verify, recorder } = options;
+  const weights = weightsOf(func, optimize);
+  const single = lowerFunc(func, target, { enabled: fuse, weights: new Set(weights) }, (fusion) =>
+    recorder.fused(func, fusion),
+  );
+  const merged = merge ? mergeLaunches(func, single, target, (report) => recorder.merged(func, report)) : single;
+  recorder.lowered(func, single, merged);
+  const kernels = merged.map((each) => {
     const kernel = passes.reduce((current, pass) => pass.run(current), each.kernel);
     if (verify) verifyKernel(kernel, { scratchBytes: target.scratchBytes });
     return { ...each, kernel };
   });
   return { func, kernels, weights };
+}
+
+/** What the loader evaluates: all that is made of weights, or the weights as they are stored. */
+function weightsOf(func: Func, optimize: boolean): readonly Node[] {
+  return optimize ? weightExpressions(func) : topoOrder(func.outs).filter((node) => isOp(node, "weight"));
 }
 
 async function runInstance(plan: Plan, instance: Instance, inputs: readonly Tensor[]): Promise<Tensor[]> {

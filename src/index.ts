@@ -1,13 +1,6 @@
 /** The public API of ciuic. */
-export {
-  type Compiled,
-  type CompileOptions,
-  type CompileReport,
-  compile,
-  compileToPlan,
-  type Executable,
-  type QuantizeOptions,
-} from "./compile.ts";
+export type { Compiled, CompileOptions, CompileReport, Executable, QuantizeOptions } from "./compile.ts";
+export { compile, compileToPlan, type RecipeOptions } from "./compile-recipe.ts";
 export { type Maths, maths } from "./ir/build.ts";
 export { CompilerError, InputError, InternalError, IrError, UnsupportedError } from "./ir/errors.ts";
 export { Builder, type Func, type Module, makeModule, type Node, named } from "./ir/graph.ts";
@@ -23,6 +16,16 @@ export { type ModelConfig, parseModelConfigText } from "./models/deepseek/config
 export { buildModel } from "./models/deepseek/model.ts";
 export { type DeviceSpec, devices, type LinkSpec, links } from "./plan/hardware.ts";
 export { type Plan as DeploymentPlan, type PlanRequest, planDeployment } from "./plan/plan.ts";
+export {
+  fuse,
+  type HardwareWish,
+  optimizeFor,
+  prune,
+  type QuantizeWish,
+  quantize,
+  type Recipe,
+  type RecipeStep,
+} from "./recipe.ts";
 export type { ByteSource, ModelFolder } from "./runtime/byte-source.ts";
 export type { ChatMessage } from "./runtime/chat-template.ts";
 export { type ComparedScores, compareWindows, type Scores, scoreWindows } from "./runtime/evaluate.ts";
@@ -32,4 +35,6 @@ export type { InputScales } from "./runtime/input-scales.ts";
 export { type LoadOptions, type LoadProgress, loadModel } from "./runtime/load-model.ts";
 export { type DeployOptions, shardAndDeploy } from "./runtime/mesh/shard-and-deploy.ts";
 export type { ChatOptions, Model } from "./runtime/model.ts";
+export { type OptimizationSummary, optimizationSummary, type SummaryOptions } from "./runtime/optimization-summary.ts";
+export { showSummary } from "./runtime/summary-text.ts";
 export type { Tokenizer } from "./runtime/tokenizer.ts";

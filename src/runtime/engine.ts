@@ -10,9 +10,10 @@ import { BatchBuilder } from "./batch.ts";
 import { checkGenerateOptions, type GenerateOptions } from "./generate.ts";
 import type { Generation } from "./generation.ts";
 import { createScratch, type LogitsScratch } from "./logits.ts";
+import { nextTask } from "./next-task.ts";
 import { ActiveRequest, type Ending } from "./request.ts";
 import { type ScheduledChunk, Scheduler } from "./scheduler.ts";
-import { checkLength, checkPrompt, createSequence, type Sequence } from "./sequence.ts";
+import { checkLength, checkPrompt, createSequence, restarted, type Sequence } from "./sequence.ts";
 import type { StepRunner } from "./step.ts";
 import type { ReasoningOptions } from "./text-pipeline.ts";
 import type { TokenText } from "./text-stream.ts";
@@ -23,6 +24,8 @@ export interface EngineOptions {
   readonly eosTokenIds?: readonly number[];
   /** Whether sequences share the cache blocks of equal prefixes. Default true. */
   readonly prefixSharing?: boolean;
+  /** Takes a request that a failure of the runner would end, to go on with it elsewhere; whether it did. */
+  readonly handOver?: (request: ActiveRequest) => boolean;
   /** Clock in milliseconds, for the timings. */
   readonly now?: () => number;
 }
@@ -109,6 +112,17 @@ export class Engine {
     if (options.signal?.aborted) this.#finish(sequence.id, { reason: "abort" });
     else this.#loop ??= this.#run();
     return active.generation;
+  }
+
+  /** Goes on with a request of an engine of an equal model: its tokens are computed again. False after `close()`. */
+  adopt(active: ActiveRequest): boolean {
+    if (this.#closed) return false;
+    const sequence = restarted(active.sequence, this.#nextId++);
+    active.moveTo(sequence, () => this.#finish(sequence.id, { reason: "abort" }));
+    this.#requests.set(sequence.id, active);
+    this.#scheduler.add(sequence);
+    this.#loop ??= this.#run();
+    return true;
   }
 
   /** Refuses new requests, aborts those there are and the step under way. May be called again. */
@@ -240,7 +254,10 @@ export class Engine {
   #failRunning(error: unknown): void {
     const { running, waiting } = this.#scheduler;
     // With nothing running the error came from scheduling itself and would come again.
-    for (const { id } of [...(running.length > 0 ? running : waiting)]) this.#fail(id, error);
+    for (const { id } of [...(running.length > 0 ? running : waiting)]) {
+      const active = this.#take(id);
+      if (active !== undefined && !this.#options.handOver?.(active)) active.fail(error);
+    }
     // Nobody knows what a failed step has left in the cache.
     this.#scheduler.blocks.forgetContents();
   }
@@ -271,17 +288,4 @@ function checkRunner(runner: StepRunner): void {
       () => `${size} is ${runner[size]}`,
       "step runner",
     );
-}
-
-/** Resolves in a later task, not merely a microtask: immediately where that exists (Node), else by a message to oneself (browsers). */
-function nextTask(): Promise<void> {
-  if (typeof setImmediate === "function") return new Promise((resolve) => setImmediate(resolve));
-  return new Promise((resolve) => {
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(null);
-  });
 }

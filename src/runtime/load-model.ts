@@ -7,15 +7,20 @@ import {
   openDefaultDevice,
   prepareDevice,
   type QuantizeOptions,
+  quantizeSentence,
 } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
+import { resolve } from "../compile-recipe.ts";
 import { didYouMean, InputError, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import { tensorType } from "../ir/types.ts";
 import { checkWeights } from "../models/deepseek/check-weights.ts";
 import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
 import { checkpointDTypes } from "../models/deepseek/layers.ts";
+import { buildModel } from "../models/deepseek/model.ts";
 import { namesOf, scaleSuffix, weightSpecs } from "../models/deepseek/weights.ts";
+import { type Recipe, type RecipeStep, recipeOf } from "../recipe.ts";
+import { bucketFor } from "./bucket-ladder.ts";
 import type { ModelFolder } from "./byte-source.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.ts";
 import { debugFileWriter } from "./debug-files.ts";
@@ -40,19 +45,24 @@ export interface LoadProgress {
 
 export interface LoadOptions extends LimitOptions {
   /**
-   * What computes: js, wasm or webgpu. Default "wasm", or "js" where the engine cannot; `model.device` says what it is.
+   * What computes: js, wasm, webgpu, or an engine of TensorFlow.js (tfjs-cpu, tfjs-wasm, tfjs-webgpu, tensorflow,
+   * tensorflow-gpu), whose packages are imported when it is asked for. Default "wasm", or "js" where the engine cannot; `model.device` says what it is.
    * "interpreter" is the slow definition of every op, for comparison.
    */
   readonly backend?: string | undefined;
   /** Threads that compute together, where the backend has threads. Default: one per core, one alone for small models. */
   readonly threads?: number | undefined;
-  /** Where backend webgpu finds its GPU. Default: `navigator.gpu`, under Node the package `webgpu`. */
+  /** Where backends webgpu and tfjs-webgpu find their GPU. Default: `navigator.gpu`, under Node the package `webgpu`. */
   readonly gpu?: GPU | undefined;
   /** In a browser, see `DeviceOptions`. */
   readonly threadUrl?: string | undefined;
+  /** Where TensorFlow.js is, see `DeviceOptions`. */
+  readonly packageFolder?: string | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Weights, and with `activations` layer inputs, in fewer bits. Default: as stored. */
   readonly quantize?: QuantizeOptions | undefined;
+  /** Choices as `quantize`, `prune`, `fuse` and `optimizeFor` give them; options beside them go before them. */
+  readonly passes?: readonly RecipeStep[] | undefined;
   /** What `calibrate` measured, for activations `int8-static`. Default: input_scales.json of the folder, if it has one. */
   readonly inputScales?: InputScales | undefined;
   /** Go before the debug variables of docs/env.md. */
@@ -69,24 +79,35 @@ const optionNames = [
   "threads",
   "gpu",
   "threadUrl",
+  "packageFolder",
   "contextLength",
   "maxSequences",
   "maxBatchTokens",
   "cacheBytes",
   "onProgress",
   "quantize",
+  "passes",
   "inputScales",
   "compile",
   "profile",
   "stepsAhead",
   "signal",
 ];
+/** Backends that ask for a GPU of the kind that browsers have. */
+const onGpu: readonly string[] = ["webgpu", "tfjs-webgpu"];
 const interpreterName = "interpreter";
 const oneToken = { tokens: 1, sequences: 1, blocks: 1, outputs: 1 };
 
-/** Loads the model in a folder of the disk (its path) or elsewhere (a ModelFolder). Compiles for one sequence and for prompts. */
-export async function loadModel(source: string | ModelFolder, options: LoadOptions = {}): Promise<Model> {
+/**
+ * Loads the model in a folder of the disk (its path) or elsewhere (a ModelFolder), or a recipe of one. Compiles for one
+ * sequence and for prompts.
+ */
+export async function loadModel(
+  model: string | ModelFolder | Recipe<string | ModelFolder>,
+  options: LoadOptions = {},
+): Promise<Model> {
   checkOptionNames(options);
+  const { source, choices } = recipeOf(model, options.passes);
   const folder = typeof source === "string" ? await openFolder(source) : source;
   const config = parseModelConfigText(
     await folder.readText("config.json", maxConfigBytes),
@@ -95,8 +116,9 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
-  const { backend, compile = {}, profile, stepsAhead, threads = defaultThreads(config), threadUrl, gpu } = options;
-  const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }) };
+  const { profile, stepsAhead, threads = defaultThreads(config), threadUrl, gpu, packageFolder } = options;
+  const { backend = choices.hardware?.backend } = options;
+  const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }), ...(packageFolder && { packageFolder }) };
   const device = backend === interpreterName ? null : await openNamedDevice(backend, on);
   try {
     const headers = new Map(
@@ -105,17 +127,28 @@ export async function loadModel(source: string | ModelFolder, options: LoadOptio
     checkWeights(config, headers, folder.name);
     const limits = limitsOf(config, options);
     const build = { weightDType: checkpointDTypes(config, headers) };
-    const runner =
-      device === null
-        ? await loadInterpreter(config, checkpoint, { limits, build }, options)
-        : await loadCompiled(
-            config,
-            checkpoint,
-            { device, limits, build, compile, profile, stepsAhead },
-            { ...options, inputScales: options.inputScales ?? (await readInputScales(folder)) ?? undefined },
-          );
-    const quantized = options.quantize !== undefined;
-    return new Model({ name: folder.name, config, tokenizer, device, runner, checkpoint, defaults, quantized });
+    const parts = { name: folder.name, config, tokenizer, device, checkpoint, defaults };
+    if (device === null) {
+      if ((options.quantize ?? choices.quantize) !== undefined) throw interpreterQuantizes();
+      return new Model({ ...parts, runner: await loadInterpreter(config, checkpoint, { limits, build }, options) });
+    }
+    const first = () => buildModel(config, bucketFor(oneToken, limits), build);
+    const given = {
+      ...compileOptionsFromEnv(await debugFileWriter()),
+      ...options.compile,
+      ...(options.quantize && { quantize: options.quantize }),
+    };
+    const { options: compile, why } = resolve(choices, first, device.target, given);
+    const inputScales = options.inputScales ?? (await readInputScales(folder)) ?? undefined;
+    const runner = await loadCompiled(
+      config,
+      checkpoint,
+      { device, limits, build, compile, profile, stepsAhead },
+      { ...options, inputScales },
+    );
+    const lossy = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
+    const quantized = compile.quantize !== undefined;
+    return new Model({ ...parts, runner, quantized, lossy: why === null ? lossy : [...lossy, why] });
   } catch (error) {
     await device?.close();
     await checkpoint.close();
@@ -130,7 +163,7 @@ async function openNamedDevice(backend: string | undefined, options: DeviceOptio
     const hint = didYouMean(backend, names) ?? `Backends: ${names.join(", ")}.`;
     throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(backend)}`, { hint });
   }
-  const gpu = options.gpu ?? (backend === "webgpu" ? await nodeGpu() : undefined);
+  const gpu = options.gpu ?? (onGpu.includes(backend) ? await nodeGpu() : undefined);
   return prepareDevice(backend, { ...options, ...(gpu && { gpu }) });
 }
 
@@ -146,18 +179,13 @@ async function loadCompiled(
   config: ModelConfig,
   checkpoint: Checkpoint,
   options: RunnerOptions,
-  { onProgress, signal, quantize, inputScales }: LoadOptions,
+  { onProgress, signal, inputScales }: LoadOptions,
 ): Promise<ModelRunner> {
   const read = weightReader(config, checkpoint, options.limits.ropeRows, inputScales);
   // Where the GPU's weights are made the processor has nothing else to do.
   const foldThreads = typeof process === "undefined" ? 1 : defaultThreads(config);
   const weights = new WeightStore(read, options.device, { foldThreads });
-  const compile = {
-    ...compileOptionsFromEnv(await debugFileWriter()),
-    ...options.compile,
-    ...(quantize && { quantize }),
-  };
-  const runner = new ModelRunner(config, weights, { ...options, compile });
+  const runner = new ModelRunner(config, weights, options);
   onProgress?.({ phase: "compile", done: 0, total: 1 });
   runner.compile(oneToken);
   onProgress?.({ phase: "compile", done: 1, total: 1 });
@@ -169,13 +197,8 @@ async function loadInterpreter(
   config: ModelConfig,
   checkpoint: Checkpoint,
   options: InterpreterOptions,
-  { onProgress, signal, quantize }: LoadOptions,
+  { onProgress, signal }: LoadOptions,
 ): Promise<InterpreterRunner> {
-  if (quantize !== undefined) {
-    throw new UnsupportedError("backend interpreter", "runs models as they are stored, not quantised", {
-      hint: 'The same arithmetic, compiled: { backend: "js", compile: { optimize: false }, quantize }.',
-    });
-  }
   const names = weightSpecs(config).flatMap((spec) => [...namesOf(spec)]);
   const scales = names.map((name) => name + scaleSuffix).filter((name) => checkpoint.tensors.has(name));
   const total = [...names, ...scales].reduce((sum, name) => sum + (checkpoint.tensors.get(name)?.bytes ?? 0), 0);
@@ -188,6 +211,12 @@ async function loadInterpreter(
     onProgress?.({ phase: "weights", done, total });
   }
   return new InterpreterRunner(config, tensors, options);
+}
+
+function interpreterQuantizes(): UnsupportedError {
+  return new UnsupportedError("backend interpreter", "runs models as they are stored, not quantised", {
+    hint: 'The same arithmetic, compiled: { backend: "js", compile: { optimize: false }, quantize }.',
+  });
 }
 
 async function openFolder(path: string): Promise<ModelFolder> {

@@ -5,7 +5,7 @@ import type { ModelConfig } from "../models/deepseek/config.ts";
 import { type ChatPromptOptions, renderChatPrompt } from "./chat-prompt.ts";
 import type { ChatMessage } from "./chat-template.ts";
 import type { Checkpoint } from "./checkpoint.ts";
-import { Engine } from "./engine.ts";
+import { Engine, type EngineOptions } from "./engine.ts";
 import { EngineGroup, type RequestEngine } from "./engine-group.ts";
 import type { GenerateOptions } from "./generate.ts";
 import type { Generation } from "./generation.ts";
@@ -42,6 +42,8 @@ export interface ModelParts {
   readonly quantized?: boolean;
   readonly checkpoint: Checkpoint;
   readonly defaults: GenerationDefaults;
+  /** Sentences on what was changed on purpose and may change answers. */
+  readonly lossy?: readonly string[];
 }
 
 /** Lives from `loadModel` to `close()`. Requests may overlap: they are computed together, each as if it were alone. */
@@ -61,9 +63,17 @@ export class Model {
     const eosTokenIds = tokenizer !== null && tokenizer.eosIds.length > 0 ? tokenizer.eosIds : config.eos_token_id;
     const options = { text: tokenText(tokenizer), eosTokenIds };
     const { replicas = [] } = parts;
-    const others = replicas.map((each) => ({ engine: new Engine(each, options), alive: () => each.alive }));
-    const first = { engine: new Engine(runner, options), alive: () => !("alive" in runner) || runner.alive };
-    this.engine = others.length === 0 ? first.engine : new EngineGroup([first, ...others]);
+    const lanes: { readonly runner: ModelParts["runner"]; readonly alive: () => boolean }[] = [];
+    for (const each of [runner, ...replicas]) {
+      if (!("lanes" in each)) lanes.push({ runner: each, alive: () => true });
+      else lanes.push(...each.lanes.map((lane) => ({ runner: lane, alive: () => lane.alive })));
+    }
+    const start = (each: ModelParts["runner"]) => (more: Pick<EngineOptions, "handOver">) =>
+      new Engine(each, { ...options, ...more });
+    this.engine =
+      lanes.length === 1
+        ? new Engine(runner, options)
+        : new EngineGroup(lanes.map((lane) => ({ start: start(lane.runner), alive: lane.alive })));
   }
 
   /** The compiled step for one token: its IR, kernels and plan. @throws UnsupportedError under the interpreter and over a mesh. */
@@ -113,6 +123,11 @@ export class Model {
   /** What computes: the backend, its instruction set and threads. Null under the interpreter and over a mesh. */
   get device(): Device | null {
     return this.#parts.device;
+  }
+
+  /** What was changed on purpose and may change answers: formats of weights, experts left out. Empty: nothing. */
+  get lossy(): readonly string[] {
+    return this.#parts.lossy ?? [];
   }
 
   /** What quantisation did to each weight; empty where none was asked for. */

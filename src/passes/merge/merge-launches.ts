@@ -15,15 +15,11 @@ import { type Candidate, candidateOf } from "./candidate.ts";
 import type { MergeContext } from "./keep-inside.ts";
 import { mergePair, withGrid } from "./merge-pair.ts";
 
-/** The kernels of a function with as many merged as is worth it, in no particular order. */
-export function mergeLaunches(func: Func, kernels: readonly LoweredKernel[], target: Target): readonly LoweredKernel[] {
-  const merger = new Merger(func, kernels, target);
-  let changed = true;
-  while (changed) {
-    changed = false;
-    for (const kind of ["divided", "whole", "apart"] as const) while (merger.mergeOne(kind)) changed = true;
-  }
-  return merger.candidates.map((each) => (target.workgroup === null ? withGrid(each, target) : each.lowered));
+/** Two kernels that became one. */
+export interface Merged {
+  readonly first: string;
+  readonly second: string;
+  readonly into: string;
 }
 
 /** Why a launch and one that reads a result of it stay two. */
@@ -33,17 +29,31 @@ export interface Unmerged {
   readonly why: string;
 }
 
+export interface MergeReport {
+  readonly merged: readonly Merged[];
+  readonly unmerged: readonly Unmerged[];
+}
+
+/** The kernels of a function with as many merged as is worth it, in no particular order. */
+export function mergeLaunches(
+  func: Func,
+  kernels: readonly LoweredKernel[],
+  target: Target,
+  report?: (report: MergeReport) => void,
+): readonly LoweredKernel[] {
+  const merger = new Merger(func, kernels, target);
+  let changed = true;
+  while (changed) {
+    changed = false;
+    for (const kind of ["divided", "whole", "apart"] as const) while (merger.mergeOne(kind)) changed = true;
+  }
+  report?.({ merged: merger.merged, unmerged: merger.unmerged() });
+  return merger.candidates.map((each) => (target.workgroup === null ? withGrid(each, target) : each.lowered));
+}
+
 /** The reasons for all such pairs of these kernels. */
 export function whyUnmerged(func: Func, kernels: readonly LoweredKernel[], target: Target): Unmerged[] {
-  const merger = new Merger(func, kernels, target);
-  return merger.candidates.flatMap((a) =>
-    merger.candidates.flatMap((b) => {
-      if (a === b || !b.operands.some((node) => a.results.includes(node))) return [];
-      const merged = merger.tryMerge(a, b);
-      const why = typeof merged === "string" ? merged : "they can be merged";
-      return [{ first: a.lowered.kernel.name, second: b.lowered.kernel.name, why }];
-    }),
-  );
+  return new Merger(func, kernels, target).unmerged();
 }
 
 /** Which pairs: one reads the other's result and the whole stays divisible, or becomes one iteration; or neither reads. */
@@ -51,6 +61,7 @@ type Kind = "divided" | "whole" | "apart";
 
 class Merger {
   candidates: Candidate[];
+  readonly merged: Merged[] = [];
   readonly #context: MergeContext;
   /** What calls and results need, which must stay in memory. */
   readonly #outside: ReadonlySet<Node>;
@@ -76,6 +87,8 @@ class Merger {
         if (linked !== (kind !== "apart")) continue;
         const merged = this.tryMerge(a, b, kind === "divided");
         if (typeof merged === "string") continue;
+        const [first, second, into] = [a, b, merged].map((each) => each.lowered.kernel.name);
+        this.merged.push({ first: first!, second: second!, into: into! });
         this.candidates = this.#inOrder([...this.candidates.filter((each) => each !== a && each !== b), merged]);
         return true;
       }
@@ -93,6 +106,18 @@ class Merger {
       this.#tried.set(a, (this.#tried.get(a) ?? new Map()).set(b, merged));
     }
     return merged;
+  }
+
+  /** Why each two that pass a value on are two; most of these pairs have been tried. */
+  unmerged(): Unmerged[] {
+    return this.candidates.flatMap((a) =>
+      this.candidates.flatMap((b) => {
+        if (a === b || !b.operands.some((node) => a.results.includes(node))) return [];
+        const merged = this.tryMerge(a, b);
+        const why = typeof merged === "string" ? merged : "they can be merged";
+        return [{ first: a.lowered.kernel.name, second: b.lowered.kernel.name, why }];
+      }),
+    );
   }
 
   #isNeeded(node: Node, a: Candidate, b: Candidate): boolean {

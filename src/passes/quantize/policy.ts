@@ -95,6 +95,13 @@ export function weightNames(expr: Node): string[] {
     .map((node) => node.attrs.name);
 }
 
+/** "weights rounded to int4, layer inputs to int8". */
+export function quantizeSentence({ weights, activations = "none", overrides = {} }: QuantizeOptions): string {
+  const inputs = activations === "none" ? "" : `, layer inputs to ${activations}`;
+  const others = Object.entries(overrides).map(([pattern, format]) => `, ${pattern} ${format}`);
+  return `weights rounded to ${weights}${inputs}${others.join("")}`;
+}
+
 function morePrecise(a: WeightFormat, b: WeightFormat): WeightFormat {
   return weightFormats.indexOf(a) < weightFormats.indexOf(b) ? a : b;
 }

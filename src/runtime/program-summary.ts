@@ -1,17 +1,10 @@
 /** A compiled model in numbers and names, as plain data that a page can show. */
-import type { CompileReport, Executable } from "../compile.ts";
+import type { Compiled, CompileHistory, CompileReport, Executable } from "../compile.ts";
 import { printKernel } from "../ir/kernel/print.ts";
 import type { FuncPlan, Plan } from "../ir/plan.ts";
 import { byteSize } from "../ir/types.ts";
-import type { PassRecord } from "../passes/record-passes.ts";
 
-export interface PassSummary {
-  readonly name: string;
-  readonly ms: number;
-  /** Nodes of all functions before and after. */
-  readonly opsBefore: number;
-  readonly opsAfter: number;
-}
+export type PassSummary = CompileHistory["passes"][number];
 
 export interface KernelSummary {
   readonly name: string;
@@ -37,12 +30,12 @@ export interface KernelText {
   readonly source: string;
 }
 
-export function summarizeProgram({ plan, report }: Executable, passes: readonly PassRecord[]): ProgramSummary {
+export function summarizeProgram({ plan, report }: Compiled): ProgramSummary {
   const use = kernelUse(plan);
   return {
     name: plan.name,
     report,
-    passes: passes.map(({ name, ms, opsBefore, opsAfter }) => ({ name, ms, opsBefore, opsAfter })),
+    passes: report.history.passes,
     kernels: plan.kernels.map(({ name, origin }, i) => ({ name, origin, ...use[i]! })),
   };
 }
