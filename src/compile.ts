@@ -30,6 +30,8 @@ export type { Device, DeviceOptions, Instance, Program, ProgramMemory } from "./
 export { missingWasm } from "./backends/wasm/probe.ts";
 export { serveThread, threadName } from "./backends/wasm/worker.ts";
 export type { CompileHistory, FuncHistory } from "./passes/compile-history.ts";
+export { chooseExperts, type ExpertChoice, type ExpertUse, type ExpertWish } from "./passes/prune/experts.ts";
+export { checkKeptExperts, type KeptExperts, type PruneOptions, pruneSentence } from "./passes/prune/policy.ts";
 export { type PackedWeight, packedWeights } from "./passes/quantize/packed.ts";
 export type { QuantizeOptions } from "./passes/quantize/policy.ts";
 export { checkQuantizeOptions, quantizeSentence } from "./passes/quantize/policy.ts";

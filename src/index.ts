@@ -36,5 +36,6 @@ export { type LoadOptions, type LoadProgress, loadModel } from "./runtime/load-m
 export { type DeployOptions, shardAndDeploy } from "./runtime/mesh/shard-and-deploy.ts";
 export type { ChatOptions, Model } from "./runtime/model.ts";
 export { type OptimizationSummary, optimizationSummary, type SummaryOptions } from "./runtime/optimization-summary.ts";
+export { type Pruning, parsePruning, showPruning } from "./runtime/pruning-file.ts";
 export { showSummary } from "./runtime/summary-text.ts";
 export type { Tokenizer } from "./runtime/tokenizer.ts";

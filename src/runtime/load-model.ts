@@ -5,7 +5,9 @@ import {
   type Device,
   type DeviceOptions,
   openDefaultDevice,
+  type PruneOptions,
   prepareDevice,
+  pruneSentence,
   type QuantizeOptions,
   quantizeSentence,
 } from "../compile.ts";
@@ -18,6 +20,7 @@ import { checkWeights } from "../models/deepseek/check-weights.ts";
 import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
 import { checkpointDTypes } from "../models/deepseek/layers.ts";
 import { buildModel } from "../models/deepseek/model.ts";
+import { prunedConfig } from "../models/deepseek/pruned.ts";
 import { namesOf, scaleSuffix, weightSpecs } from "../models/deepseek/weights.ts";
 import { type Recipe, type RecipeStep, recipeOf } from "../recipe.ts";
 import { bucketFor } from "./bucket-ladder.ts";
@@ -32,6 +35,7 @@ import type { KernelProfile } from "./kernel-profile.ts";
 import { type LimitOptions, limitsOf, maxConfigBytes } from "./load-limits.ts";
 import { Model } from "./model.ts";
 import { ModelRunner, type RunnerOptions } from "./model-runner.ts";
+import { prunedCheckpoint } from "./pruned-checkpoint.ts";
 import { loadTokenizer } from "./tokenizer.ts";
 import { weightReader } from "./weight-reader.ts";
 import { WeightStore } from "./weight-store.ts";
@@ -58,6 +62,8 @@ export interface LoadOptions extends LimitOptions {
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Weights, and with `activations` layer inputs, in fewer bits. Default: as stored. */
   readonly quantize?: QuantizeOptions | undefined;
+  /** Routed experts to leave out, as `Model.chooseExperts` or pruning.json says. Default: none. */
+  readonly prune?: PruneOptions | undefined;
   /** Choices as `quantize`, `prune`, `fuse` and `optimizeFor` give them; options beside them go before them. */
   readonly passes?: readonly RecipeStep[] | undefined;
   /** What `calibrate` measured, for activations `int8-static`. Default: input_scales.json of the folder, if it has one. */
@@ -80,6 +86,7 @@ const optionNames = [
   "cacheBytes",
   "onProgress",
   "quantize",
+  "prune",
   "passes",
   "inputScales",
   "compile",
@@ -100,13 +107,16 @@ export async function loadModel(
   checkOptionNames(options);
   const { source, choices } = recipeOf(model, options.passes);
   const folder = typeof source === "string" ? await openFolder(source) : source;
-  const config = parseModelConfigText(
+  const stored = parseModelConfigText(
     await folder.readText("config.json", maxConfigBytes),
     `${folder.name} config.json`,
   );
+  const { experts } = options.prune ?? choices.prune ?? {};
+  const config = experts === undefined ? stored : prunedConfig(stored, experts);
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
-  const checkpoint = await openCheckpoint(folder);
+  const files = await openCheckpoint(folder);
+  const checkpoint = experts === undefined ? files : prunedCheckpoint(files, experts);
   const { backend = choices.hardware?.backend, profile, threads = defaultThreads(config), threadUrl, gpu } = options;
   const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }) };
   const device = backend === interpreterName ? null : await openNamedDevice(backend, on);
@@ -114,10 +124,11 @@ export async function loadModel(
     const headers = new Map(
       [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
     );
-    checkWeights(config, headers, folder.name);
+    checkWeights(stored, headers, folder.name);
     const limits = limitsOf(config, options);
-    const build = { weightDType: checkpointDTypes(config, headers) };
-    const parts = { name: folder.name, config, tokenizer, device, checkpoint, defaults };
+    const build = { weightDType: checkpointDTypes(stored, headers) };
+    const pruned = experts === undefined ? [] : [pruneSentence({ experts })];
+    const parts = { name: folder.name, config, tokenizer, device, checkpoint, defaults, lossy: pruned };
     if (device === null) {
       if ((options.quantize ?? choices.quantize) !== undefined) throw interpreterQuantizes();
       return new Model({ ...parts, runner: await loadInterpreter(config, checkpoint, { limits, build }, options) });
@@ -136,8 +147,8 @@ export async function loadModel(
       { device, limits, build, compile, profile },
       { ...options, inputScales },
     );
-    const lossy = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
-    return new Model({ ...parts, runner, lossy: why === null ? lossy : [...lossy, why] });
+    const rounded = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
+    return new Model({ ...parts, runner, lossy: [...pruned, ...rounded, ...(why === null ? [] : [why])] });
   } catch (error) {
     await device?.close();
     await checkpoint.close();
