@@ -10,6 +10,7 @@ import { checkDisabled } from "./passes/disabled.ts";
 import { dump, tracing } from "./passes/instruments.ts";
 import type { Instrument } from "./passes/pass.ts";
 import { passNames } from "./passes/pipeline.ts";
+import { traceFile } from "./trace-file.ts";
 
 /** Writes a file that a variable asks for. @throws InputError naming the variable. */
 export type WriteFile = (variable: string, path: string, text: string) => void;
@@ -22,7 +23,8 @@ export function compileOptionsFromEnv(write: WriteFile, env: Env = readEnv()): C
   checkDisabled(passNames(jsTarget), { passes: env.DISABLE_PASS, rules: env.DISABLE_RULE });
   const instruments: Instrument[] = [];
   if (env.DUMP !== "") instruments.push(dumpTo(env.DUMP, env.DUMP_PASS, write));
-  if (env.TRACE !== "") instruments.push(traceTo(env.TRACE, write));
+  const trace = env.TRACE === "" ? undefined : traceTo(env.TRACE, write);
+  if (trace !== undefined) instruments.push(trace.instrument);
   if (env.DEBUG >= 5)
     instruments.push({ after: (pass, _, after) => log(`after ${pass.name}:\n${printModule(after)}`) });
   return {
@@ -33,7 +35,10 @@ export function compileOptionsFromEnv(write: WriteFile, env: Env = readEnv()): C
     disabledPasses: env.DISABLE_PASS,
     disabledRules: env.DISABLE_RULE,
     seed: env.SEED,
-    ...(env.DEBUG === 0 ? {} : { onCompiled: (executable: Executable) => logCompiled(executable, env.DEBUG) }),
+    onCompiled: (executable) => {
+      trace?.onCompiled(executable);
+      if (env.DEBUG > 0) logCompiled(executable, env.DEBUG);
+    },
   };
 }
 
@@ -52,14 +57,34 @@ function dumpTo(folder: string, pattern: RegExp, write: WriteFile): Instrument {
   };
 }
 
-/** Written anew after every pass, so that a pass that throws leaves a trace of those before it. */
-function traceTo(file: string, write: WriteFile): Instrument {
+interface Tracing {
+  readonly instrument: Instrument;
+  readonly onCompiled: (executable: Executable) => void;
+}
+
+/**
+ * Traces the first module that is compiled. Written anew after every pass, so that a pass that throws leaves a trace of those
+ * before it, and with kernels and memory once there are some.
+ */
+function traceTo(file: string, write: WriteFile): Tracing {
   const { instrument, trace } = tracing();
+  let count = 0;
   return {
-    ...instrument,
-    after: (...args) => {
-      instrument.after?.(...args);
-      write("TRACE", file, JSON.stringify(trace));
+    instrument: {
+      start: (module) => {
+        if (count++ === 0) instrument.start?.(module);
+      },
+      match: (...args) => {
+        if (count === 1) instrument.match?.(...args);
+      },
+      after: (...args) => {
+        if (count > 1) return;
+        instrument.after?.(...args);
+        write("TRACE", file, JSON.stringify(trace));
+      },
+    },
+    onCompiled: (executable) => {
+      if (count === 1) write("TRACE", file, JSON.stringify(traceFile(trace, executable, executable.program.sources)));
     },
   };
 }

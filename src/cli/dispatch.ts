@@ -12,9 +12,10 @@ import { prune } from "./prune.ts";
 import { reportError } from "./report.ts";
 import { run } from "./run.ts";
 import { tokenize } from "./tokenize.ts";
+import { trace } from "./trace.ts";
 
 /** In the order of `--help`. */
-export const commands: readonly Command[] = [run, chat, evaluate, prune, inspect, plan, opt, logits, tokenize];
+export const commands: readonly Command[] = [run, chat, evaluate, prune, inspect, trace, plan, opt, logits, tokenize];
 
 /** Gives the exit code; `complain` gets what belongs on stderr. */
 export async function dispatch(argv: readonly string[], complain: (text: string) => void): Promise<number> {

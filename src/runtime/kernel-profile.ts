@@ -12,6 +12,7 @@ interface Entry {
 
 export class KernelProfile {
   readonly #entries = new Map<string, Entry>();
+  readonly #plans = new Map<Plan, readonly Entry[]>();
 
   /** A listener for one program's launches. */
   listen(plan: Plan, label: string): (kernel: number, ms: number) => void {
@@ -21,12 +22,18 @@ export class KernelProfile {
       this.#entries.set(`${label} ${entry.kernel}`, entry);
       return entry;
     });
+    this.#plans.set(plan, entries);
     return (kernel, ms) => {
       const entry = entries[kernel]!;
       entry.launches++;
       entry.ms += ms;
       entry.bytes += bytes[kernel]!;
     };
+  }
+
+  /** Launches so far of each kernel of a plan, and their milliseconds; null for a plan that did not run. */
+  timesOf(plan: Plan): readonly { readonly launches: number; readonly ms: number }[] | null {
+    return this.#plans.get(plan) ?? null;
   }
 
   /** A table, the slowest kernels first, with the share of all time and the rate at which buffers were passed over. */

@@ -25,10 +25,22 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   // What one device of several computes.
   "compile-ranks": ["ir", "passes"],
   // What the debug variables mean for compiling.
-  "compile-options": ["ir", "passes", "compile", "env"],
+  "compile-options": ["ir", "passes", "compile", "env", "trace-file"],
+  // What the viewer shows of a compilation.
+  "trace-file": ["ir", "passes", "compile"],
   // Prices deployments from configs alone.
   plan: ["ir", "models", "passes"],
-  runtime: ["ir", "models", "compile", "compile-options", "compile-ranks", "fold", "recipe", "compile-recipe"],
+  runtime: [
+    "ir",
+    "models",
+    "compile",
+    "compile-options",
+    "compile-ranks",
+    "fold",
+    "recipe",
+    "compile-recipe",
+    "trace-file",
+  ],
 };
 const seeAll = ["cli", "index", "browser"];
 
