@@ -25,6 +25,10 @@ export function compileOptionsFromEnv(write: WriteFile, env: Env = readEnv()): C
   if (env.DUMP !== "") instruments.push(dumpTo(env.DUMP, env.DUMP_PASS, write));
   const trace = env.TRACE === "" ? undefined : traceTo(env.TRACE, write);
   if (trace !== undefined) instruments.push(trace.instrument);
+  const compiled = [
+    ...(trace === undefined ? [] : [trace.onCompiled]),
+    ...(env.DEBUG === 0 ? [] : [(executable: Executable) => logCompiled(executable, env.DEBUG)]),
+  ];
   if (env.DEBUG >= 5)
     instruments.push({ after: (pass, _, after) => log(`after ${pass.name}:\n${printModule(after)}`) });
   return {
@@ -35,10 +39,13 @@ export function compileOptionsFromEnv(write: WriteFile, env: Env = readEnv()): C
     disabledPasses: env.DISABLE_PASS,
     disabledRules: env.DISABLE_RULE,
     seed: env.SEED,
-    onCompiled: (executable) => {
-      trace?.onCompiled(executable);
-      if (env.DEBUG > 0) logCompiled(executable, env.DEBUG);
-    },
+    ...(compiled.length === 0
+      ? {}
+      : {
+          onCompiled: (executable: Executable) => {
+            for (const each of compiled) each(executable);
+          },
+        }),
   };
 }
 
@@ -68,23 +75,18 @@ interface Tracing {
  */
 function traceTo(file: string, write: WriteFile): Tracing {
   const { instrument, trace } = tracing();
-  let count = 0;
+  let compiled = 0;
   return {
     instrument: {
-      start: (module) => {
-        if (count++ === 0) instrument.start?.(module);
-      },
-      match: (...args) => {
-        if (count === 1) instrument.match?.(...args);
-      },
+      ...instrument,
       after: (...args) => {
-        if (count > 1) return;
         instrument.after?.(...args);
-        write("TRACE", file, JSON.stringify(trace));
+        if (compiled === 0) write("TRACE", file, JSON.stringify(trace));
       },
     },
     onCompiled: (executable) => {
-      if (count === 1) write("TRACE", file, JSON.stringify(traceFile(trace, executable, executable.program.sources)));
+      const { sources } = executable.program;
+      if (compiled++ === 0) write("TRACE", file, JSON.stringify(traceFile(trace, executable, sources)));
     },
   };
 }

@@ -1,6 +1,7 @@
 /** What `TRACE` writes and the viewer shows: passes with their matches, kernels with their sources, and memory over a step. */
 import type { Compiled } from "./compile.ts";
 import { printKernel } from "./ir/kernel/print.ts";
+import { globalBufs } from "./ir/kernel/walk.ts";
 import { accesses, type FuncPlan, heldBytes, type Plan } from "./ir/plan.ts";
 import { byteSize, showType } from "./ir/types.ts";
 import { cutText, type Trace } from "./passes/instruments.ts";
@@ -110,8 +111,14 @@ function tracedFunc(func: FuncPlan, plan: Plan, calls: number): TracedFunc {
     const { reads, writes } = accesses(step, plan.kernels);
     const label =
       step.step === "launch" ? plan.kernels[step.kernel]!.name : step.step === "call" ? `@${step.func}` : "copy";
+    const bufs = step.step === "launch" ? globalBufs(plan.kernels[step.kernel]!) : [];
+    const nameOf = (i: number) => bufs[step.step === "launch" ? step.args.indexOf(i) : -1]?.name ?? label;
     for (const i of [...writes, ...reads]) {
-      const range = ranges.get(i) ?? { first: at, last: at, name: `${label}: ${showType(func.locations[i]!.type)}` };
+      const range = ranges.get(i) ?? {
+        first: at,
+        last: at,
+        name: `${nameOf(i)}: ${showType(func.locations[i]!.type)}`,
+      };
       ranges.set(i, { ...range, last: at });
     }
     if (step.step === "call") {

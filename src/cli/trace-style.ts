@@ -38,11 +38,11 @@ th{position:sticky;top:0;background:var(--bg);color:var(--dim);font-weight:600}t
 .detail{padding:.6em 1em}.detail .choice{align-self:flex-start;margin:.3em 0}
 .detail pre.code{background:var(--panel);border-radius:6px;padding:.7em .9em}
 .memory{padding:.6em 1.1em;max-width:1280px}.memory section{margin:1.1em 0}
-svg{width:100%;height:300px;background:var(--panel);border-radius:6px;display:block}
-.step{fill:transparent}.step:hover{fill:var(--line)}
-.value{fill-opacity:.8}.value:hover,.value:focus,.call:hover{fill-opacity:1;stroke:var(--text);stroke-width:1.5;vector-effect:non-scaling-stroke;outline:none}
-.call{fill:var(--call);fill-opacity:.75}
-.v0{fill:#2f6fb0}.v1{fill:#3a9d6e}.v2{fill:#c98a2b}.v3{fill:#b0455a}.v4{fill:#7a5fb0}.v5{fill:#2b9aa3}
-.axis{display:flex;justify-content:space-between;font-size:.85em}.about{min-height:1.5em}
+.arena{position:relative;height:280px;background:var(--panel);border-radius:6px;overflow:hidden}
+.step,.value{position:absolute}.step{top:0;bottom:0;border-right:1px solid var(--line)}.step:hover{background:var(--line)}
+.value{color:#fff;font-size:12px;line-height:1.3;padding:.1em .4em;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;border:1px solid var(--panel);border-radius:3px;min-height:3px}
+.value:hover,.value:focus{outline:2px solid var(--text);outline-offset:-2px;z-index:1}
+.call{background:#6b7788}.v0{background:#2f6fb0}.v1{background:#2c7d55}.v2{background:#a36d1c}.v3{background:#b0455a}.v4{background:#7a5fb0}.v5{background:#237f87}
+.axis{display:flex;font-size:.8em}.axis span{flex:1 1 0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;padding:0 .2em}.about{min-height:1.5em}
 @media(max-width:900px){.columns{flex-direction:column;height:auto}nav,aside,.table{width:auto;max-width:none;border:0}pre.code{max-height:70vh}}
 `;

@@ -44,27 +44,17 @@ export const trace = defineCommand({
   },
 });
 
-const timedTokens = 24;
+/** As many as are certain to be computed in the smallest bucket, whose sequences have one block. */
+const timedTokens = 12;
+const timedRuns = 4;
 
 async function traceModel(path: string | undefined, values: OptionValues<typeof options>): Promise<TraceFile> {
   const { instrument, trace } = tracing();
   const profile = new KernelProfile();
-  let count = 0;
-  // The step of one token is compiled first.
-  const first = {
-    start: (...args: Parameters<NonNullable<typeof instrument.start>>) => {
-      if (count++ === 0) instrument.start?.(...args);
-    },
-    match: (...args: Parameters<NonNullable<typeof instrument.match>>) => {
-      if (count === 1) instrument.match?.(...args);
-    },
-    after: (...args: Parameters<NonNullable<typeof instrument.after>>) => {
-      if (count === 1) instrument.after?.(...args);
-    },
-  };
+  // What is compiled first is the step of one token.
   const load = { backend: values.backend, threads: 1, maxSequences: 1, profile };
   const changes = { quantize: quantizeFlags("trace", values), prune: await pruneFlags(values) };
-  const compile = { instruments: [first] };
+  const compile = { instruments: [instrument] };
   return withModel(path, { ...load, ...changes, compile }, async (model) => {
     const { program } = model;
     return traceFile(trace, program, program.program.sources, await timesOf(model, profile));
@@ -74,13 +64,19 @@ async function traceModel(path: string | undefined, values: OptionValues<typeof 
 /** Milliseconds of each kernel in a step of one token. */
 async function timesOf(model: Model, profile: KernelProfile): Promise<(number | null)[]> {
   const { plan } = model.program;
-  const run = () => model.generate([0], { maxTokens: timedTokens, temperature: 0, ignoreEos: true }).result;
+  const run = async (): Promise<void> => {
+    for (let i = 0; i < timedRuns; i++) {
+      await model.generate([0], { maxTokens: timedTokens, temperature: 0, ignoreEos: true }).result;
+    }
+  };
   await run();
   const before = profile.timesOf(plan)?.map(({ ms }) => ms) ?? [];
   await run();
   const after = profile.timesOf(plan) ?? [];
   // The prompt of one token is a step as well.
-  return plan.kernels.map((_, i) => (after[i] === undefined ? null : (after[i].ms - (before[i] ?? 0)) / timedTokens));
+  return plan.kernels.map((_, i) =>
+    after[i] === undefined ? null : (after[i].ms - (before[i] ?? 0)) / (timedRuns * timedTokens),
+  );
 }
 
 /** A trace as `TRACE` writes it. @throws InputError for another file */

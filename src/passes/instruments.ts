@@ -55,11 +55,12 @@ export function cutText(text: string, most = longestText): string {
   return text.length <= most ? text : `${text.slice(0, most)}\n... ${text.length - most} more characters\n`;
 }
 
-/** An instrument and the trace that it fills; `JSON.stringify(trace)` is the file. */
+/** An instrument and the trace that it fills, of the first module that it is given: others are further buckets of it. */
 export function tracing(): { readonly instrument: Instrument; readonly trace: Trace } {
   const trace: Trace = { input: "", nodes: [], passes: [] };
   const numbers = new Map<Node, number>();
   let matches: TracedPass["matches"] = [];
+  let modules = 0;
 
   const numberOf = (root: Node): number => {
     const known = numbers.get(root);
@@ -77,12 +78,14 @@ export function tracing(): { readonly instrument: Instrument; readonly trace: Tr
 
   const instrument: Instrument = {
     start: (module) => {
-      trace.input = cutText(printModule(module));
+      if (modules++ === 0) trace.input = cutText(printModule(module));
     },
     match: (_, { rule, before, after }) => {
+      if (modules > 1) return;
       matches.push({ rule, before: numberOf(before), after: numberOf(after) });
     },
     after: (pass, before, after, ms) => {
+      if (modules > 1) return;
       const text = before === after ? null : cutText(printModule(after));
       trace.passes.push({ name: pass.name, ms, before: roots(before), after: roots(after), text, matches });
       matches = [];

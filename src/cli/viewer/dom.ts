@@ -9,28 +9,12 @@ export function make(
   ...children: Child[]
 ) {
   const element = document.createElement(tag);
-  setAll(element, attributes);
-  element.append(...children);
-  return element;
-}
-
-/** The same in SVG. */
-export function draw(
-  tag: string,
-  attributes: Readonly<Record<string, string | (() => void)>> = {},
-  ...children: Child[]
-) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  setAll(element, attributes);
-  element.append(...children);
-  return element;
-}
-
-function setAll(element: Element, attributes: Readonly<Record<string, string | (() => void)>>): void {
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "string") element.setAttribute(name, value);
     else element.addEventListener(name, value);
   }
+  element.append(...children);
+  return element;
 }
 
 /** A row of buttons of which one is pressed; `show` gets its number. */

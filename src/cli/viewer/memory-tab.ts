@@ -1,54 +1,54 @@
 /** The arena over the steps of each function: a rectangle for each value, from its first step to its last. */
 import type { TracedFunc, TracedValue, TraceFile } from "../../trace-file.ts";
-import { draw, make, showBytes } from "./dom.ts";
+import { make, showBytes } from "./dom.ts";
 
-const [width, height] = [1000, 300];
+/** More steps have no room for their names. */
+const mostNamed = 24;
 
 export function memoryTab(trace: TraceFile): Element {
   const { arena, weights, touched } = trace.bytes;
   const lead = `${showBytes(arena)} of arena for all values of a step, beside ${showBytes(weights)} of weights; kernels pass over ${showBytes(touched)} a step.`;
+  const how = "Steps go from left to right, addresses from below. What lies side by side shares memory.";
   const funcs = trace.memory.filter(({ values }) => values.length > 0);
-  return make("div", { class: "memory" }, make("p", {}, lead), ...funcs.map(funcView));
+  return make(
+    "div",
+    { class: "memory" },
+    make("p", {}, lead),
+    make("p", { class: "dim" }, how),
+    ...funcs.map(funcView),
+  );
 }
 
 function funcView(func: TracedFunc): Element {
   const { name, calls, steps, bytes, values } = func;
   const about = make("p", { class: "dim about" }, "Point at a value.");
-  const each = width / Math.max(steps.length, 1);
-  const scale = height / Math.max(bytes, 1);
+  const across = (step: number) => percent(step, steps.length);
   const boxes = values.map((value, i) => {
     const tell = (): void => about.replaceChildren(describe(value, steps));
-    return draw(
-      "rect",
-      {
-        x: String(value.first * each),
-        y: String(height - (value.offset + value.bytes) * scale),
-        width: String(Math.max((value.last - value.first + 1) * each - 1, 1)),
-        height: String(Math.max(value.bytes * scale - 0.5, 1)),
-        class: value.name.startsWith("all values") ? "call" : `value v${i % 6}`,
-        tabindex: "0",
-        mouseenter: tell,
-        focus: tell,
-      },
-      draw("title", {}, describe(value, steps)),
-    );
+    const place = {
+      left: across(value.first),
+      width: across(value.last - value.first + 1),
+      bottom: percent(value.offset, bytes),
+      height: percent(value.bytes, bytes),
+    };
+    const style = Object.entries(place).map(([side, size]) => `${side}:${size}`);
+    const kind = value.name.startsWith("all values") ? "call" : `v${i % 6}`;
+    const attributes = { class: `value ${kind}`, style: style.join(";"), tabindex: "0", title: describe(value, steps) };
+    return make("div", { ...attributes, mouseenter: tell, focus: tell }, value.name.split(":")[0] ?? "");
   });
-  const ticks = steps.map((step, i) =>
-    draw(
-      "rect",
-      { x: String(i * each), y: "0", width: String(each), height: String(height), class: "step" },
-      draw("title", {}, `step ${i}: ${step}`),
-    ),
+  const columns = steps.map((step, i) =>
+    make("div", { class: "step", style: `left:${across(i)};width:${across(1)}`, title: `step ${i}: ${step}` }),
   );
   const [busiest, most] = peak(func);
   const text = `${steps.length} steps, ${showBytes(bytes)} of arena; most is alive in step ${busiest} (${steps[busiest] ?? ""}): ${showBytes(most)}, ${percent(most, bytes)} of it`;
+  const names = steps.length <= mostNamed ? steps : [`step 0 of ${steps.length}: ${steps[0] ?? ""}`];
   return make(
     "section",
     {},
     make("h3", {}, `@${name}${calls > 1 ? ` × ${calls}` : ""}`),
     make("p", { class: "dim" }, text),
-    draw("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img" }, ...ticks, ...boxes),
-    make("p", { class: "axis dim" }, make("span", {}, "step 0"), make("span", {}, `step ${steps.length - 1}`)),
+    make("div", { class: "arena" }, ...columns, ...boxes),
+    make("div", { class: "axis dim" }, ...names.map((step) => make("span", { title: step }, step))),
     about,
   );
 }
@@ -69,5 +69,5 @@ function peak({ steps, values }: TracedFunc): readonly [number, number] {
 }
 
 function percent(part: number, whole: number): string {
-  return `${((100 * part) / Math.max(whole, 1)).toFixed(0)} %`;
+  return `${Number(((100 * part) / Math.max(whole, 1)).toFixed(2))}%`;
 }

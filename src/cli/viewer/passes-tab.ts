@@ -12,6 +12,8 @@ interface PassView {
 
 /** Unchanged lines shown around changes. */
 const context = 2;
+/** Fewer lines are not worth a click. */
+const leastHidden = 3;
 const mostMatches = 200;
 
 export function passesTab(trace: TraceFile): Element {
@@ -87,6 +89,10 @@ function diffView(lines: readonly DiffLine[], whole: boolean): Element[] {
     if (hidden.length === 0) return;
     const inside = hidden;
     hidden = [];
+    if (inside.length <= leastHidden) {
+      shown.push(...inside.map(lineView));
+      return;
+    }
     const button = make(
       "button",
       { type: "button", class: "fold", click: () => button.replaceWith(...inside.map(lineView)) },
@@ -141,9 +147,10 @@ function expression({ nodes }: TraceFile, at: number, depth: number): string {
   if (node === undefined) return "?";
   const [op, ins, attrs, type, name] = node;
   if (op === "param" || op === "weight") return `%${name ?? op}`;
-  const label = `${op}${attrs === "" ? "" : ` ${attrs}`}`;
-  const full = depth === 3 ? `: ${type}` : "";
+  // As the IR prints: dtype and shape are those of the result.
+  const own = attrs.replace(/\b(?:dtype="\w+"|shape=\[[^\]]*\])(?:, )?/g, "").replace(/, \}$/, "}");
+  const full = `${own === "{}" || own === "" ? "" : ` ${own}`}${depth === 3 ? `: ${type}` : ""}`;
   if (depth === 0) return name === null ? `${op}(…)` : `%${name}`;
   const operands = ins.map((each) => expression({ nodes } as TraceFile, each, depth - 1)); // all that it reads
-  return `${label}(${operands.join(", ")})${full}`;
+  return `${op}(${operands.join(", ")})${full}`;
 }
