@@ -4,12 +4,13 @@
  */
 import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory } from "./backends/backend.ts";
 import { jsBackend } from "./backends/js/device.ts";
+import { tfjsBackend } from "./backends/tfjs/device.ts";
 import { wasmBackend } from "./backends/wasm/device.ts";
 import { missingWasm } from "./backends/wasm/probe.ts";
 import { webgpuBackend } from "./backends/webgpu/device.ts";
 import { evaluateWeights } from "./fold.ts";
 import { InputError, IrError, UnsupportedError } from "./ir/errors.ts";
-import { type Func, isOp, type Module, topoOrder } from "./ir/graph.ts";
+import { type Func, isOp, type Module, type Node, topoOrder } from "./ir/graph.ts";
 import { verifyKernel } from "./ir/kernel/verify.ts";
 import { type Plan, planTotals } from "./ir/plan.ts";
 import { verifyPlan } from "./ir/plan-verify.ts";
@@ -24,6 +25,7 @@ import { type LoweredFunc, planMemory } from "./passes/memory.ts";
 import { mergeLaunches } from "./passes/merge/merge-launches.ts";
 import { type PassOptions, runPasses } from "./passes/pass.ts";
 import { fusePass, type KernelPass, kernelPasses, mergePass, tensorPasses } from "./passes/pipeline.ts";
+import { planTensors } from "./passes/plan-tensors.ts";
 import type { QuantizeOptions } from "./passes/quantize/policy.ts";
 
 export type { Device, DeviceOptions, Instance, Program, ProgramMemory } from "./backends/backend.ts";
@@ -39,7 +41,15 @@ export { isInputScale } from "./passes/quantize/quantize.ts";
 
 /** Backends that run wherever JavaScript does. */
 const everywhere = { js: jsBackend, wasm: wasmBackend } as const satisfies Record<string, Backend>;
-const backends = { ...everywhere, webgpu: webgpuBackend } as const satisfies Record<string, Backend>;
+/** Engines of TensorFlow.js, whose packages are imported when one is asked for. */
+const engines = {
+  "tfjs-cpu": tfjsBackend("tfjs-cpu", "cpu"),
+  "tfjs-wasm": tfjsBackend("tfjs-wasm", "wasm"),
+  "tfjs-webgpu": tfjsBackend("tfjs-webgpu", "webgpu", webgpuBackend.prepare),
+  tensorflow: tfjsBackend("tensorflow", "tensorflow"),
+  "tensorflow-gpu": tfjsBackend("tensorflow-gpu", "tensorflow-gpu"),
+} as const satisfies Record<string, Backend>;
+const backends = { ...everywhere, webgpu: webgpuBackend, ...engines } as const satisfies Record<string, Backend>;
 export type BackendName = keyof typeof backends;
 export const backendNames = Object.keys(everywhere) as readonly (keyof typeof everywhere)[]; // the keys of the table above
 /** Those that need a device, such as a GPU, too. */
@@ -152,20 +162,25 @@ export function compileToPlan(module: Module, target: Target, options: CompileOp
   const instruments = [recorder.instrument, ...(options.instruments ?? [])];
   const tensors = runPasses(module, pipeline, target, { ...options, instruments });
   const passed = performance.now();
-  const lowered = [...tensors.funcs.values()].map((func) =>
-    lower(func, target, {
-      optimize,
-      fuse: fuse && enabled({ name: fusePass }),
-      // GPUs divide launches by what each computes, and start them cheaply.
-      merge: fuse && target.workgroup === null && enabled({ name: mergePass }),
-      passes: kernelPasses(target, { optimize }).filter(enabled),
-      verify: verify >= 1,
-      recorder,
-    }),
-  );
+  // Ops are run as they are, or become kernels first.
+  const lowered =
+    target.level === "tensor"
+      ? null
+      : [...tensors.funcs.values()].map((func) =>
+          lower(func, target, {
+            optimize,
+            fuse: fuse && enabled({ name: fusePass }),
+            // GPUs divide launches by what each computes, and start them cheaply.
+            merge: fuse && target.workgroup === null && enabled({ name: mergePass }),
+            passes: kernelPasses(target, { optimize }).filter(enabled),
+            verify: verify >= 1,
+            recorder,
+          }),
+        );
   const lowering = performance.now();
-  const plan = planMemory(tensors, lowered);
-  if (verify >= 1) verifyPlan(plan);
+  const plan =
+    lowered === null ? planTensors(tensors, (func) => weightsOf(func, optimize)) : planMemory(tensors, lowered);
+  if (verify >= 1 && lowered !== null) verifyPlan(plan);
   const ms = { passes: passed - start, lower: lowering - passed, plan: performance.now() - lowering };
   const counts = { kernels: plan.kernels.length, ...totals(plan) };
   const report = { ms, ...counts, quantize: quantize ?? null, history: recorder.history(tensors) };
@@ -188,7 +203,7 @@ interface LowerOptions {
 
 function lower(func: Func, target: Target, options: LowerOptions): LoweredFunc {
   const { optimize, fuse, merge, passes, verify, recorder } = options;
-  const weights = optimize ? weightExpressions(func) : topoOrder(func.outs).filter((node) => isOp(node, "weight"));
+  const weights = weightsOf(func, optimize);
   const single = lowerFunc(func, target, { enabled: fuse, weights: new Set(weights) }, (fusion) =>
     recorder.fused(func, fusion),
   );
@@ -200,6 +215,11 @@ function lower(func: Func, target: Target, options: LowerOptions): LoweredFunc {
     return { ...each, kernel };
   });
   return { func, kernels, weights };
+}
+
+/** What the loader evaluates: all that is made of weights, or the weights as they are stored. */
+function weightsOf(func: Func, optimize: boolean): readonly Node[] {
+  return optimize ? weightExpressions(func) : topoOrder(func.outs).filter((node) => isOp(node, "weight"));
 }
 
 async function runInstance(plan: Plan, instance: Instance, inputs: readonly Tensor[]): Promise<Tensor[]> {

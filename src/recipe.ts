@@ -117,12 +117,22 @@ export function quantizeOptionsOf(how: QuantizeWish): QuantizeOptions {
   return options as QuantizeOptions;
 }
 
-const backends = ["wasm", "js", "webgpu"];
+/** As compile.ts has them; a test compares. */
+export const recipeBackends: readonly string[] = [
+  "js",
+  "wasm",
+  "webgpu",
+  "tfjs-cpu",
+  "tfjs-wasm",
+  "tfjs-webgpu",
+  "tensorflow",
+  "tensorflow-gpu",
+];
 
 function hardwareOf(wish: HardwareWish): Hardware {
-  if (typeof wish === "string" && backends.includes(wish)) return { backend: wish, device: null };
+  if (typeof wish === "string" && recipeBackends.includes(wish)) return { backend: wish, device: null };
   if (typeof wish === "string" && !Object.hasOwn(devices, wish)) {
-    const names = [...backends, ...Object.keys(devices)];
+    const names = [...recipeBackends, ...Object.keys(devices)];
     const hint = didYouMean(wish, names) ?? `Backends and devices: ${names.join(", ")}.`;
     throw new InputError("optimizeFor", `there is no backend or device ${JSON.stringify(wish)}`, { hint });
   }

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type CompileOptions, compileToPlan as compileModule } from "../src/compile.ts";
+import { allBackendNames, type CompileOptions, compileToPlan as compileModule } from "../src/compile.ts";
 import { compile, compileToPlan } from "../src/compile-recipe.ts";
 import { maths } from "../src/ir/build.ts";
 import { Builder, makeModule } from "../src/ir/graph.ts";
@@ -13,7 +13,15 @@ import { type Tensor, tensorFrom, valuesOf } from "../src/ir/tensor.ts";
 import { parseModelConfigText } from "../src/models/deepseek/config.ts";
 import { buildModel } from "../src/models/deepseek/model.ts";
 import type { DeviceSpec } from "../src/plan/hardware.ts";
-import { fuse, optimizeFor, prune, type QuantizeWish, quantize, type RecipeStep } from "../src/recipe.ts";
+import {
+  fuse,
+  optimizeFor,
+  prune,
+  type QuantizeWish,
+  quantize,
+  type RecipeStep,
+  recipeBackends,
+} from "../src/recipe.ts";
 import { loadModel } from "../src/runtime/load-model.ts";
 
 const folder = "models/tiny-deepseek";
@@ -177,7 +185,8 @@ describe("optimizeFor a device", () => {
     );
   });
 
-  it("knows devices by name", () => {
+  it("knows backends and devices by name", () => {
+    expect(recipeBackends).toEqual(allBackendNames);
     expect(compileToPlan(optimizeFor(linear, "h100")).target.name).toBe("webgpu");
     expect(() => optimizeFor("h10")).toThrow('Did you mean "h100"?');
   });

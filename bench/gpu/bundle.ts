@@ -39,7 +39,7 @@ exec unpacked/node unpacked/code/main.js "$@"
 
 mkdirSync(folder, { recursive: true });
 rmSync(stage, { recursive: true, force: true });
-await bundleCode(`${here}main.ts`, `${stage}/code`);
+await bundleCode([`${here}main.ts`], `${stage}/code`);
 copyDawn();
 copyLoader();
 cpSync(`${root}test/fixtures/goldens`, `${stage}/goldens`, { recursive: true });

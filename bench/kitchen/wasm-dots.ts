@@ -13,6 +13,7 @@ import { assign, loop, store, variable } from "../../src/ir/kernel/stmt.ts";
 import type { Plan } from "../../src/ir/plan.ts";
 
 const { values } = parseArgs({
+  allowNegative: true,
   options: {
     bits: { type: "string", default: "4,8" },
     tokens: { type: "string", default: "1" },

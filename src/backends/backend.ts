@@ -24,6 +24,10 @@ export interface DeviceOptions {
   readonly gpu?: GPU;
   /** The WebGPU device to use; it belongs to the device opened on it. */
   readonly gpuDevice?: GPUDevice;
+  /** How optional packages are imported, by name. Default: `import(name)`. */
+  readonly importPackage?: (name: string) => Promise<unknown>;
+  /** What `prepare` of the backend made ready for `open`. */
+  readonly prepared?: object;
 }
 
 /** Memory that programs share, and what runs on it. */

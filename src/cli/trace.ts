@@ -61,22 +61,21 @@ async function traceModel(path: string | undefined, values: OptionValues<typeof 
   });
 }
 
-/** Milliseconds of each kernel in a step of one token. */
+/** Milliseconds of each kernel in a step of one token; none where the device cannot time its kernels. */
 async function timesOf(model: Model, profile: KernelProfile): Promise<(number | null)[]> {
-  const { plan } = model.program;
   const run = async (): Promise<void> => {
     for (let i = 0; i < timedRuns; i++) {
       await model.generate([0], { maxTokens: timedTokens, temperature: 0, ignoreEos: true }).result;
     }
   };
   await run();
-  const before = profile.timesOf(plan)?.map(({ ms }) => ms) ?? [];
+  profile.reset();
   await run();
-  const after = profile.timesOf(plan) ?? [];
-  // The prompt of one token is a step as well.
-  return plan.kernels.map((_, i) =>
-    after[i] === undefined ? null : (after[i].ms - (before[i] ?? 0)) / (timedRuns * timedTokens),
-  );
+  const times = profile.times();
+  // Sequences of one block are computed in the smallest bucket alone.
+  const ms = new Map(times.filter(({ program }) => program === times[0]?.program).map((each) => [each.index, each.ms]));
+  if (ms.size === 0) return [];
+  return model.program.plan.kernels.map((_, i) => (ms.get(i) ?? 0) / (timedRuns * timedTokens));
 }
 
 /** A trace as `TRACE` writes it. @throws InputError for another file */

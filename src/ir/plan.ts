@@ -3,7 +3,7 @@
  * result's, a weight, or a place in the arena) and *steps* that read and write them. The arena holds all intermediate
  * values of a step of the model, those of called functions included, so running allocates nothing.
  */
-import { type Node, nameOf } from "./graph.ts";
+import { type Func, type Node, nameOf } from "./graph.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { globalBufs } from "./kernel/walk.ts";
 import { printNode } from "./print.ts";
@@ -49,6 +49,20 @@ export interface Plan {
   readonly entry: string;
   readonly funcs: ReadonlyMap<string, FuncPlan>;
   readonly kernels: readonly Kernel[];
+  /**
+   * For targets of level `tensor`, by function: what is run op by op. There are no kernels then, no locations, and no
+   * steps but calls.
+   */
+  readonly tensors?: ReadonlyMap<string, TensorFunc>;
+}
+
+/** A function as ops to run. */
+export interface TensorFunc {
+  readonly func: Func;
+  /** What a step computes, operands first; leaves (parameters, weight expressions, constants) are not among them. */
+  readonly order: readonly Node[];
+  /** What is known to the compiler, to be computed once. */
+  readonly constants: readonly Node[];
 }
 
 /** Arena offsets are multiples of this many bytes: whole cache lines, and the most that WebGPU asks of a binding's offset. */
@@ -136,6 +150,7 @@ function showLocation(func: FuncPlan, location: Location): string {
 
 /** Launches and bytes of one run of the entry, calls counted each time. */
 export interface PlanTotals {
+  /** Of kernels; of ops where these are run as they are. */
   readonly launches: number;
   readonly copies: number;
   /** Bytes of all buffers of all launches: an upper bound of what kernels move. */
@@ -146,7 +161,8 @@ export interface PlanTotals {
 export function planTotals(plan: Plan): PlanTotals {
   const done = new Map<string, { launches: number; copies: number; bytes: number }>();
   for (const func of plan.funcs.values()) {
-    const total = { launches: 0, copies: 0, bytes: 0 };
+    const ops = plan.tensors?.get(func.name)?.order ?? [];
+    const total = { launches: ops.filter(({ op }) => op !== "call").length, copies: 0, bytes: 0 };
     const size = (i: number) => byteSize(func.locations[i]!.type);
     for (const step of func.steps) {
       if (step.step === "call") {

@@ -1,4 +1,5 @@
 /** What passes and lowerings may know about a device: plain data, the same record for every backend. */
+import type { CompositeOp } from "./ops/all.ts";
 import type { DType } from "./types.ts";
 
 export interface Target {
@@ -6,6 +7,8 @@ export interface Target {
   readonly name: string;
   /** Whether the backend takes kernels or tensor ops. */
   readonly level: "tensor" | "kernel";
+  /** Composite ops that the lowering takes whole where programs are optimised; others are expanded. */
+  readonly keeps: readonly CompositeOp[];
   /** Storage types a buffer may have; others are rewritten by `legalize`. */
   readonly storage: readonly DType[];
   /** Lanes of a vector register for f32; 1 means scalars only. */
@@ -44,6 +47,7 @@ export interface ByteDots {
 export const jsTarget: Target = {
   name: "js",
   level: "kernel",
+  keeps: ["attention"],
   storage: ["f32", "f16", "bf16", "f8e4m3", "f8e8m0", "i32", "u32", "i8", "u8", "i4", "u4", "bool"],
   lanes: 1,
   accumulator: "f64",
@@ -57,6 +61,7 @@ export const jsTarget: Target = {
 export const wasmTarget: Target = {
   name: "wasm",
   level: "kernel",
+  keeps: ["attention"],
   storage: ["f32", "f16", "bf16", "f8e4m3", "f8e8m0", "i32", "u32", "i8", "u8", "i4", "u4", "bool"],
   lanes: 4,
   accumulator: "f32",
@@ -92,3 +97,18 @@ export function webgpuTargetOf({ invocations, sharedBytes, buffers }: WebGpuLimi
 }
 
 export const webgpuTarget: Target = webgpuTargetOf(leastWebGpu);
+
+/**
+ * A TensorFlow engine: runs tensor ops, so what is said of kernels means nothing. It has hardly a kernel for u32; all
+ * other dtypes are carried as one that the engine has (docs/decisions/0016), so that they can be stored.
+ */
+export function tensorTargetOf(name: string): Target {
+  return {
+    ...jsTarget,
+    name,
+    level: "tensor",
+    keeps: [],
+    storage: jsTarget.storage.filter((dtype) => dtype !== "u32"),
+    accumulator: "f32",
+  };
+}

@@ -57,8 +57,9 @@ function legalizeFunc(func: Func, target: Target, builder: Builder): readonly No
     if (!stores(target, node)) throw unsupported(node, target);
     // Codes, and what is handed to a function, are read as they are.
     const asIs = opKind(node.op) === "dot" || opDef(node.op).unpacks === true || node.op === "call";
-    const narrow = asIs ? node.ins.find((x) => !stores(target, x)) : undefined;
-    if (narrow !== undefined) throw unsupported(narrow, target);
+    // Only narrow floats can be widened.
+    const lost = node.ins.find((x) => !stores(target, x) && (asIs || !isFloat(x.type.dtype)));
+    if (lost !== undefined) throw unsupported(lost, target);
     const takesF32 = opKind(node.op) === "contract" || opKind(node.op) === "composite";
     const wide = (x: Node) => isFloat(x.type.dtype) && (takesF32 || !stores(target, x));
     return builder.withIns(

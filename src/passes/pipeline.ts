@@ -40,7 +40,7 @@ export function tensorPasses(target: Target, options: PipelineOptions = {}): Pas
   return [
     simplify(), // absorb matches values as simplify spells them
     absorb(options.absorb), // before expand, which takes rope and rmsNorm apart; needs `attention` whole
-    expand({ keep: ["attention"] }), // attention has a kernel of its own
+    expand({ keep: target.keeps }), // kernels: attention has one of its own
     legalize(target),
     merged, // after legalize, so that all weights of contractions are f32
     ...quantized,

@@ -49,13 +49,14 @@ export interface LoadProgress {
 
 export interface LoadOptions extends LimitOptions {
   /**
-   * What computes: js, wasm or webgpu. Default "wasm", or "js" where the engine cannot; `model.device` says what it is.
+   * What computes: js, wasm, webgpu, or an engine of TensorFlow.js (tfjs-cpu, tfjs-wasm, tfjs-webgpu, tensorflow,
+   * tensorflow-gpu), whose packages are imported when it is asked for. Default "wasm", or "js" where the engine cannot; `model.device` says what it is.
    * "interpreter" is the slow definition of every op, for comparison.
    */
   readonly backend?: string | undefined;
   /** Threads that compute together, where the backend has threads. Default: one per core, one alone for small models. */
   readonly threads?: number | undefined;
-  /** Where backend webgpu finds its GPU. Default: `navigator.gpu`, under Node the package `webgpu`. */
+  /** Where backends webgpu and tfjs-webgpu find their GPU. Default: `navigator.gpu`, under Node the package `webgpu`. */
   readonly gpu?: GPU | undefined;
   /** In a browser, see `DeviceOptions`. */
   readonly threadUrl?: string | undefined;
@@ -93,6 +94,8 @@ const optionNames = [
   "profile",
   "signal",
 ];
+/** Backends that ask for a GPU of the kind that browsers have. */
+const onGpu: readonly string[] = ["webgpu", "tfjs-webgpu"];
 const interpreterName = "interpreter";
 const oneToken = { tokens: 1, sequences: 1, blocks: 1, outputs: 1 };
 
@@ -163,7 +166,7 @@ async function openNamedDevice(backend: string | undefined, options: DeviceOptio
     const hint = didYouMean(backend, names) ?? `Backends: ${names.join(", ")}.`;
     throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(backend)}`, { hint });
   }
-  const gpu = options.gpu ?? (backend === "webgpu" ? await nodeGpu() : undefined);
+  const gpu = options.gpu ?? (onGpu.includes(backend) ? await nodeGpu() : undefined);
   return prepareDevice(backend, { ...options, ...(gpu && { gpu }) });
 }
 

@@ -62,9 +62,13 @@ export class Model {
     const eosTokenIds = tokenizer !== null && tokenizer.eosIds.length > 0 ? tokenizer.eosIds : config.eos_token_id;
     const options = { text: tokenText(tokenizer), eosTokenIds };
     const { replicas = [] } = parts;
-    const others = replicas.map((each) => ({ engine: new Engine(each, options), alive: () => each.alive }));
-    const first = { engine: new Engine(runner, options), alive: () => !("alive" in runner) || runner.alive };
-    this.engine = others.length === 0 ? first.engine : new EngineGroup([first, ...others]);
+    const engines = [runner, ...replicas].flatMap((each) =>
+      "lanes" in each
+        ? each.lanes.map((lane) => ({ engine: new Engine(lane, options), alive: () => lane.alive }))
+        : [{ engine: new Engine(each, options), alive: () => true }],
+    );
+    const [only] = engines;
+    this.engine = only !== undefined && engines.length === 1 ? only.engine : new EngineGroup(engines);
   }
 
   /** The compiled step for one token: its IR, kernels and plan. @throws UnsupportedError under the interpreter and over a mesh. */

@@ -18,6 +18,7 @@ import { MeshRunner } from "./mesh-runner.ts";
 import { MeshThreads } from "./mesh-threads.ts";
 import type { PlainCompileOptions, RankStart } from "./messages.ts";
 import { meshMemory } from "./shared-memory.ts";
+import { limitsOfLane } from "./space-limits.ts";
 
 export interface DeployOptions extends LimitOptions {
   /**
@@ -103,7 +104,8 @@ function startRunner(
 ): MeshRunner {
   const { backend = null, inputScales = null, stepMs = 60_000, loadMs = 1_800_000 } = options;
   const compile = { ...options.compile, ...(options.quantize && { quantize: options.quantize }) };
-  const limits = limitsOf(config, options);
+  const lanes = mesh.pp ?? 1;
+  const limits = limitsOfLane(limitsOf(config, options), lanes);
   const ranks = rankCount(mesh);
   const memory = meshMemory(ranks, ringBytes);
   const cores = typeof navigator === "undefined" ? 1 : (navigator.hardwareConcurrency ?? 1);
@@ -118,7 +120,9 @@ function startRunner(
     deadlines: { stepMs: stepMs + 1000, loadMs },
     vocabSize: config.vocab_size,
     limits,
+    lanes,
     steps: 0,
+    exchangeMs: [],
     memory: [],
     summaries: [],
   });

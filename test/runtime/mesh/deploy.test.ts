@@ -27,6 +27,8 @@ describe.each<[GoldenName, Mesh, typeof quick]>([
   ["v3", { ep: 2 }, quick],
   ["v3", { pp: 2, tp: 2 }, quick],
   ["v2-lite", { tp: 4 }, plain],
+  ["v2-lite", { pp: 3 }, plain],
+  ["v3", { ep: 4 }, plain],
   ["qwen3-distill", { tp: 2 }, quick],
 ])("%s over %j", (name, devices, options) => {
   test("has the golden's logits and tokens, and the memory of its plan", async () => {
@@ -69,6 +71,31 @@ describe("replicas", () => {
       await model.close();
     }
   });
+});
+
+test("stages compute steps of different requests at the same time", async () => {
+  const golden = goldenTensors("v3", "golden");
+  const ids = [...golden.get("input_ids")!.data].slice(0, 12);
+  const model = await shardAndDeploy(goldenFolder("v3"), { ...plain, devices: { pp: 2 } });
+  try {
+    const { lanes } = model.runner as MeshRunner; // what shardAndDeploy makes
+    expect(lanes).toHaveLength(2);
+    let [under, most] = [0, 0];
+    for (const lane of lanes) {
+      const step = lane.step.bind(lane);
+      lane.step = async (...args) => {
+        most = Math.max(most, ++under);
+        return step(...args).finally(() => under--);
+      };
+    }
+    const prompt = { maxTokens: 28, temperature: 0, ignoreEos: true };
+    const generate = async () => [...(await model.generate(ids, prompt).collect()).result.tokens];
+    const greedy = [...golden.get("greedy")!.data].slice(12);
+    expect(await Promise.all([generate(), generate(), generate()])).toEqual([greedy, greedy, greedy]);
+    expect(most).toBe(2);
+  } finally {
+    await model.close();
+  }
 });
 
 test("the demo model, its weights in 8 bits, answers as on one device", async () => {

@@ -1,0 +1,189 @@
+/** Runs a function of a plan on an engine, op by op; what it gives and what it disposes of is said at `walkFunc`. */
+import { invariant } from "../../ir/errors.ts";
+import { isOp, type Node } from "../../ir/graph.ts";
+import type { Plan, TensorFunc } from "../../ir/plan.ts";
+import type { TensorEngine } from "./engine.ts";
+import { lowerNode } from "./ops.ts";
+import { type Part, wholeOf } from "./row.ts";
+
+/** Values that outlive a run: they are never disposed of here. */
+export interface Leaves<T> {
+  /** Weight expression `index` of a function, for the `layer` of a call. */
+  readonly weight: (func: string, index: number, layer: number | null) => T;
+  /** What a constant is; `make` computes it. Kept by whoever gives it. */
+  readonly constant: (node: Node, make: () => Part<T>) => Part<T>;
+}
+
+export interface Call<T> {
+  readonly func: string;
+  readonly layer: number | null;
+  /** Stay as they are. */
+  readonly params: readonly T[];
+}
+
+/** The results, each a value of its own, which the caller disposes of. */
+export function walkFunc<T>(engine: TensorEngine<T>, plan: Plan, call: Call<T>, leaves: Leaves<T>): T[] {
+  const tensors = plan.tensors?.get(call.func);
+  invariant(tensors !== undefined, () => `@${call.func} is not planned as tensor ops`);
+  return new Walk(engine, plan, tensors, call, leaves).run();
+}
+
+/** One run of one function. */
+class Walk<T> {
+  readonly #engine: TensorEngine<T>;
+  readonly #plan: Plan;
+  readonly #tensors: TensorFunc;
+  readonly #call: Call<T>;
+  readonly #leaves: Leaves<T>;
+  readonly #values = new Map<Node, Part<T>>();
+  /** How many values share each tensor that was made here. */
+  readonly #holders = new Map<T, number>();
+  readonly #uses: ReadonlyMap<Node, number>;
+
+  constructor(engine: TensorEngine<T>, plan: Plan, tensors: TensorFunc, call: Call<T>, leaves: Leaves<T>) {
+    this.#engine = engine;
+    this.#plan = plan;
+    this.#tensors = tensors;
+    this.#call = call;
+    this.#leaves = leaves;
+    this.#uses = usesOf(tensors);
+  }
+
+  run(): T[] {
+    const { func, order, constants } = this.#tensors;
+    const { weights } = this.#plan.funcs.get(func.name)!;
+    for (const [i, param] of func.params.entries()) this.#borrow(param, this.#call.params[i]!);
+    for (const [i, weight] of weights.entries()) {
+      this.#borrow(weight, this.#leaves.weight(func.name, i, this.#call.layer));
+    }
+    for (const node of constants) this.#values.set(node, this.#constant(node));
+    const left = new Map(this.#uses);
+    for (const node of order) {
+      if (!this.#values.has(node)) this.#compute(node);
+      for (const operand of node.ins) {
+        const uses = left.get(operand)! - 1;
+        left.set(operand, uses);
+        if (uses === 0) this.#drop(operand);
+      }
+    }
+    const results = func.outs.map((out) => this.#result(out));
+    for (const node of this.#values.keys()) this.#drop(node);
+    return results;
+  }
+
+  #borrow(node: Node, at: T): void {
+    this.#values.set(node, { at, shape: node.type.shape });
+  }
+
+  #constant(node: Node): Part<T> {
+    return this.#leaves.constant(node, () => {
+      const { at, shape } = this.#lower(
+        node,
+        node.ins.map((operand) => this.#constant(operand)),
+      );
+      return { at, shape };
+    });
+  }
+
+  #lower(node: Node, ins: readonly Part<T>[]): Part<T> {
+    let shape = node.type.shape;
+    const at = this.#engine.scope(() => {
+      const part = lowerNode(this.#engine, node, ins);
+      shape = part.shape;
+      return part.at;
+    });
+    return { at, shape };
+  }
+
+  #compute(node: Node): void {
+    if (isOp(node, "call")) this.#callFunc(node);
+    else {
+      const ins = node.ins.map((operand) => this.#values.get(operand)!);
+      this.#own(node, this.#lower(node, ins));
+    }
+  }
+
+  /** Sets the values of all results of a call; what nobody reads is given back. */
+  #callFunc(node: Node<"call">): void {
+    const { func, layer = null } = node.attrs;
+    const params = node.ins.map((operand) => {
+      const part = this.#values.get(operand)!;
+      const at = wholeOf(this.#engine, part, operand.type.shape);
+      if (at !== part.at) this.#swap(operand, at);
+      return at;
+    });
+    const results = walkFunc(this.#engine, this.#plan, { func, layer, params }, this.#leaves);
+    const same = (other: Node): other is Node<"call"> =>
+      isOp(other, "call") &&
+      other.attrs.func === func &&
+      (other.attrs.layer ?? null) === layer &&
+      other.ins.length === node.ins.length &&
+      other.ins.every((x, i) => x === node.ins[i]);
+    const readers = this.#tensors.order.filter(same);
+    for (const [i, at] of results.entries()) {
+      const reader = readers.find(({ attrs }) => attrs.result === i);
+      if (reader === undefined) this.#engine.dispose(at);
+      else this.#own(reader, { at, shape: reader.type.shape });
+    }
+  }
+
+  /** Takes a value's own tensor in place of what stood for it. */
+  #swap(node: Node, at: T): void {
+    this.#drop(node);
+    this.#own(node, { at, shape: node.type.shape });
+  }
+
+  /** A tensor is disposed of with the last value that it stands for; those of leaves never. */
+  #own(node: Node, part: Part<T>): void {
+    const shared = node.ins.find((operand) => this.#values.get(operand)?.at === part.at);
+    const held = this.#holders.get(part.at);
+    if (held !== undefined) this.#holders.set(part.at, held + 1);
+    else if (shared === undefined) this.#holders.set(part.at, 1);
+    this.#values.set(node, part);
+  }
+
+  #drop(node: Node): void {
+    const part = this.#values.get(node);
+    if (part === undefined) return;
+    this.#values.delete(node);
+    const held = this.#holders.get(part.at);
+    if (held === undefined) return;
+    if (held > 1) this.#holders.set(part.at, held - 1);
+    else {
+      this.#holders.delete(part.at);
+      this.#engine.dispose(part.at);
+    }
+  }
+
+  /** A tensor in the shape of its type that nothing else holds. */
+  #result(out: Node): T {
+    const part = this.#values.get(out)!;
+    const at = wholeOf(this.#engine, part, out.type.shape);
+    if (at !== part.at) return at;
+    if (this.#holders.get(at) === 1) {
+      // The function's own: it passes to the caller, unless another result is the same value.
+      const others = this.#tensors.func.outs.filter((other) => other === out).length;
+      if (others === 1) {
+        this.#holders.delete(at);
+        this.#values.delete(out);
+        return at;
+      }
+    }
+    return this.#engine.reshape(at, out.type.shape);
+  }
+}
+
+const counted = new WeakMap<TensorFunc, ReadonlyMap<Node, number>>();
+
+/** How often each value is read; results are read after the end. */
+function usesOf(tensors: TensorFunc): ReadonlyMap<Node, number> {
+  let uses = counted.get(tensors);
+  if (uses === undefined) {
+    const count = new Map<Node, number>();
+    for (const node of tensors.order) for (const operand of node.ins) count.set(operand, (count.get(operand) ?? 0) + 1);
+    for (const out of tensors.func.outs) count.set(out, Number.POSITIVE_INFINITY);
+    counted.set(tensors, count);
+    uses = count;
+  }
+  return uses;
+}
