@@ -29,6 +29,7 @@ async function viewerScript(): Promise<string> {
   return texts
     .map((text) => text.replaceAll(/^import\s[^;]*;$/gm, "").replaceAll(/^export /gm, ""))
     .join("\n")
+    .replaceAll(/^\/\/# sourceMappingURL=.*$/gm, "")
     .replaceAll("</script", "<\\/script");
 }
 
