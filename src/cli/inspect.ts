@@ -85,19 +85,14 @@ export const inspect = defineCommand({
     const built = buildModel(config, bucket, build);
     const buildMs = performance.now() - started;
     const backend = findBackend(values.backend ?? defaultBackend);
-    const compiled = compileToPlan(built, backend.target, {
-      ...fromEnv,
-      instruments,
-      ...(quantize && { quantize }),
-    });
+    const compiled = compileToPlan(built, backend.target, { ...fromEnv, instruments, ...(quantize && { quantize }) });
     const { plan } = compiled;
     if (values.summary) {
-      const why = whyBackend(values.backend);
-      const lossy = [
-        ...(prune === undefined ? [] : [pruneSentence(prune)]),
-        ...(quantize === undefined ? [] : [quantizeSentence(quantize)]),
-      ];
-      await write(process.stdout, showSummary(await optimizationSummary(compiled, { why, lossy })));
+      const lossy = [prune && pruneSentence(prune), quantize && quantizeSentence(quantize)].filter(
+        (x) => x !== undefined,
+      );
+      const summary = await optimizationSummary(compiled, { why: whyBackend(values.backend), lossy });
+      await write(process.stdout, showSummary(summary));
       return exitCodes.done;
     }
     await write(process.stdout, printModule(chooseModule(values.after, built, passes, compiled.module)));

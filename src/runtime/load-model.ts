@@ -110,10 +110,7 @@ export async function loadModel(
   checkOptionNames(options);
   const { source, choices } = recipeOf(model, options.passes);
   const folder = typeof source === "string" ? await openFolder(source) : source;
-  const stored = parseModelConfigText(
-    await folder.readText("config.json", maxConfigBytes),
-    `${folder.name} config.json`,
-  );
+  const stored = await readConfig(folder);
   const { experts } = options.prune ?? choices.prune ?? {};
   const config = experts === undefined ? stored : prunedConfig(stored, experts);
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
@@ -137,19 +134,10 @@ export async function loadModel(
       return new Model({ ...parts, runner: await loadInterpreter(config, checkpoint, { limits, build }, options) });
     }
     const first = () => buildModel(config, bucketFor(oneToken, limits), build);
-    const given = {
-      ...compileOptionsFromEnv(await debugFileWriter()),
-      ...options.compile,
-      ...(options.quantize && { quantize: options.quantize }),
-    };
-    const { options: compile, why } = resolve(choices, first, device.target, given);
+    const { options: compile, why } = resolve(choices, first, device.target, await compileOptions(options));
     const inputScales = options.inputScales ?? (await readInputScales(folder)) ?? undefined;
-    const runner = await loadCompiled(
-      config,
-      checkpoint,
-      { device, limits, build, compile, profile },
-      { ...options, inputScales },
-    );
+    const how = { device, limits, build, compile, profile };
+    const runner = await loadCompiled(config, checkpoint, how, { ...options, inputScales });
     const rounded = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
     return new Model({ ...parts, runner, lossy: [...pruned, ...rounded, ...(why === null ? [] : [why])] });
   } catch (error) {
@@ -157,6 +145,15 @@ export async function loadModel(
     await checkpoint.close();
     throw error;
   }
+}
+
+/** What a call asks for goes before the debug variables. */
+async function compileOptions({ compile, quantize }: LoadOptions): Promise<CompileOptions> {
+  return { ...compileOptionsFromEnv(await debugFileWriter()), ...compile, ...(quantize && { quantize }) };
+}
+
+async function readConfig(folder: ModelFolder): Promise<ModelConfig> {
+  return parseModelConfigText(await folder.readText("config.json", maxConfigBytes), `${folder.name} config.json`);
 }
 
 async function openNamedDevice(backend: string | undefined, options: DeviceOptions): Promise<Device> {

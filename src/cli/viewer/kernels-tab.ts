@@ -8,92 +8,71 @@ interface Column {
   readonly show: (kernel: TracedKernel) => string;
 }
 
+type Measure = (kernel: TracedKernel) => number;
+
 export function kernelsTab(trace: TraceFile): Element {
   const measured = trace.kernels.some(({ ms }) => ms !== null);
-  const total = trace.kernels.reduce((sum, kernel) => sum + cost(kernel), 0);
-  const columns: Column[] = [
-    { title: "launches", value: ({ launches }) => launches, show: ({ launches }) => String(launches) },
-    { title: "bytes", value: ({ bytes }) => bytes, show: ({ bytes }) => showBytes(bytes) },
-    ...(measured
-      ? [
-          {
-            title: "ms",
-            value: (kernel: TracedKernel) => kernel.ms ?? 0,
-            show: ({ ms }: TracedKernel) => (ms ?? 0).toFixed(3),
-          },
-          { title: "GB/s", value: rate, show: (kernel: TracedKernel) => rate(kernel).toPrecision(3) },
-        ]
-      : []),
-  ];
-  function cost({ ms, bytes }: TracedKernel): number {
-    return measured ? (ms ?? 0) : bytes;
-  }
+  const cost: Measure = ({ ms, bytes }) => (measured ? (ms ?? 0) : bytes);
+  const columns = columnsOf(measured);
   const body = make("tbody");
   const detail = make("section", { class: "wide detail" });
-  let chosen = trace.kernels[0];
-  const renderRows = (by: (kernel: TracedKernel) => number): void => {
-    const sorted = [...trace.kernels].sort((a, b) => by(b) - by(a));
-    body.replaceChildren(
-      ...sorted.map((kernel) => {
-        const share = total === 0 ? 0 : (100 * cost(kernel)) / total;
-        const select = (): void => {
-          chosen = kernel;
-          for (const each of body.children) each.setAttribute("aria-selected", String(each === row));
-          detail.replaceChildren(...kernelView(kernel));
-        };
-        const row = make(
-          "tr",
-          { click: select, "aria-selected": String(kernel === chosen) },
-          make("td", {}, make("button", { type: "button", class: "link", click: select }, kernel.name)),
-          make(
-            "td",
-            { class: "share" },
-            make("span", { style: `width:${share.toFixed(1)}%` }),
-            `${share.toFixed(1)} %`,
-          ),
-          ...columns.map(({ show }) => make("td", { class: "number" }, show(kernel))),
-        );
-        return row;
-      }),
-    );
+  const sort = (by: Measure): void => {
+    body.append(...[...rows].sort((a, b) => by(b.kernel) - by(a.kernel)).map(({ row }) => row));
   };
-  const head = make(
-    "tr",
-    {},
-    make("th", {}, "kernel"),
-    make(
-      "th",
-      {},
-      make(
-        "button",
-        { type: "button", class: "link", click: () => renderRows(cost) },
-        measured ? "of the time" : "of the bytes",
-      ),
-    ),
-    ...columns.map(({ title, value }) =>
-      make(
-        "th",
-        { class: "number" },
-        make("button", { type: "button", class: "link", click: () => renderRows(value) }, title),
-      ),
-    ),
-  );
-  chosen = [...trace.kernels].sort((a, b) => cost(b) - cost(a))[0];
-  renderRows(cost);
-  if (chosen !== undefined) detail.replaceChildren(...kernelView(chosen));
+  const total = trace.kernels.reduce((sum, kernel) => sum + cost(kernel), 0);
+  const rows = trace.kernels.map((kernel) => {
+    const select = (): void => {
+      for (const each of rows) each.row.setAttribute("aria-selected", String(each.kernel === kernel));
+      detail.replaceChildren(...kernelView(kernel));
+    };
+    return { kernel, select, row: rowOf(kernel, total === 0 ? 0 : (100 * cost(kernel)) / total, columns, select) };
+  });
+  sort(cost);
+  const [first, ...others] = rows;
+  if (first !== undefined) others.reduce((a, b) => (cost(b.kernel) > cost(a.kernel) ? b : a), first).select();
   const note = measured
     ? "Times are of one step, kernels run one after the other on one thread; bytes are of all their buffers."
     : "Not run: bytes are of all buffers of all launches of a step.";
+  const shares = { title: measured ? "of the time" : "of the bytes", value: cost };
+  const heads = [
+    make("th", {}, "kernel"),
+    make("th", {}, sortButton(shares, sort)),
+    ...columns.map((column) => make("th", { class: "number" }, sortButton(column, sort))),
+  ];
+  const table = make("table", {}, make("thead", {}, make("tr", {}, ...heads)), body);
   return make(
     "div",
     { class: "columns" },
-    make(
-      "section",
-      { class: "table" },
-      make("p", { class: "dim" }, note),
-      make("table", {}, make("thead", {}, head), body),
-    ),
+    make("section", { class: "table" }, make("p", { class: "dim" }, note), table),
     detail,
+  );
+}
+
+function columnsOf(measured: boolean): readonly Column[] {
+  const counts: readonly Column[] = [
+    { title: "launches", value: ({ launches }) => launches, show: ({ launches }) => String(launches) },
+    { title: "bytes", value: ({ bytes }) => bytes, show: ({ bytes }) => showBytes(bytes) },
+  ];
+  const times: readonly Column[] = [
+    { title: "ms", value: ({ ms }) => ms ?? 0, show: ({ ms }) => (ms ?? 0).toFixed(3) },
+    { title: "GB/s", value: rate, show: (kernel) => rate(kernel).toPrecision(3) },
+  ];
+  return measured ? [...counts, ...times] : counts;
+}
+
+function sortButton({ title, value }: Pick<Column, "title" | "value">, sort: (by: Measure) => void): Element {
+  return make("button", { type: "button", class: "link", click: () => sort(value) }, title);
+}
+
+/** `share` in percent. */
+function rowOf(kernel: TracedKernel, share: number, columns: readonly Column[], select: () => void): Element {
+  const percent = share.toFixed(1);
+  return make(
+    "tr",
+    { click: select },
+    make("td", {}, make("button", { type: "button", class: "link", click: select }, kernel.name)),
+    make("td", { class: "share" }, make("span", { style: `width:${percent}%` }), `${percent} %`),
+    ...columns.map(({ show }) => make("td", { class: "number" }, show(kernel))),
   );
 }
 

@@ -17,12 +17,7 @@ const leastHidden = 3;
 const mostMatches = 200;
 
 export function passesTab(trace: TraceFile): Element {
-  let text = trace.input;
-  const views: PassView[] = trace.passes.map(({ name, ms, text: after, matches }) => {
-    const lines = diffLines(text.split("\n"), (after ?? text).split("\n"));
-    text = after ?? text;
-    return { name, ms, lines, matches };
-  });
+  const views = viewsOf(trace);
   const diff = make("pre", { class: "code diff", tabindex: "0" });
   const rules = make("div", { class: "rules" });
   let shown = views[0];
@@ -61,6 +56,16 @@ export function passesTab(trace: TraceFile): Element {
     ),
     make("aside", {}, rules),
   );
+}
+
+/** Each pass compared with the one before it. */
+function viewsOf(trace: TraceFile): PassView[] {
+  let text = trace.input;
+  return trace.passes.map(({ name, ms, text: after, matches }) => {
+    const lines = diffLines(text.split("\n"), (after ?? text).split("\n"));
+    text = after ?? text;
+    return { name, ms, lines, matches };
+  });
 }
 
 function passRow({ name, ms, lines, matches }: PassView): (Element | string)[] {
