@@ -67,9 +67,9 @@ export function compileToPlan(
 }
 
 function modulesOnly(choices: Choices): Choices {
-  if (choices.prune?.experts === undefined) return choices;
-  const hint = "loadModel(prune(folder, ...)) builds the model without them.";
-  throw new UnsupportedError("compile prune", "experts can be left out of a model's folder, not of a module", { hint });
+  if (choices.prune === undefined) return choices;
+  const hint = "loadModel(prune(folder, ...)) reads weights as pruned, and builds the model without experts left out.";
+  throw new UnsupportedError("compile prune", "prunes a model's folder, not a module, which has no weights", { hint });
 }
 
 /** The choices as options of `compile`; options given go before them. `module` gives what must fit. */

@@ -197,9 +197,11 @@ describe("mistakes", () => {
     [() => quantize("int5"), /quantize weights: expected .*int4/],
     [() => quantize("int4+int8+int8"), /expected WEIGHTS or WEIGHTS\+INPUTS/],
     [() => prune({}), /prune: expected what to leave out/],
+    [() => prune({ sparsity: "4:2" }), /prune sparsity: expected N:M such as 2:4/],
+    [() => prune({ sparsity: 1 }), /expected a share from 0 to below 1, got 1/],
     [() => prune({ experts: { 1: [3, 2] } }), /prune experts 1: expected numbers of experts, ascending/],
     [() => prune({ experts: { 1: [1], 2: [1, 2] } }), /prune experts 2: expected 1 as in layer 1, got 2/],
-    [() => compileToPlan(prune(linear, { experts: { 1: [0] } })), /of a model's folder, not of a module/],
+    [() => compileToPlan(prune(linear, { experts: { 1: [0] } })), /a model's folder, not a module/],
   ])("%#", (mistake, message) => {
     expect(mistake).toThrow(message);
   });

@@ -2,12 +2,14 @@
 import {
   allBackendNames,
   type CompileOptions,
+  checkPruneOptions,
   type Device,
   type DeviceOptions,
   openDefaultDevice,
   type PruneOptions,
+  parseSparsity,
   prepareDevice,
-  pruneSentence,
+  pruneSentences,
   type QuantizeOptions,
   quantizeSentence,
 } from "../compile.ts";
@@ -36,6 +38,7 @@ import { type LimitOptions, limitsOf, maxConfigBytes } from "./load-limits.ts";
 import { Model } from "./model.ts";
 import { ModelRunner, type RunnerOptions } from "./model-runner.ts";
 import { prunedCheckpoint } from "./pruned-checkpoint.ts";
+import { sparseCheckpoint } from "./sparse-checkpoint.ts";
 import { loadTokenizer } from "./tokenizer.ts";
 import { weightReader } from "./weight-reader.ts";
 import { WeightStore } from "./weight-store.ts";
@@ -63,7 +66,7 @@ export interface LoadOptions extends LimitOptions {
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Weights, and with `activations` layer inputs, in fewer bits. Default: as stored. */
   readonly quantize?: QuantizeOptions | undefined;
-  /** Routed experts to leave out, as `Model.chooseExperts` or pruning.json says. Default: none. */
+  /** Routed experts to leave out, as `Model.chooseExperts` or pruning.json says, and weights to set to 0. Default: none. */
   readonly prune?: PruneOptions | undefined;
   /** Choices as `quantize`, `prune`, `fuse` and `optimizeFor` give them; options beside them go before them. */
   readonly passes?: readonly RecipeStep[] | undefined;
@@ -111,12 +114,13 @@ export async function loadModel(
   const { source, choices } = recipeOf(model, options.passes);
   const folder = typeof source === "string" ? await openFolder(source) : source;
   const stored = await readConfig(folder);
-  const { experts } = options.prune ?? choices.prune ?? {};
+  const prune = options.prune ?? choices.prune ?? null;
+  if (prune !== null) checkPruneOptions(prune);
+  const { experts } = prune ?? {};
   const config = experts === undefined ? stored : prunedConfig(stored, experts);
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
-  const files = await openCheckpoint(folder);
-  const checkpoint = experts === undefined ? files : prunedCheckpoint(files, experts);
+  const checkpoint = pruneCheckpoint(await openCheckpoint(folder), prune);
   const { backend = choices.hardware?.backend, profile, threads = defaultThreads(config), threadUrl, gpu } = options;
   const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }) };
   const device = backend === interpreterName ? null : await openNamedDevice(backend, on);
@@ -127,7 +131,7 @@ export async function loadModel(
     checkWeights(stored, headers, folder.name);
     const limits = limitsOf(config, options);
     const build = { weightDType: checkpointDTypes(stored, headers) };
-    const pruned = experts === undefined ? [] : [pruneSentence({ experts })];
+    const pruned = prune === null ? [] : pruneSentences(prune);
     const parts = { name: folder.name, config, tokenizer, device, checkpoint, defaults, lossy: pruned };
     if (device === null) {
       if ((options.quantize ?? choices.quantize) !== undefined) throw interpreterQuantizes();
@@ -145,6 +149,12 @@ export async function loadModel(
     await checkpoint.close();
     throw error;
   }
+}
+
+function pruneCheckpoint(checkpoint: Checkpoint, prune: PruneOptions | null): Checkpoint {
+  const { experts, sparsity } = prune ?? {};
+  const kept = experts === undefined ? checkpoint : prunedCheckpoint(checkpoint, experts);
+  return sparsity === undefined ? kept : sparseCheckpoint(kept, parseSparsity(sparsity));
 }
 
 /** What a call asks for goes before the debug variables. */
