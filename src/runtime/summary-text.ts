@@ -140,7 +140,7 @@ function speedLines(speed: Speed): string[] {
       : `  at ${bytes(bandwidth)}/s and ${each} us a launch at most ${rate(expected)} steps/s`;
   if (measured === null) return [reads, most, "  not run: --measure loads the model and runs it"];
   const share = expected === null ? "" : `, ${((100 * measured) / expected).toFixed(0)} % of that`;
-  const limit = expected !== null && measured < expected / 2 ? ": arithmetic limits it" : "";
+  const limit = expected !== null && measured < expected / 2 ? ": not memory but arithmetic, or other work on this machine, limits it" : "";
   return [
     reads,
     most,
