@@ -5,6 +5,7 @@
 import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory } from "./backends/backend.ts";
 import { jsBackend } from "./backends/js/device.ts";
 import { tfjsBackend } from "./backends/tfjs/device.ts";
+import { graphBackend } from "./backends/tfjs/graph-backend.ts";
 import { wasmBackend } from "./backends/wasm/device.ts";
 import { missingWasm } from "./backends/wasm/probe.ts";
 import { webgpuBackend } from "./backends/webgpu/device.ts";
@@ -53,8 +54,12 @@ const engines = {
   "tfjs-cpu": tfjsBackend("tfjs-cpu", "cpu"),
   "tfjs-wasm": tfjsBackend("tfjs-wasm", "wasm"),
   "tfjs-webgpu": tfjsBackend("tfjs-webgpu", "webgpu", webgpuBackend.prepare),
-  tensorflow: tfjsBackend("tensorflow", "tensorflow"),
-  "tensorflow-gpu": tfjsBackend("tensorflow-gpu", "tensorflow-gpu"),
+  /** Whole steps as graphs. */
+  tensorflow: graphBackend("tensorflow"),
+  "tensorflow-gpu": graphBackend("tensorflow-gpu"),
+  /** The same engines op by op. */
+  "tensorflow-ops": tfjsBackend("tensorflow-ops", "tensorflow"),
+  "tensorflow-gpu-ops": tfjsBackend("tensorflow-gpu-ops", "tensorflow-gpu"),
 } as const satisfies Record<string, Backend>;
 const backends = { ...everywhere, webgpu: webgpuBackend, ...engines } as const satisfies Record<string, Backend>;
 export type BackendName = keyof typeof backends;
@@ -177,8 +182,7 @@ export function compileToPlan(module: Module, target: Target, options: CompileOp
           lower(func, target, {
             optimize,
             fuse: fuse && enabled({ name: fusePass }),
-            // GPUs divide launches by what each computes, and start them cheaply.
-            merge: fuse && target.workgroup === null && enabled({ name: mergePass }),
+            merge: fuse && enabled({ name: mergePass }),
             passes: kernelPasses(target, { optimize }).filter(enabled),
             verify: verify >= 1,
             recorder,

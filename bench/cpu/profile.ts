@@ -100,7 +100,7 @@ function run(runner: ModelRunner, { tokens, after }: Step): Promise<Float32Array
   });
 }
 
-/** Multiplications and additions of one launch, by the packed weights that it reads: 32 codes of 4 rows in a group. */
+/** Multiplications and additions of one launch, by the packed weights that it reads, of which each row has scales. */
 function dotOperations(plan: Plan): (kernel: number) => number {
   const operations = plan.kernels.map(() => 0);
   for (const { steps: launches, locations } of plan.funcs.values()) {
@@ -109,10 +109,14 @@ function dotOperations(plan: Plan): (kernel: number) => number {
       const types = step.args.map((i) => locations[i]!.type);
       for (const { shape, dtype } of types) {
         if (dtype !== "u8" || shape.length !== 5 || shape[3] !== 4) continue;
-        const [quads, groups] = shape as [number, number]; // of five
+        const [blocks, groups] = shape as [number, number]; // of five
         const input = types.find(({ dtype: each, shape: of }) => each === "i8" && of.at(-1) === 32 * groups);
-        if (input === undefined) continue;
-        operations[step.kernel] = 2 * 128 * quads * groups * input.shape.slice(0, -1).reduce((a, b) => a * b, 1);
+        const scales = types.find(
+          ({ dtype: each, shape: of }) => each === "f16" && of[0] === blocks && of[1] === groups,
+        );
+        if (input === undefined || scales === undefined) continue;
+        const tokens = input.shape.slice(0, -1).reduce((a, b) => a * b, 1);
+        operations[step.kernel] = 2 * 32 * tokens * scales.shape.reduce((a, b) => a * b, 1);
       }
     }
   }

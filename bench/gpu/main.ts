@@ -21,6 +21,8 @@ const { values, positionals } = parseArgs({
     tokens: { type: "string", default: "64" },
     prefill: { type: "string", default: "512" },
     context: { type: "string", default: "128" },
+    profile: { type: "boolean", default: false },
+    folder: { type: "string" },
     cache: { type: "string" },
     rate: { type: "string" },
   },
@@ -52,6 +54,8 @@ if (mode === "goldens") {
     tokens: Number(values.tokens),
     prefill: Number(values.prefill),
     context: Number(values.context),
+    profile: values.profile,
+    folder: values.folder ?? null,
     cache: values.cache ?? `${beside}models`,
     gigabytesPerSecond: values.rate === undefined ? ratesOf(`${description} ${device}`) : [Number(values.rate)],
   });

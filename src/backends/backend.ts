@@ -26,6 +26,8 @@ export interface DeviceOptions {
   readonly gpuDevice?: GPUDevice;
   /** How optional packages are imported, by name. Default: `import(name)`. */
   readonly importPackage?: (name: string) => Promise<unknown>;
+  /** The folder in whose node_modules optional packages are. Default: they are found like other packages. */
+  readonly packageFolder?: string;
   /** What `prepare` of the backend made ready for `open`. */
   readonly prepared?: object;
 }
@@ -48,6 +50,8 @@ export interface Device {
   readonly load: (plan: Plan) => Program;
   /** Bytes per second at which all threads together read this device's memory; takes some ten milliseconds. */
   readonly measureReading?: () => Promise<number>;
+  /** Whether its programs run on by themselves (`Instance.queue`). */
+  readonly queues?: boolean;
   /** Ends threads. Nothing may run afterwards. */
   readonly close: () => void | Promise<void>;
 }
@@ -79,6 +83,19 @@ export interface Instance {
   readonly results: readonly TensorData[];
   /** Computes the results. Where it runs elsewhere, `signal` ends it in the middle. */
   readonly run: (signal?: AbortSignal) => void | Promise<void>;
+  /**
+   * Starts runs one after another, each on what the one before left in the parameters' memory, where the device can do so
+   * without being waited for. More may be queued before the first is done. Gives a copy of what is to be read.
+   */
+  readonly queue?: (runs: QueuedRuns) => Promise<TensorData>;
   /** Gives back the memory that was allocated for it; it cannot run any more. */
   readonly release: () => void;
+}
+
+export interface QueuedRuns {
+  readonly times: number;
+  /** Parameters that get what their arrays hold now before the first run; the others stay as they are on the device. */
+  readonly write: readonly TensorData[];
+  /** Memory of a parameter or result, whose content after the last run is wanted. */
+  readonly read: TensorData;
 }

@@ -6,10 +6,9 @@ import { printAnswer, summary, write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { generateOptions, generationOptions } from "./generation-flags.ts";
 import { catchInterrupt } from "./interrupt.ts";
+import { modelFlags, showChanges } from "./model-flags.ts";
 import { withModel } from "./model-source.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
-import { pruneFlags, pruneOptions } from "./prune-flags.ts";
-import { quantizeFlags, quantizeOptions } from "./quantize-flags.ts";
 import { readText } from "./read-input.ts";
 import { measureSpeed, showSpeed } from "./speed.ts";
 import { checkTokenIds, readTokenIds } from "./token-ids.ts";
@@ -23,8 +22,6 @@ const options = {
   ids: { kind: "text", value: "IDS.json", doc: "Continue arrays of token ids instead; needs --print-ids." },
   "print-ids": { kind: "flag", doc: "Print the generated ids of each array as a JSON array, one a line." },
   ...generationOptions,
-  ...quantizeOptions,
-  ...pruneOptions,
 } as const satisfies OptionTable;
 
 export const run = defineCommand({
@@ -71,20 +68,15 @@ async function runText(values: Values, path: string | undefined, signal: AbortSi
   }
   const prompt = values.prompt === "-" ? (await readText("-")).replace(/\r?\n$/, "") : values.prompt;
   if (prompt === "") throw new InputError("run --prompt", "empty: expected a text to continue");
-  const options = { ...(await loadFlags(values)), maxSequences: 1, signal };
+  const options = { ...(await modelFlags("run", values)), maxSequences: 1, signal };
   await withModel(path, options, async (model) => {
-    if (model.lossy.length > 0 && !values.quiet) process.stderr.write(`[changed: ${model.lossy.join("; ")}]\n`);
+    if (!values.quiet) process.stderr.write(showChanges(model.lossy));
     const { result } = await printAnswer(begin(model, prompt, values, signal), process.stdout);
     if (values.quiet) return;
     process.stderr.write(summary(result));
     const speed = signal.aborted ? null : await measureSpeed(model, result);
     if (speed !== null) process.stderr.write(showSpeed(speed));
   });
-}
-
-async function loadFlags(values: Values) {
-  const { context: contextLength, backend, threads } = values;
-  return { contextLength, backend, threads, quantize: quantizeFlags("run", values), prune: await pruneFlags(values) };
 }
 
 /** All arrays at once: the engine computes them together. */
@@ -94,7 +86,7 @@ async function runIds(values: Values, path: string | undefined, signal: AbortSig
     throw new InputError("run --ids", "does not go with --prompt or --think");
   const file = values.ids ?? "-";
   const lists = await readTokenIds(file);
-  await withModel(path, { ...(await loadFlags(values)), signal }, async (model) => {
+  await withModel(path, { ...(await modelFlags("run", values)), signal }, async (model) => {
     checkTokenIds(lists, model.config.vocab_size, file);
     const generations = lists.map((ids) => model.generate(ids, { ...generateOptions(values), signal }));
     for (const generation of generations) {

@@ -24,6 +24,7 @@ import type { Target } from "../ir/target.ts";
 import { dtypeInfo, sizeOf } from "../ir/types.ts";
 import { growEpilogue, isStorageCast } from "./epilogue.ts";
 import { type Decision, joined, maxInlined, namesOf, oversized } from "./fusion-decision.ts";
+import { withReductions, withVaryingReductions } from "./reductions.ts";
 
 export interface Group {
   /** The value the kernel writes. */
@@ -81,8 +82,9 @@ export function fuse(func: Func, target: Target, options: FuseOptions): Fusion {
       }
     }
   }
-  const reducing = withReductions(nodes, buffers, anchors);
   const stays = (node: Node) => buffers.has(node) || isAnchor(node, anchors);
+  const reducing = withReductions(nodes, stays);
+  const varying = target.workgroup === null ? new Set<Node>() : withVaryingReductions(nodes, reducing);
   const cut = options.enabled ? oversized(nodes, stays, (node) => inside.has(node) || isView(node)) : new Set<Node>();
   const staged = new Map<Node, Node>();
   const ways = new Map<Node, Map<Node, Way>>();
@@ -90,7 +92,7 @@ export function fuse(func: Func, target: Target, options: FuseOptions): Fusion {
     if (buffers.has(node) || inside.has(node)) continue;
     // What the loader computes needs nothing of the kernels.
     const readers = users.get(node)!.filter((user) => !options.weights.has(user));
-    const needs = collectNeeds(node, readers, { buffers, inside, anchors, ways, reducing, target });
+    const needs = collectNeeds(node, readers, { buffers, inside, anchors, ways, reducing, varying, target });
     ways.set(node, needs);
     const why = whyStored(node, needs, { outs, cut, anchors, enabled: options.enabled });
     if (why !== null && !(isView(node) && !outs.has(node) && options.enabled)) {
@@ -191,6 +193,8 @@ interface NeedContext {
   readonly ways: ReadonlyMap<Node, ReadonlyMap<Node, Way>>;
   /** Nodes that would bring a reduction along. */
   readonly reducing: ReadonlySet<Node>;
+  /** Those of them that would bring another one for each element of their rows. */
+  readonly varying: ReadonlySet<Node>;
   readonly target: Target;
 }
 
@@ -211,7 +215,9 @@ function collectNeeds(node: Node, users: readonly Node[], context: NeedContext):
 }
 
 /** How `user`, a node computed by the group of `root` itself, reads its operand. */
-function wayInto(user: Node, operand: Node, root: Node, { target, anchors, reducing }: NeedContext): Way {
+function wayInto(user: Node, operand: Node, root: Node, { target, anchors, reducing, varying }: NeedContext): Way {
+  // One workgroup would take all the rows one after another.
+  if (varying.has(operand) && opKind(user.op) === "reduce") return "inner";
   if (reducing.has(operand) && repeatsRows(user)) return "inner";
   const kind = opKind(user.op);
   if (kind === "dot" && (anchors.get(root) ?? root) === user) return "inner";
@@ -228,7 +234,8 @@ function wayInto(user: Node, operand: Node, root: Node, { target, anchors, reduc
 }
 
 /** How a group that reads `user`, which it computes itself, in the way `way` reads an operand of it. */
-function wayThrough(user: Node, operand: Node, way: Way, { reducing }: NeedContext): Way {
+function wayThrough(user: Node, operand: Node, way: Way, { reducing, varying }: NeedContext): Way {
+  if (varying.has(operand) && opKind(user.op) === "reduce") return "inner";
   if (reducing.has(operand)) return repeatsRows(user) ? "inner" : way;
   return way === "inner" && isRowIndex(user, operand) ? "free" : way;
 }
@@ -246,20 +253,6 @@ function repeatsRows(node: Node): boolean {
   const own = node.type.shape.map((_, axis) => shape[axis - node.type.shape.length + shape.length] ?? 1);
   const last = own.findLastIndex((dim) => dim > 1);
   return node.type.shape.some((dim, axis) => axis < last && own[axis] !== dim);
-}
-
-/** Nodes whose expression, inlined, has a reduction in it. */
-function withReductions(
-  nodes: readonly Node[],
-  buffers: ReadonlySet<Node>,
-  anchors: ReadonlyMap<Node, Node>,
-): Set<Node> {
-  const reducing = new Set<Node>();
-  for (const node of nodes) {
-    if (buffers.has(node) || isAnchor(node, anchors)) continue;
-    if (opKind(node.op) === "reduce" || node.ins.some((x) => reducing.has(x))) reducing.add(node);
-  }
-  return reducing;
 }
 
 /** The operand that a group's kernel computes into scratch: the first of attention, the activations of a contraction. */

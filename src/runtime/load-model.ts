@@ -14,10 +14,10 @@ import {
   quantizeSentence,
 } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
-import { resolve } from "../compile-recipe.ts";
+import { chosenBackend, resolve } from "../compile-recipe.ts";
 import { didYouMean, InputError, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor } from "../ir/tensor.ts";
-import { tensorType } from "../ir/types.ts";
+import { type TensorType, tensorType } from "../ir/types.ts";
 import { checkWeights } from "../models/deepseek/check-weights.ts";
 import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
 import { checkpointDTypes } from "../models/deepseek/layers.ts";
@@ -63,6 +63,8 @@ export interface LoadOptions extends LimitOptions {
   readonly gpu?: GPU | undefined;
   /** In a browser, see `DeviceOptions`. */
   readonly threadUrl?: string | undefined;
+  /** Where TensorFlow.js is, see `DeviceOptions`. */
+  readonly packageFolder?: string | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Weights, and with `activations` layer inputs, in fewer bits. Default: as stored. */
   readonly quantize?: QuantizeOptions | undefined;
@@ -74,6 +76,8 @@ export interface LoadOptions extends LimitOptions {
   readonly inputScales?: InputScales | undefined;
   /** Go before the debug variables of docs/env.md. */
   readonly compile?: CompileOptions | undefined;
+  /** Steps that are decoded on the device at once, without waiting for each token; 0 for none. Default: where it pays. */
+  readonly stepsAhead?: number | undefined;
   /** Collects the time of every kernel, at the price of a slower run. */
   readonly profile?: KernelProfile | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -84,6 +88,7 @@ const optionNames = [
   "threads",
   "gpu",
   "threadUrl",
+  "packageFolder",
   "contextLength",
   "maxSequences",
   "maxBatchTokens",
@@ -95,6 +100,7 @@ const optionNames = [
   "inputScales",
   "compile",
   "profile",
+  "stepsAhead",
   "signal",
 ];
 /** Backends that ask for a GPU of the kind that browsers have. */
@@ -121,13 +127,12 @@ export async function loadModel(
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = pruneCheckpoint(await openCheckpoint(folder), prune);
-  const { backend = choices.hardware?.backend, profile, threads = defaultThreads(config), threadUrl, gpu } = options;
-  const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }) };
+  const { profile, stepsAhead, threads = defaultThreads(config), threadUrl, gpu, packageFolder } = options;
+  const { backend = chosenBackend(choices) } = options;
+  const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }), ...(packageFolder && { packageFolder }) };
   const device = backend === interpreterName ? null : await openNamedDevice(backend, on);
   try {
-    const headers = new Map(
-      [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
-    );
+    const headers = headersOf(checkpoint);
     checkWeights(stored, headers, folder.name);
     const limits = limitsOf(config, options);
     const build = { weightDType: checkpointDTypes(stored, headers) };
@@ -140,7 +145,7 @@ export async function loadModel(
     const first = () => buildModel(config, bucketFor(oneToken, limits), build);
     const { options: compile, why } = resolve(choices, first, device.target, await compileOptions(options));
     const inputScales = options.inputScales ?? (await readInputScales(folder)) ?? undefined;
-    const how = { device, limits, build, compile, profile };
+    const how = { device, limits, build, compile, profile, stepsAhead };
     const runner = await loadCompiled(config, checkpoint, how, { ...options, inputScales });
     const rounded = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
     return new Model({ ...parts, runner, lossy: [...pruned, ...rounded, ...(why === null ? [] : [why])] });
@@ -149,6 +154,10 @@ export async function loadModel(
     await checkpoint.close();
     throw error;
   }
+}
+
+function headersOf({ tensors }: Checkpoint): Map<string, TensorType> {
+  return new Map([...tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]));
 }
 
 function pruneCheckpoint(checkpoint: Checkpoint, prune: PruneOptions | null): Checkpoint {
@@ -192,7 +201,9 @@ async function loadCompiled(
   { onProgress, signal, inputScales }: LoadOptions,
 ): Promise<ModelRunner> {
   const read = weightReader(config, checkpoint, options.limits.ropeRows, inputScales);
-  const weights = new WeightStore(read, options.device);
+  // Where the GPU's weights are made the processor has nothing else to do.
+  const foldThreads = typeof process === "undefined" ? 1 : defaultThreads(config);
+  const weights = new WeightStore(read, options.device, { foldThreads });
   const runner = new ModelRunner(config, weights, options);
   onProgress?.({ phase: "compile", done: 0, total: 1 });
   runner.compile(oneToken);

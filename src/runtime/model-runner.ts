@@ -10,6 +10,7 @@ import {
 } from "../compile.ts";
 import { InternalError } from "../ir/errors.ts";
 import type { Node } from "../ir/graph.ts";
+import type { Plan } from "../ir/plan.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import { byteSize, type TensorType, tensorType } from "../ir/types.ts";
 import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
@@ -17,6 +18,7 @@ import type { ModelConfig } from "../models/deepseek/config.ts";
 import { type BuildOptions, buildModel } from "../models/deepseek/model.ts";
 import { type BucketLimits, bucketFor, bucketKey, type StepSize, stepSizeOf } from "./bucket-ladder.ts";
 import { calibrateInputs } from "./calibrate.ts";
+import { DecodeAhead } from "./decode-ahead.ts";
 import { measureExperts } from "./expert-use.ts";
 import type { InputScales } from "./input-scales.ts";
 import type { KernelProfile } from "./kernel-profile.ts";
@@ -32,7 +34,12 @@ export interface RunnerOptions {
   readonly compile: CompileOptions;
   /** Collects the time of every kernel. */
   readonly profile?: KernelProfile | undefined;
+  /** Steps that the device decodes without being waited for; by default, as many as pay where it can. */
+  readonly stepsAhead?: number | undefined;
 }
+
+/** Steps queued at once: enough that the device never waits for this side. */
+const usualStepsAhead = 16;
 
 /** One compiled bucket. */
 export interface CompiledBucket {
@@ -58,6 +65,7 @@ export class ModelRunner implements StepRunner {
   readonly #compiled = new Map<string, CompiledBucket>();
   readonly #loaded = new Map<string, Loaded>();
   #single: ModelRunner | null = null;
+  readonly ahead: DecodeAhead | undefined;
 
   constructor(config: ModelConfig, weights: WeightStore, options: RunnerOptions) {
     const { limits } = options;
@@ -70,6 +78,10 @@ export class ModelRunner implements StepRunner {
     this.maxContext = limits.ropeRows;
     this.maxBatchTokens = limits.tokens;
     this.maxSequences = limits.sequences;
+    const maxSteps = options.stepsAhead ?? (options.device.queues === true ? usualStepsAhead : 0);
+    const bind = ({ plan, instantiate }: Executable) => this.#bind(plan, instantiate, "decode");
+    this.ahead =
+      maxSteps === 0 || options.profile ? undefined : new DecodeAhead({ ...options, config, maxSteps, bind });
   }
 
   /** Bytes of the compiled weights loaded so far. */
@@ -150,21 +162,31 @@ export class ModelRunner implements StepRunner {
     const known = this.#loaded.get(key);
     if (known !== undefined) return known;
     const compiled = this.compile(size);
-    const { plan } = compiled.executable;
+    const { plan, instantiate } = compiled.executable;
+    const loaded = { ...compiled, instance: await this.#bind(plan, instantiate, key, progress, signal) };
+    this.#loaded.set(key, loaded);
+    return loaded;
+  }
+
+  /** Binds a program to weights, which are loaded if they are not yet, and to the caches. */
+  async #bind(
+    plan: Plan,
+    instantiate: Executable["instantiate"],
+    key: string,
+    progress?: WeightProgress,
+    signal?: AbortSignal,
+  ): Promise<Instance> {
     await this.#weights.load(plan, progress, signal);
     const { profile, device, limits } = this.#options;
     // After the first program, by which a device decides how large its memory must be able to grow.
     this.#caches ??= new Map(
       cacheTypes(this.#config, limits).map(({ name, type }) => [name, device.allocate(type, "resident")]),
     );
-    const instance = compiled.executable.instantiate({
+    return instantiate({
       weight: this.#weights.lookup(plan),
       params: this.#caches,
       ...(profile === undefined ? {} : { onLaunch: profile.listen(plan, key) }),
     });
-    const loaded = { ...compiled, instance };
-    this.#loaded.set(key, loaded);
-    return loaded;
   }
 }
 

@@ -6,7 +6,7 @@ import { groupsOf, leastExperts, moeLayers } from "../models/deepseek/pruned.ts"
 import { type ChatPromptOptions, renderChatPrompt } from "./chat-prompt.ts";
 import type { ChatMessage } from "./chat-template.ts";
 import type { Checkpoint } from "./checkpoint.ts";
-import { Engine } from "./engine.ts";
+import { Engine, type EngineOptions } from "./engine.ts";
 import { EngineGroup, type RequestEngine } from "./engine-group.ts";
 import type { GenerateOptions } from "./generate.ts";
 import type { Generation } from "./generation.ts";
@@ -62,13 +62,17 @@ export class Model {
     const eosTokenIds = tokenizer !== null && tokenizer.eosIds.length > 0 ? tokenizer.eosIds : config.eos_token_id;
     const options = { text: tokenText(tokenizer), eosTokenIds };
     const { replicas = [] } = parts;
-    const engines = [runner, ...replicas].flatMap((each) =>
-      "lanes" in each
-        ? each.lanes.map((lane) => ({ engine: new Engine(lane, options), alive: () => lane.alive }))
-        : [{ engine: new Engine(each, options), alive: () => true }],
-    );
-    const [only] = engines;
-    this.engine = only !== undefined && engines.length === 1 ? only.engine : new EngineGroup(engines);
+    const lanes: { readonly runner: ModelParts["runner"]; readonly alive: () => boolean }[] = [];
+    for (const each of [runner, ...replicas]) {
+      if (!("lanes" in each)) lanes.push({ runner: each, alive: () => true });
+      else lanes.push(...each.lanes.map((lane) => ({ runner: lane, alive: () => lane.alive })));
+    }
+    const start = (each: ModelParts["runner"]) => (more: Pick<EngineOptions, "handOver">) =>
+      new Engine(each, { ...options, ...more });
+    this.engine =
+      lanes.length === 1
+        ? new Engine(runner, options)
+        : new EngineGroup(lanes.map((lane) => ({ start: start(lane.runner), alive: lane.alive })));
   }
 
   /** The compiled step for one token: its IR, kernels and plan. @throws UnsupportedError under the interpreter and over a mesh. */

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
-import { loadModel } from "../../src/runtime/load-model.ts";
+import { type LoadOptions, loadModel } from "../../src/runtime/load-model.ts";
 import type { Model } from "../../src/runtime/model.ts";
 import { scoreTokens } from "../../src/runtime/score.ts";
 import { type goldenNames, goldenTensors } from "./read-golden.ts";
@@ -18,7 +18,7 @@ function largestDifference(actual: ArrayLike<number>, expected: ArrayLike<number
 }
 
 /** The tests of one golden on a backend. */
-export function testGolden(backend: string, name: (typeof goldenNames)[number]): void {
+export function testGolden(backend: string, name: (typeof goldenNames)[number], on: LoadOptions = {}): void {
   describe(`${name} on ${backend}`, () => {
     const golden = goldenTensors(name, "golden");
     const numbers = (tensor: string) => golden.get(tensor)!.data;
@@ -30,6 +30,7 @@ export function testGolden(backend: string, name: (typeof goldenNames)[number]):
       const model = await loadModel(fileURLToPath(new URL(`../fixtures/goldens/${name}`, import.meta.url)), {
         backend,
         contextLength: 128,
+        ...on,
         ...options,
       });
       models.push(model);
@@ -87,13 +88,13 @@ interface Reference {
 }
 
 /** The tests of the demo model on a backend. */
-export function testTinyDeepseek(backend: string): void {
+export function testTinyDeepseek(backend: string, on: LoadOptions = {}): void {
   describe(`tiny-deepseek on ${backend}`, () => {
     const folder = fileURLToPath(new URL("../../models/tiny-deepseek", import.meta.url));
     const reference: Reference = JSON.parse(readFileSync(`${folder}/reference.json`, "utf8"));
 
     it.each(Object.entries(reference.windows))("has the recorded loss on the windows of %s", async (name, windows) => {
-      const model = await loadModel(folder, { backend });
+      const model = await loadModel(folder, { backend, ...on });
       let [total, count] = [0, 0];
       for (const ids of windows) {
         const logits = await model.logits(ids);
@@ -110,7 +111,7 @@ export function testTinyDeepseek(backend: string): void {
     });
 
     it("continues the recorded chats, all at once", async () => {
-      const model = await loadModel(folder, { backend });
+      const model = await loadModel(folder, { backend, ...on });
       const outputs = Object.values(reference.greedy).map(async ({ prompt_ids, output_ids }) => {
         const options = { maxTokens: output_ids.length, temperature: 0 };
         const { result } = await model.generate(prompt_ids, options).collect();
@@ -121,7 +122,7 @@ export function testTinyDeepseek(backend: string): void {
     });
 
     it("answers in words", async () => {
-      const model = await loadModel(folder, { backend });
+      const model = await loadModel(folder, { backend, ...on });
       const messages = [{ role: "user", content: "What is 27 + 15?" }];
       const plain = await model.chat(messages, { temperature: 0, maxTokens: 64 }).collect();
       expect(plain.text).toBe("27 + 15 = 42.");

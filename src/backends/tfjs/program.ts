@@ -5,9 +5,8 @@ import type { Plan } from "../../ir/plan.ts";
 import { storageLength, type TensorData } from "../../ir/tensor.ts";
 import type { TensorType } from "../../ir/types.ts";
 import type { Instance, Program, ProgramMemory } from "../backend.ts";
-import type { CastOptions } from "./cast.ts";
 import { withBackend } from "./current.ts";
-import { eagerEngine, storeValues } from "./eager.ts";
+import { type EagerOptions, eagerEngine, storeValues } from "./eager.ts";
 import type { TfMemory } from "./memory.ts";
 import type { Part } from "./row.ts";
 import type { Tf, TfData, TfTensor } from "./tf.ts";
@@ -20,7 +19,7 @@ export interface TfRuntime {
   readonly backend: string;
   /** Whether results can only be waited for. */
   readonly waits: boolean;
-  readonly casts: CastOptions;
+  readonly eager: EagerOptions;
 }
 
 export function loadProgram(runtime: TfRuntime, memory: TfMemory, plan: Plan): Program {
@@ -108,9 +107,15 @@ class TfInstance implements Instance {
     return param !== null && this.#memory.isResident(this.params[param]!);
   }
 
+  /** Whether the parameter is a cache of which a result is the new value. */
+  #isReplaced(param: number): boolean {
+    const { donated } = this.#plan.funcs.get(this.#plan.entry)!;
+    return donated.includes(param) && this.#memory.isResident(this.params[param]!);
+  }
+
   #step(): TfTensor[] {
-    const { tf, casts } = this.#runtime;
-    const engine = eagerEngine(tf, casts);
+    const { tf, eager } = this.#runtime;
+    const engine = eagerEngine(tf, eager);
     const { params } = this.#plan.funcs.get(this.#plan.entry)!;
     const inputs = params.map(({ type }, i) => {
       const data = this.params[i]!;
@@ -120,7 +125,9 @@ class TfInstance implements Instance {
       // A copy, as the array is written again before the next run.
       return engine.constant(type, data.slice());
     });
-    const call = { func: this.#plan.entry, layer: null, params: inputs };
+    // Caches that a result takes the place of.
+    const dead = new Set(params.flatMap((_, i) => (this.#isReplaced(i) ? [inputs[i]!] : [])));
+    const call = { func: this.#plan.entry, layer: null, params: inputs, dead };
     const results = walkFunc(engine, this.#plan, call, this.#leaves(engine));
     for (const [i, tensor] of results.entries()) {
       if (this.#taken(i)) this.#memory.replace(this.results[i]!, tf.keep(tensor));

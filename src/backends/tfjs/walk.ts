@@ -1,6 +1,7 @@
 /** Runs a function of a plan on an engine, op by op; what it gives and what it disposes of is said at `walkFunc`. */
 import { invariant } from "../../ir/errors.ts";
 import { isOp, type Node } from "../../ir/graph.ts";
+import { opKind } from "../../ir/ops/all.ts";
 import type { Plan, TensorFunc } from "../../ir/plan.ts";
 import type { TensorEngine } from "./engine.ts";
 import { lowerNode } from "./ops.ts";
@@ -17,8 +18,10 @@ export interface Leaves<T> {
 export interface Call<T> {
   readonly func: string;
   readonly layer: number | null;
-  /** Stay as they are. */
+  /** Stay as they are, but for those that are in `dead`. */
   readonly params: readonly T[];
+  /** Tensors that nobody reads after the call and that share memory with no other: an update may overwrite them. */
+  readonly dead?: ReadonlySet<T>;
 }
 
 /** The results, each a value of its own, which the caller disposes of. */
@@ -39,6 +42,8 @@ class Walk<T> {
   /** How many values share each tensor that was made here. */
   readonly #holders = new Map<T, number>();
   readonly #uses: ReadonlyMap<Node, number>;
+  /** Tensors with memory of their own that may be overwritten after their last use: results of updates, and of calls. */
+  readonly #alone: Set<T>;
 
   constructor(engine: TensorEngine<T>, plan: Plan, tensors: TensorFunc, call: Call<T>, leaves: Leaves<T>) {
     this.#engine = engine;
@@ -47,6 +52,7 @@ class Walk<T> {
     this.#call = call;
     this.#leaves = leaves;
     this.#uses = usesOf(tensors);
+    this.#alone = new Set(call.dead);
   }
 
   run(): T[] {
@@ -98,8 +104,10 @@ class Walk<T> {
   #compute(node: Node): void {
     if (isOp(node, "call")) this.#callFunc(node);
     else {
-      const ins = node.ins.map((operand) => this.#values.get(operand)!);
-      this.#own(node, this.#lower(node, ins));
+      const ins = node.ins.map((operand) => ({ ...this.#values.get(operand)!, dead: this.#isDead(operand, 1) }));
+      const part = this.#lower(node, ins);
+      this.#own(node, part);
+      if (opKind(node.op) === "update") this.#alone.add(part.at);
     }
   }
 
@@ -112,7 +120,6 @@ class Walk<T> {
       if (at !== part.at) this.#swap(operand, at);
       return at;
     });
-    const results = walkFunc(this.#engine, this.#plan, { func, layer, params }, this.#leaves);
     const same = (other: Node): other is Node<"call"> =>
       isOp(other, "call") &&
       other.attrs.func === func &&
@@ -120,11 +127,24 @@ class Walk<T> {
       other.ins.length === node.ins.length &&
       other.ins.every((x, i) => x === node.ins[i]);
     const readers = this.#tensors.order.filter(same);
+    const once = node.ins.filter((operand) => this.#isDead(operand, readers.length));
+    const dead = new Set(once.map((operand) => this.#values.get(operand)!.at));
+    const results = walkFunc(this.#engine, this.#plan, { func, layer, params, dead }, this.#leaves);
+    const { donated } = this.#plan.funcs.get(func)!;
     for (const [i, at] of results.entries()) {
       const reader = readers.find(({ attrs }) => attrs.result === i);
       if (reader === undefined) this.#engine.dispose(at);
-      else this.#own(reader, { at, shape: reader.type.shape });
+      else {
+        this.#own(reader, { at, shape: reader.type.shape });
+        if (donated[i] !== null) this.#alone.add(at);
+      }
     }
+  }
+
+  /** Whether a tensor with memory of its own is read by the op that is run now and by nothing else, before or after. */
+  #isDead(operand: Node, reads: number): boolean {
+    const { at } = this.#values.get(operand)!;
+    return this.#uses.get(operand) === reads && this.#alone.has(at) && (this.#holders.get(at) ?? 1) === 1;
   }
 
   /** Takes a value's own tensor in place of what stood for it. */

@@ -187,17 +187,14 @@ export const widenF16x4: Rule = (temp) => {
   ];
 };
 
-/** What follows an address to load four finite f16: the bits in place, and the bias put right by a product. */
+/** What follows an address to load four finite f16 times 2^-112: the bits in place, the bias not put right. */
+export function loadShrunkF16(offset: number): Code {
+  return [memory("v128.load16x4_s", offset), i32(13), plain("i32x4.shl"), splatBits(0x8fffe000), plain("v128.and")];
+}
+
+/** What follows an address to load four finite f16: the bias put right by a product. */
 export function loadFiniteF16(offset: number): Code {
-  return [
-    memory("v128.load16x4_s", offset),
-    i32(13),
-    plain("i32x4.shl"),
-    splatBits(0x8fffe000),
-    plain("v128.and"),
-    splatBits(0x77800000), // 2^112
-    plain("f32x4.mul"),
-  ];
+  return [...loadShrunkF16(offset), splatBits(0x77800000), plain("f32x4.mul")]; // 2^112
 }
 
 /** What follows an address to load four elements; undefined where they are loaded one by one. */

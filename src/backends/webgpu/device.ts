@@ -34,6 +34,7 @@ function openDevice({ gpuDevice }: DeviceOptions = {}): Device {
   const target = webgpuTargetOf(context.limits);
   return {
     target,
+    queues: true,
     summary: `WebGPU, ${adapterName(gpuDevice)}`,
     allocate: (type, use = "shared") => memory.tensor(type, use === "resident"),
     hold: (_, data) => memory.hold(data),

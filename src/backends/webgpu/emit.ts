@@ -2,7 +2,7 @@
 import { InternalError, invariant } from "../../ir/errors.ts";
 import type { Combine, Expr, For, Kernel, Stmt } from "../../ir/kernel/kernel.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop } from "../../ir/kernel/range.ts";
-import { eachStmt, writesOf } from "../../ir/kernel/walk.ts";
+import { eachStmt, exprsOf, operandsOf, writesOf } from "../../ir/kernel/walk.ts";
 import { wideBufs } from "./bytes.ts";
 import { combineName, combineTexts, type Group, usesSubgroups } from "./combine.ts";
 import { bufferTexts } from "./declare.ts";
@@ -36,6 +36,8 @@ interface Place extends Context {
   /** Combine functions in use: `add_f32_64`. */
   readonly combines: Map<string, Combine>;
   readonly uses: { agreed: boolean };
+  /** Whether the kernel loads from a buffer that it stores to. */
+  readonly reloads: boolean;
 }
 
 export function emitKernel(kernel: Kernel, { shared = new Set(), subgroup = 0 }: EmitOptions = {}): WgslKernel {
@@ -52,6 +54,7 @@ export function emitKernel(kernel: Kernel, { shared = new Set(), subgroup = 0 }:
     needs,
     combines: new Map(),
     uses: { agreed: false },
+    reloads: loadsAny(kernel, written),
   };
   const { invocations, workgroups } = schedule;
   const x = Math.min(workgroups, maxWorkgroups);
@@ -72,6 +75,21 @@ export function emitKernel(kernel: Kernel, { shared = new Set(), subgroup = 0 }:
   const enable = usesSubgroups(place.combines.values(), place.group) ? "enable subgroups;" : "";
   const blocks = [head(kernel), enable, ...declared, ...sharedTexts(place), entry.join("\n")];
   return { source: `${blocks.filter((text) => text !== "").join("\n\n")}\n`, workgroups: [x, y], access };
+}
+
+function loadsAny({ bufs, body }: Kernel, written: ReadonlySet<string>): boolean {
+  const globals = new Set(
+    bufs.filter(({ name, space }) => space === "global" && written.has(name)).map(({ name }) => name),
+  );
+  let found = false;
+  eachStmt(body, (stmt) => {
+    found ||= exprsOf(stmt).some((expr) => mentions(expr, globals));
+  });
+  return found;
+}
+
+function mentions(expr: Expr, bufs: ReadonlySet<string>): boolean {
+  return (expr.k === "load" && bufs.has(expr.buf)) || operandsOf(expr).some((operand) => mentions(operand, bufs));
 }
 
 const builtinParams: Record<string, string> = {
@@ -176,7 +194,8 @@ function emitStmt(place: Place, stmt: Stmt, facts: Facts): string[] {
       return [...then, "} else {", ...block(stmt.else, assume(stmt.cond, false, facts)), "}"];
     }
     case "barrier":
-      return ["workgroupBarrier();"];
+      // What the workgroup stored to buffers and loads again becomes visible by a barrier of its own.
+      return place.reloads ? ["storageBarrier();", "workgroupBarrier();"] : ["workgroupBarrier();"];
     case "combine": {
       const name = combineName(stmt);
       place.combines.set(name, stmt);

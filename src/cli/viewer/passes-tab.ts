@@ -36,8 +36,7 @@ export function passesTab(trace: TraceFile): Element {
     for (const each of rows) each.setAttribute("aria-pressed", String(each === row));
     render();
   };
-  const first = views.findIndex(({ lines }) => lines.some(({ kind }) => kind !== "same"));
-  const start = Math.max(first, 0);
+  const start = Math.max(views.findIndex(isChange), 0);
   if (views[start] !== undefined) choose(views[start], rows[start]!);
   const extent = choice(["changes", "whole text"], (index) => {
     whole = index === 1;
@@ -56,6 +55,10 @@ export function passesTab(trace: TraceFile): Element {
     ),
     make("aside", {}, rules),
   );
+}
+
+function isChange({ lines }: PassView): boolean {
+  return lines.some(({ kind }) => kind !== "same");
 }
 
 /** Each pass compared with the one before it. */

@@ -11,7 +11,9 @@ import { invariant } from "../../ir/errors.ts";
 import { type Func, isOp, type Node, topoOrder } from "../../ir/graph.ts";
 import type { Target } from "../../ir/target.ts";
 import type { LoweredKernel } from "../lower/lower.ts";
-import { type Candidate, candidateOf, type MergeContext, mergePair, withGrid } from "./merge-pair.ts";
+import { type Candidate, candidateOf } from "./candidate.ts";
+import type { MergeContext } from "./keep-inside.ts";
+import { mergePair, withGrid } from "./merge-pair.ts";
 
 /** Two kernels that became one. */
 export interface Merged {
@@ -46,7 +48,7 @@ export function mergeLaunches(
     for (const kind of ["divided", "whole", "apart"] as const) while (merger.mergeOne(kind)) changed = true;
   }
   report?.({ merged: merger.merged, unmerged: merger.unmerged() });
-  return merger.candidates.map((each) => withGrid(each, target));
+  return merger.candidates.map((each) => (target.workgroup === null ? withGrid(each, target) : each.lowered));
 }
 
 /** The reasons for all such pairs of these kernels. */
@@ -99,7 +101,7 @@ class Merger {
     const known = this.#tried.get(a)?.get(b);
     if (known !== undefined) return known;
     const between = this.#between(a, b);
-    const merged = between ?? mergePair(a, b, this.#context);
+    const merged = between ?? this.#tooEarly(a, b) ?? mergePair(a, b, this.#context);
     if (typeof merged === "string") {
       this.#tried.set(a, (this.#tried.get(a) ?? new Map()).set(b, merged));
     }
@@ -126,20 +128,37 @@ class Merger {
 
   /** Whether something must run after `a` and before `b`; `a` comes first in the function. */
   #between(a: Candidate, b: Candidate): string | undefined {
+    const others = b.operands.filter((node) => !a.results.includes(node));
+    return this.#needs(others, a.results) ? "another step stands between them" : undefined;
+  }
+
+  /** Whether an update in place would come before something that reads what it replaces, which would cost a copy. */
+  #tooEarly(a: Candidate, b: Candidate): string | undefined {
+    const results = [...a.results, ...b.results];
+    for (const old of [a, b].flatMap(({ lowered }) => [...lowered.replaces.values()])) {
+      const reads = (each: Candidate) => each !== a && each !== b && each.operands.includes(old);
+      const later = this.candidates.find((each) => reads(each) && this.#needs(each.operands, results));
+      if (later !== undefined) return `${later.lowered.kernel.name} reads what one of them updates in place`;
+    }
+    return undefined;
+  }
+
+  /** Whether computing these values needs one of those. */
+  #needs(values: readonly Node[], wanted: readonly Node[]): boolean {
     const made = makers(this.candidates);
     const seen = new Set<Node>();
-    const stack = b.operands.filter((node) => !a.results.includes(node));
+    const stack = [...values];
     while (stack.length > 0) {
       const node = stack.pop()!;
       if (seen.has(node)) continue;
       seen.add(node);
-      if (a.results.includes(node)) return "another step stands between them";
+      if (wanted.includes(node)) return true;
       const maker = made.get(node);
       // What one kernel computes needs all that it reads, and with its other results comes what reads them.
       if (maker !== undefined) stack.push(...maker.operands);
       else if (isOp(node, "call")) stack.push(...node.ins);
     }
-    return undefined;
+    return false;
   }
 
   /** Topological, and as far as that allows by where the last result stands in the function. */

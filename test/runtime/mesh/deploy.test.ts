@@ -61,12 +61,22 @@ describe("replicas", () => {
   test("share requests, and go on without one that has ended", async () => {
     const model = await shardAndDeploy(goldenFolder("qwen2-tied"), { ...plain, devices: { dp: 2 } });
     try {
-      const generate = async () => (await model.generate(ids, prompt).collect()).result.tokens;
+      const generate = async () => [...(await model.generate(ids, prompt).collect()).result.tokens];
       const [first, second] = [generate(), generate()];
       expect(model.engine.stats.running + model.engine.stats.waiting).toBe(2);
       expect([[...(await first)], [...(await second)]]).toEqual([greedy, greedy]);
-      await (model.runner as MeshRunner).endRank(0); // what shardAndDeploy makes
-      await expect.poll(async () => generate().catch(() => [])).toEqual(greedy);
+      const under = [generate(), generate()];
+      const runner = model.runner as MeshRunner; // what shardAndDeploy makes
+      const step = runner.step.bind(runner);
+      let count = 0;
+      runner.step = (...args) => {
+        if (++count === 9) void runner.endRank(0);
+        return step(...args);
+      };
+      // In the middle of a request, whose tokens the other replica computes again.
+      expect(await Promise.all(under)).toEqual([greedy, greedy]);
+      expect(runner.alive).toBe(false);
+      expect(await generate()).toEqual(greedy);
     } finally {
       await model.close();
     }

@@ -1,0 +1,40 @@
+/** The backends of TensorFlow: whole steps as graphs, on tfjs-node (the processor) or tfjs-node-gpu (CUDA). */
+import { UnsupportedError } from "../../ir/errors.ts";
+import { tensorTargetOf } from "../../ir/target.ts";
+import type { Backend } from "../backend.ts";
+import { emitGraph, openGraphDevice } from "./graph-device.ts";
+import type { GraphHost } from "./graph-host.ts";
+import { startGraphThread } from "./graph-thread.ts";
+import { tfVersion } from "./packages.ts";
+
+/** What `prepare` gives to `open`. */
+class Prepared {
+  readonly host: GraphHost;
+
+  constructor(host: GraphHost) {
+    this.host = host;
+  }
+}
+
+const summaries = {
+  tensorflow: "TensorFlow on the CPU",
+  "tensorflow-gpu": "TensorFlow on the GPU",
+} as const;
+
+export function graphBackend(name: keyof typeof summaries): Backend {
+  return {
+    target: tensorTargetOf(name),
+    emit: emitGraph,
+    prepare: async (options) => {
+      const thread = await startGraphThread({ kind: name, packageFolder: options.packageFolder ?? null });
+      const summary = `TensorFlow.js ${tfVersion}, ${summaries[name]}, a graph to a step`;
+      return { ...options, prepared: new Prepared({ ...thread, summary }) };
+    },
+    open: ({ prepared } = {}) => {
+      if (prepared instanceof Prepared) return openGraphDevice(tensorTargetOf(name), prepared.host);
+      throw new UnsupportedError(name, "TensorFlow.js is imported when asked for, which takes waiting", {
+        hint: `Use: const device = await prepareDevice(${JSON.stringify(name)}); compile(module, device).`,
+      });
+    },
+  };
+}

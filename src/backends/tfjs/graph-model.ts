@@ -1,0 +1,118 @@
+/**
+ * The graph of a session: all its programs, and what brings its variables to their values. Weights are loaded in groups,
+ * each by one run; caches begin as zeros, and can be handed to the next session.
+ */
+import { sizeOf } from "../../ir/types.ts";
+import { GraphBuilder, type GraphTensor, infoOf, nodeOf, typeAttr } from "./graph.ts";
+import { crossingForm, packed, unpacked } from "./graph-bits.ts";
+import { doneName, type GraphProgram, type Variable, variableForm } from "./graph-program.ts";
+import { encodeSavedModel, type Signature, type TensorInfo, tfTypes } from "./saved-model.ts";
+
+export interface GraphModel {
+  /** By the names of their signatures. */
+  readonly programs: ReadonlyMap<string, GraphProgram>;
+  readonly weights: readonly Variable[];
+  readonly caches: readonly Variable[];
+  /** The caches that are taken over, from each of some other sessions. */
+  readonly restored: readonly (readonly Variable[])[];
+}
+
+/** Most bytes of weights that one run loads: for a moment they are there twice. */
+const groupBytes = 2 ** 28;
+
+export const signatures = { zero: "zero", save: "save" } as const;
+
+export function restoreSignature(session: number): string {
+  return `restore${session}`;
+}
+
+export function loadSignature(group: number): string {
+  return `load${group}`;
+}
+
+/** Which weights are loaded together. */
+export function weightGroups(weights: readonly Variable[]): readonly (readonly Variable[])[] {
+  const groups: Variable[][] = [];
+  let room = 0;
+  for (const weight of weights) {
+    const bytes = bytesOf(weight);
+    if (bytes > room || groups.length === 0) {
+      groups.push([]);
+      room = groupBytes;
+    }
+    groups.at(-1)!.push(weight);
+    room -= bytes;
+  }
+  return groups;
+}
+
+/** Bytes of a variable. */
+export function bytesOf(variable: Variable): number {
+  const { type, shape } = variableForm(variable);
+  return sizeOf(shape) * tfTypes[type].bytes;
+}
+
+export interface EncodedModel {
+  /** The content of `saved_model.pb`. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** The names of its signatures. */
+  readonly signatures: readonly string[];
+}
+
+export function encodeModel({ programs, weights, caches, restored }: GraphModel): EncodedModel {
+  const graph = new GraphBuilder("state/");
+  const all: Record<string, Signature> = {};
+  for (const [name, { signature }] of programs) all[name] = signature;
+  for (const [i, group] of weightGroups(weights).entries()) all[loadSignature(i)] = assignFed(graph, group);
+  if (caches.length > 0) {
+    all[signatures.zero] = assignZeros(graph, caches);
+    all[signatures.save] = fetchAll(graph, caches);
+  }
+  for (const [i, some] of restored.entries()) {
+    if (some.length > 0) all[restoreSignature(i)] = assignFed(graph, some);
+  }
+  const nodes = [...[...programs.values()].flatMap((program) => program.nodes), ...graph.nodes];
+  return { bytes: encodeSavedModel({ nodes, signatures: all }), signatures: Object.keys(all) };
+}
+
+/** Feeds the content of variables. */
+function assignFed(graph: GraphBuilder, variables: readonly Variable[]): Signature {
+  const inputs: Record<string, TensorInfo> = {};
+  const assigned = variables.map((variable) => {
+    const form = variableForm(variable);
+    const fed = graph.placeholder(crossingForm(form));
+    inputs[variable.name] = infoOf(fed);
+    return assign(graph, variable, unpacked(graph, fed, form));
+  });
+  return { inputs, outputs: done(graph, assigned) };
+}
+
+function assignZeros(graph: GraphBuilder, variables: readonly Variable[]): Signature {
+  const assigned = variables.map((variable) => {
+    const form = variableForm(variable);
+    const zero = graph.constant({ type: form.type, shape: [] }, new Uint8Array(tfTypes[form.type].bytes));
+    const attrs = { T: typeAttr(form.type), Tidx: typeAttr("int32") };
+    return assign(graph, variable, graph.one("BroadcastTo", [zero, graph.ints(form.shape)], attrs, form));
+  });
+  return { inputs: {}, outputs: done(graph, assigned) };
+}
+
+function fetchAll(graph: GraphBuilder, variables: readonly Variable[]): Signature {
+  const outputs = variables.map((variable) => {
+    const form = variableForm(variable);
+    const handle = graph.variable(variable.name, form);
+    const value = graph.one("ReadVariableOp", [handle], { dtype: typeAttr(form.type) }, form);
+    return [variable.name, infoOf(packed(graph, value))] as const;
+  });
+  return { inputs: {}, outputs: Object.fromEntries(outputs) };
+}
+
+function assign(graph: GraphBuilder, variable: Variable, value: GraphTensor): string {
+  const handle = graph.variable(variable.name, variableForm(variable));
+  return nodeOf(graph.one("AssignVariableOp", [handle, value], { dtype: typeAttr(value.type) }, value));
+}
+
+function done(graph: GraphBuilder, after: readonly string[]): Record<string, TensorInfo> {
+  const value = graph.one("Identity", [graph.int(1)], { T: typeAttr("int32") }, { type: "int32", shape: [] }, after);
+  return { [doneName]: infoOf(value) };
+}

@@ -1,0 +1,117 @@
+/**
+ * The sessions of a device. TensorFlow keeps variables in a session, and a session has one graph, so programs that share
+ * memory are one graph: a *group*. A program that is new to a group makes a new session, which takes over the caches and
+ * loads the weights again. Programs that share nothing do not meet.
+ */
+import { invariant } from "../../ir/errors.ts";
+import type { TensorData } from "../../ir/tensor.ts";
+import { type HostTensor, toHost } from "./graph-bits.ts";
+import type { GraphHost } from "./graph-host.ts";
+import type { GraphMemory } from "./graph-memory.ts";
+import { encodeModel, loadSignature, restoreSignature, signatures, weightGroups } from "./graph-model.ts";
+import type { GraphProgram, Variable } from "./graph-program.ts";
+
+/** A session that runs, and what it has. */
+interface Opened {
+  readonly id: number;
+  readonly programs: ReadonlySet<string>;
+  readonly caches: readonly Variable[];
+}
+
+interface Group {
+  readonly programs: Map<string, GraphProgram>;
+  readonly variables: Set<Variable>;
+  /** One, but none before the first run, and more after groups have become one. */
+  opened: readonly Opened[];
+}
+
+export class GraphSessions {
+  readonly #host: GraphHost;
+  readonly #memory: GraphMemory;
+  #groups: readonly Group[] = [];
+  /** Runs come one after another. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(host: GraphHost, memory: GraphMemory) {
+    this.#host = host;
+    this.#memory = memory;
+  }
+
+  /** Makes a program part of a session from its next run on. */
+  add(name: string, program: GraphProgram): void {
+    const shares = (group: Group) => program.variables.some((variable) => group.variables.has(variable));
+    const near = this.#groups.filter(shares);
+    const group: Group = {
+      programs: new Map([...near.flatMap(({ programs }) => [...programs]), [name, program]]),
+      variables: new Set([...near.flatMap(({ variables }) => [...variables]), ...program.variables]),
+      opened: near.flatMap(({ opened }) => opened),
+    };
+    this.#groups = [...this.#groups.filter((each) => !near.includes(each)), group];
+  }
+
+  /** The program is no longer run. Its session lives on for others, and for the caches. */
+  remove(name: string): void {
+    const group = this.#groupOf(name);
+    group.programs.delete(name);
+    const caches = this.#memory.caches.filter((cache) => group.variables.has(cache));
+    if (group.programs.size > 0 || caches.length > 0) return;
+    this.#groups = this.#groups.filter((each) => each !== group);
+    void this.#next(() => this.#drop(group));
+  }
+
+  /** Feeds a program from these arrays, by parameter, and gives what it fetches, by name. */
+  run(name: string, params: readonly TensorData[]): Promise<Readonly<Record<string, HostTensor["data"]>>> {
+    return this.#next(async () => {
+      const group = this.#groupOf(name);
+      const { fed } = group.programs.get(name)!;
+      const inputs = Object.fromEntries(fed.map((each) => [each.name, toHost(each.type, params[each.index]!)]));
+      const [only, ...more] = group.opened;
+      const ready = only !== undefined && more.length === 0 && only.programs.has(name);
+      return this.#host.run(ready ? only.id : await this.#reopen(group), name, inputs);
+    });
+  }
+
+  #next<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(work);
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+
+  #groupOf(name: string): Group {
+    const group = this.#groups.find(({ programs }) => programs.has(name));
+    invariant(group !== undefined, () => `program ${name} has no session`);
+    return group;
+  }
+
+  async #drop(group: Group): Promise<void> {
+    for (const { id } of group.opened) await this.#host.drop(id);
+    group.opened = [];
+  }
+
+  /** A session of all programs of the group. Caches are taken over and old sessions ended before weights take memory. */
+  async #reopen(group: Group): Promise<number> {
+    const weights = this.#memory.weights.filter(({ variable }) => group.variables.has(variable));
+    const caches = this.#memory.caches.filter((cache) => group.variables.has(cache));
+    const variables = weights.map(({ variable }) => variable);
+    const programs = new Map(group.programs);
+    const restored = group.opened.map((old) => caches.filter((cache) => old.caches.includes(cache)));
+    const model = encodeModel({ programs, weights: variables, caches, restored });
+    const id = await this.#host.open(model.bytes, model.signatures);
+    if (caches.length > 0) await this.#host.run(id, signatures.zero, {});
+    for (const [i, old] of group.opened.entries()) {
+      const names = restored[i]!.map(({ name }) => name);
+      if (names.length > 0) await this.#host.move(old.id, signatures.save, id, restoreSignature(i), names);
+    }
+    await this.#drop(group);
+    group.opened = [{ id, programs: new Set(programs.keys()), caches }];
+    const held = new Map(weights.map((each) => [each.variable, each]));
+    for (const [i, part] of weightGroups(variables).entries()) {
+      const inputs = part.map((variable) => {
+        const { type, data } = held.get(variable)!;
+        return [variable.name, toHost(type, data)] as const;
+      });
+      await this.#host.run(id, loadSignature(i), Object.fromEntries(inputs));
+    }
+    return id;
+  }
+}
