@@ -1,5 +1,6 @@
 /** Compiling recipes: what their choices mean as options, and which format of weights fits a device. */
 import {
+  allBackendNames,
   type Compiled,
   type CompileOptions,
   compile as compileModule,
@@ -11,12 +12,12 @@ import {
   openDevice,
   type QuantizeOptions,
 } from "./compile.ts";
-import { InputError, UnsupportedError } from "./ir/errors.ts";
+import { didYouMean, InputError, UnsupportedError } from "./ir/errors.ts";
 import type { Module } from "./ir/graph.ts";
 import { heldBytes } from "./ir/plan.ts";
 import type { Target } from "./ir/target.ts";
 import { byteSize } from "./ir/types.ts";
-import { type DeviceSpec, tuned } from "./plan/hardware.ts";
+import { type DeviceSpec, devices, tuned } from "./plan/hardware.ts";
 import { showBytes } from "./plan/show.ts";
 import { type Choices, type Recipe, type RecipeStep, recipeOf } from "./recipe.ts";
 
@@ -50,7 +51,7 @@ function compileOn(
   { passes, ...options }: RecipeOptions,
 ): Executable {
   const { source, choices } = recipeOf(model, passes);
-  const wanted = on ?? choices.hardware?.backend ?? defaultBackend;
+  const wanted = on ?? chosenBackend(choices) ?? defaultBackend;
   const device = typeof wanted === "string" ? openDevice(wanted) : wanted;
   return compileModule(source, device, resolve(modulesOnly(choices), () => source, device.target, options).options);
 }
@@ -62,14 +63,23 @@ export function compileToPlan(
   { passes, ...options }: RecipeOptions = {},
 ): Compiled {
   const { source, choices } = recipeOf(model, passes);
-  const target = on ?? findBackend(choices.hardware?.backend ?? defaultBackend).target;
+  const target = on ?? findBackend(chosenBackend(choices) ?? defaultBackend).target;
   return compileModuleToPlan(source, target, resolve(modulesOnly(choices), () => source, target, options).options);
 }
 
+/** @throws InputError for a name that is neither a backend's nor a device's */
+export function chosenBackend({ hardware }: Choices): string | undefined {
+  const backend = hardware?.backend;
+  if (backend === undefined || allBackendNames.some((name) => name === backend)) return backend;
+  const names = [...allBackendNames, ...Object.keys(devices)];
+  const hint = didYouMean(backend, names) ?? `Backends and devices: ${names.join(", ")}.`;
+  throw new InputError("optimizeFor", `there is no backend or device ${JSON.stringify(backend)}`, { hint });
+}
+
 function modulesOnly(choices: Choices): Choices {
-  if (choices.prune?.experts === undefined) return choices;
-  const hint = "loadModel(prune(folder, ...)) builds the model without them.";
-  throw new UnsupportedError("compile prune", "experts can be left out of a model's folder, not of a module", { hint });
+  if (choices.prune === undefined) return choices;
+  const hint = "loadModel(prune(folder, ...)) reads weights as pruned, and builds the model without experts left out.";
+  throw new UnsupportedError("compile prune", "prunes a model's folder, not a module, which has no weights", { hint });
 }
 
 /** The choices as options of `compile`; options given go before them. `module` gives what must fit. */

@@ -33,9 +33,18 @@ export type { Device, DeviceOptions, Instance, Program, ProgramMemory } from "./
 export { missingWasm } from "./backends/wasm/probe.ts";
 export { serveThread, threadName } from "./backends/wasm/worker.ts";
 export type { CompileHistory, FuncHistory } from "./passes/compile-history.ts";
+export { chooseExperts, type ExpertChoice, type ExpertUse, type ExpertWish } from "./passes/prune/experts.ts";
+export {
+  checkKeptExperts,
+  checkPruneOptions,
+  type KeptExperts,
+  type PruneOptions,
+  pruneSentences,
+} from "./passes/prune/policy.ts";
+export { canBeSparse, groupLength, keepLargest, parseSparsity, type Sparsity } from "./passes/prune/sparsity.ts";
 export { type PackedWeight, packedWeights } from "./passes/quantize/packed.ts";
 export type { QuantizeOptions } from "./passes/quantize/policy.ts";
-export { checkQuantizeOptions, quantizeSentence } from "./passes/quantize/policy.ts";
+export { checkQuantizeOptions, isMatrixOfLayers, quantizeSentence } from "./passes/quantize/policy.ts";
 export { isInputScale } from "./passes/quantize/quantize.ts";
 
 /** Backends that run wherever JavaScript does. */

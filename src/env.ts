@@ -56,7 +56,11 @@ export const variables = {
     doc: "1: only the passes without which nothing runs: expand, legalize, lower.",
     parse: flag,
   },
-  TRACE: { values: "a file", doc: "Writes all passes and rule matches there as JSON.", parse: (text) => text },
+  TRACE: {
+    values: "a file",
+    doc: "Writes what was compiled first there as JSON, for `ciuic trace FILE`: passes, rule matches, kernels, memory.",
+    parse: (text) => text,
+  },
   SEED: {
     values: "a whole number (default 1)",
     doc: "Seed of the random inputs of VERIFY=3.",

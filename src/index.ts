@@ -42,5 +42,6 @@ export type { BackendProbe, Figures } from "./runtime/probe/backend-probe.ts";
 export { chooseTarget } from "./runtime/probe/choose-target.ts";
 export { type ProbeOptions, type ProbeReport, probe } from "./runtime/probe/probe.ts";
 export type { TargetCandidate, TargetChoice, WantedTarget } from "./runtime/probe/target-choice.ts";
+export { type Pruning, parsePruning, showPruning } from "./runtime/pruning-file.ts";
 export { showSummary } from "./runtime/summary-text.ts";
 export type { Tokenizer } from "./runtime/tokenizer.ts";

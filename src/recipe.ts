@@ -3,7 +3,7 @@
  * each add one choice; nothing happens until `compile` or `loadModel` gets the recipe. What a model is does not matter here:
  * a `Module`, or the folder of a checkpoint. Without the model, each function gives a step for `{ passes: [...] }`.
  */
-import { didYouMean, InputError } from "./ir/errors.ts";
+import { InputError } from "./ir/errors.ts";
 import { checkPruneOptions, type PruneOptions } from "./passes/prune/policy.ts";
 import { checkQuantizeOptions, type QuantizeOptions } from "./passes/quantize/policy.ts";
 import { type DeviceSpec, devices, findDevice } from "./plan/hardware.ts";
@@ -117,15 +117,9 @@ export function quantizeOptionsOf(how: QuantizeWish): QuantizeOptions {
   return options as QuantizeOptions;
 }
 
-const backends = ["wasm", "js", "webgpu"];
-
+/** What is no device is taken for a backend; whether there is one shows when the recipe is compiled. */
 function hardwareOf(wish: HardwareWish): Hardware {
-  if (typeof wish === "string" && backends.includes(wish)) return { backend: wish, device: null };
-  if (typeof wish === "string" && !Object.hasOwn(devices, wish)) {
-    const names = [...backends, ...Object.keys(devices)];
-    const hint = didYouMean(wish, names) ?? `Backends and devices: ${names.join(", ")}.`;
-    throw new InputError("optimizeFor", `there is no backend or device ${JSON.stringify(wish)}`, { hint });
-  }
+  if (typeof wish === "string" && !Object.hasOwn(devices, wish)) return { backend: wish, device: null };
   const device = typeof wish === "string" ? findDevice(wish) : wish;
   return { backend: device.processor === true ? "wasm" : "webgpu", device };
 }

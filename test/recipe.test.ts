@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type CompileOptions, compileToPlan as compileModule } from "../src/compile.ts";
+import { allBackendNames, type CompileOptions, compileToPlan as compileModule } from "../src/compile.ts";
 import { compile, compileToPlan } from "../src/compile-recipe.ts";
 import { maths } from "../src/ir/build.ts";
 import { Builder, makeModule } from "../src/ir/graph.ts";
@@ -177,9 +177,10 @@ describe("optimizeFor a device", () => {
     );
   });
 
-  it("knows devices by name", () => {
+  it("knows backends and devices by name", () => {
+    for (const name of allBackendNames) expect(compileToPlan(optimizeFor(linear, name)).target.name).toBe(name);
     expect(compileToPlan(optimizeFor(linear, "h100")).target.name).toBe("webgpu");
-    expect(() => optimizeFor("h10")).toThrow('Did you mean "h100"?');
+    expect(() => compileToPlan(optimizeFor(linear, "h10"))).toThrow('Did you mean "h100"?');
   });
 });
 
@@ -188,9 +189,11 @@ describe("mistakes", () => {
     [() => quantize("int5"), /quantize weights: expected .*int4/],
     [() => quantize("int4+int8+int8"), /expected WEIGHTS or WEIGHTS\+INPUTS/],
     [() => prune({}), /prune: expected what to leave out/],
+    [() => prune({ sparsity: "4:2" }), /prune sparsity: expected N:M such as 2:4/],
+    [() => prune({ sparsity: 1 }), /expected a share from 0 to below 1, got 1/],
     [() => prune({ experts: { 1: [3, 2] } }), /prune experts 1: expected numbers of experts, ascending/],
     [() => prune({ experts: { 1: [1], 2: [1, 2] } }), /prune experts 2: expected 1 as in layer 1, got 2/],
-    [() => compileToPlan(prune(linear, { experts: { 1: [0] } })), /of a model's folder, not of a module/],
+    [() => compileToPlan(prune(linear, { experts: { 1: [0] } })), /a model's folder, not a module/],
   ])("%#", (mistake, message) => {
     expect(mistake).toThrow(message);
   });

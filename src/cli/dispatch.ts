@@ -10,9 +10,11 @@ import { opt } from "./opt.ts";
 import { plan } from "./plan.ts";
 import { planMemory } from "./plan-memory.ts";
 import { probeCommand } from "./probe.ts";
+import { prune } from "./prune.ts";
 import { reportError } from "./report.ts";
 import { run } from "./run.ts";
 import { tokenize } from "./tokenize.ts";
+import { trace } from "./trace.ts";
 import { verify } from "./verify.ts";
 
 /** In the order of `--help`. */
@@ -20,7 +22,9 @@ export const commands: readonly Command[] = [
   run,
   chat,
   evaluate,
+  prune,
   inspect,
+  trace,
   plan,
   planMemory,
   probeCommand,

@@ -1,7 +1,7 @@
 /** `ciuic inspect`: a model's step as the compiler sees it, from its config alone. */
 import { stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
-import { compileToPlan, defaultBackend, findBackend, type QuantizeOptions } from "../compile.ts";
+import { compileToPlan, defaultBackend, findBackend, pruneSentences, quantizeSentence } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
 import { didYouMean, InputError } from "../ir/errors.ts";
 import type { Module } from "../ir/graph.ts";
@@ -13,9 +13,11 @@ import type { Bucket } from "../models/deepseek/bucket.ts";
 import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
 import { checkpointDTypes } from "../models/deepseek/layers.ts";
 import { buildModel } from "../models/deepseek/model.ts";
+import { prunedConfig } from "../models/deepseek/pruned.ts";
 import { type PassRecord, recordPasses } from "../passes/record-passes.ts";
 import { openCheckpoint } from "../runtime/checkpoint.ts";
 import { debugFileWriter } from "../runtime/debug-files.ts";
+import type { LoadOptions } from "../runtime/load-model.ts";
 import { openNodeFolder } from "../runtime/node-folder.ts";
 import { optimizationSummary } from "../runtime/optimization-summary.ts";
 import { showSummary } from "../runtime/summary-text.ts";
@@ -24,6 +26,7 @@ import { defineCommand, exitCodes } from "./command.ts";
 import { inspectSummary } from "./inspect-summary.ts";
 import { modelPath, withModel } from "./model-source.ts";
 import type { OptionTable } from "./options.ts";
+import { pruneFlags, pruneOptions } from "./prune-flags.ts";
 import { quantizeFlags, quantizeOptions } from "./quantize-flags.ts";
 
 const options = {
@@ -46,6 +49,7 @@ const options = {
   measure: { kind: "flag", doc: "With --summary: also load the model and run it, to compare with what is expected." },
   backend: { kind: "text", value: "NAME", doc: "What to compile for. Default: wasm." },
   ...quantizeOptions,
+  ...pruneOptions,
 } as const satisfies OptionTable;
 
 export const inspect = defineCommand({
@@ -68,10 +72,12 @@ export const inspect = defineCommand({
   run: async ({ values, positionals }) => {
     if (values.measure && !values.summary) throw new InputError("inspect --measure", "needs --summary");
     const quantize = quantizeFlags("inspect", values);
-    if (values.measure) return measured(positionals[0], values.backend, quantize);
-    const { config, headers } = await readModel(modelPath(positionals[0]));
+    const prune = await pruneFlags(values);
+    if (values.measure) return measured(positionals[0], { backend: values.backend, quantize, prune });
+    const { config: stored, headers } = await readModel(modelPath(positionals[0]));
+    const config = prune?.experts === undefined ? stored : prunedConfig(stored, prune.experts);
     const bucket = parseBucket(values.bucket ?? "1,1", config);
-    const build = headers === null ? {} : { weightDType: checkpointDTypes(config, headers) };
+    const build = headers === null ? {} : { weightDType: checkpointDTypes(stored, headers) };
     const passes: PassRecord[] = [];
     const fromEnv = compileOptionsFromEnv(await debugFileWriter());
     const instruments = [...(fromEnv.instruments ?? []), recordPasses(passes)];
@@ -79,15 +85,12 @@ export const inspect = defineCommand({
     const built = buildModel(config, bucket, build);
     const buildMs = performance.now() - started;
     const backend = findBackend(values.backend ?? defaultBackend);
-    const compiled = compileToPlan(built, backend.target, {
-      ...fromEnv,
-      instruments,
-      ...(quantize && { quantize }),
-    });
+    const compiled = compileToPlan(built, backend.target, { ...fromEnv, instruments, ...(quantize && { quantize }) });
     const { plan } = compiled;
     if (values.summary) {
-      const why = whyBackend(values.backend);
-      await write(process.stdout, showSummary(await optimizationSummary(compiled, { why })));
+      const lossy = [...(prune ? pruneSentences(prune) : []), ...(quantize ? [quantizeSentence(quantize)] : [])];
+      const summary = await optimizationSummary(compiled, { why: whyBackend(values.backend), lossy });
+      await write(process.stdout, showSummary(summary));
       return exitCodes.done;
     }
     await write(process.stdout, printModule(chooseModule(values.after, built, passes, compiled.module)));
@@ -106,11 +109,10 @@ export const inspect = defineCommand({
 /** The summary of the model as it runs here. */
 async function measured(
   path: string | undefined,
-  backend: string | undefined,
-  quantize: QuantizeOptions | undefined,
+  options: Pick<LoadOptions, "backend" | "quantize" | "prune">,
 ): Promise<number> {
-  const why = whyBackend(backend);
-  const summary = await withModel(path, { backend, quantize }, (model) => optimizationSummary(model, { why }));
+  const why = whyBackend(options.backend);
+  const summary = await withModel(path, options, (model) => optimizationSummary(model, { why }));
   await write(process.stdout, showSummary(summary));
   return exitCodes.done;
 }

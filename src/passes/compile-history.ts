@@ -113,12 +113,13 @@ export function recordHistory(): HistoryRecorder {
       const kernelBytes = single.reduce((sum, { args }) => sum + bytesOf(args), 0);
       Object.assign(draftOf(func), { kernels: single.length, kernelBytes, launches: all.length });
     },
-    history: (module) => {
-      const calls = callsOf(module);
-      const funcs = [...drafts].map(([name, draft]) => funcHistory(name, calls.get(name)?.length ?? 0, draft));
-      return { built, passes, funcs };
-    },
+    history: (module) => ({ built, passes, funcs: funcHistories(module, drafts) }),
   };
+}
+
+function funcHistories(module: Module, drafts: ReadonlyMap<string, Draft>): FuncHistory[] {
+  const calls = callsOf(module);
+  return [...drafts].map(([name, draft]) => funcHistory(name, calls.get(name)?.length ?? 0, draft));
 }
 
 function funcHistory(name: string, calls: number, draft: Draft): FuncHistory {

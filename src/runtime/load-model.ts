@@ -2,23 +2,27 @@
 import {
   allBackendNames,
   type CompileOptions,
+  checkPruneOptions,
   type Device,
   type DeviceOptions,
   missingWasm,
   openDefaultDevice,
+  type PruneOptions,
   prepareDevice,
+  pruneSentences,
   type QuantizeOptions,
   quantizeSentence,
 } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
-import { resolve } from "../compile-recipe.ts";
+import { chosenBackend, resolve } from "../compile-recipe.ts";
 import { didYouMean, InputError, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor } from "../ir/tensor.ts";
-import { tensorType } from "../ir/types.ts";
+import { type TensorType, tensorType } from "../ir/types.ts";
 import { checkWeights } from "../models/deepseek/check-weights.ts";
 import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
 import { checkpointDTypes } from "../models/deepseek/layers.ts";
 import { buildModel } from "../models/deepseek/model.ts";
+import { prunedConfig } from "../models/deepseek/pruned.ts";
 import { namesOf, scaleSuffix, weightSpecs } from "../models/deepseek/weights.ts";
 import { type Choices, type Recipe, type RecipeStep, recipeOf } from "../recipe.ts";
 import { bucketFor } from "./bucket-ladder.ts";
@@ -35,6 +39,7 @@ import { chooseFor, type LoadTarget, loadOnFirst } from "./load-target.ts";
 import { Model } from "./model.ts";
 import { ModelRunner, type RunnerOptions } from "./model-runner.ts";
 import type { TargetChoice } from "./probe/target-choice.ts";
+import { pruneCheckpoint } from "./pruned-checkpoint.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 import { loadTokenizer } from "./tokenizer.ts";
 import { weightReader } from "./weight-reader.ts";
@@ -65,6 +70,8 @@ export interface LoadOptions extends LimitOptions {
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Weights, and with `activations` layer inputs, in fewer bits. Default: as stored. */
   readonly quantize?: QuantizeOptions | undefined;
+  /** Routed experts to leave out, as `Model.chooseExperts` or pruning.json says, and weights to set to 0. Default: none. */
+  readonly prune?: PruneOptions | undefined;
   /** Choices as `quantize`, `prune`, `fuse` and `optimizeFor` give them; options beside them go before them. */
   readonly passes?: readonly RecipeStep[] | undefined;
   /** What `calibrate` measured, for activations `int8-static`. Default: input_scales.json of the folder, if it has one. */
@@ -90,6 +97,7 @@ const optionNames = [
   "cacheBytes",
   "onProgress",
   "quantize",
+  "prune",
   "passes",
   "inputScales",
   "compile",
@@ -113,16 +121,17 @@ export async function loadModel(
   checkOptionNames(options);
   const { source, choices } = recipeOf(model, options.passes);
   const folder = typeof source === "string" ? await openFolder(source) : source;
-  const config = parseModelConfigText(
-    await folder.readText("config.json", maxConfigBytes),
-    `${folder.name} config.json`,
-  );
+  const stored = await readConfig(folder);
+  const prune = options.prune ?? choices.prune ?? null;
+  if (prune !== null) checkPruneOptions(prune);
+  const { experts } = prune ?? {};
+  const config = experts === undefined ? stored : prunedConfig(stored, experts);
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
-  const checkpoint = await openCheckpoint(folder);
-  const open = { folder, config, tokenizer, defaults, checkpoint, choices };
+  const checkpoint = pruneCheckpoint(await openCheckpoint(folder), prune);
+  const open = { folder, stored, config, prune, tokenizer, defaults, checkpoint, choices };
   try {
-    const { backend = choices.hardware?.backend, quantize = choices.quantize } = options;
+    const { backend = chosenBackend(choices), quantize = choices.quantize } = options;
     const choice = await chooseFor(config, { ...options, backend, quantize });
     const targets = choice === null ? [{ backend, threads: options.threads }] : [choice, ...choice.others];
     return await loadOnFirst(targets, (target) => loadOn(target, choice, open, options));
@@ -134,7 +143,11 @@ export async function loadModel(
 
 interface OpenModel {
   readonly folder: ModelFolder;
+  /** As the folder has it. */
+  readonly stored: ModelConfig;
+  /** Without experts that are left out. */
   readonly config: ModelConfig;
+  readonly prune: PruneOptions | null;
   readonly tokenizer: Tokenizer | null;
   readonly defaults: GenerationDefaults;
   readonly checkpoint: Checkpoint;
@@ -144,7 +157,7 @@ interface OpenModel {
 async function loadOn(
   { backend, threads }: LoadTarget,
   choice: TargetChoice | null,
-  { folder, config, tokenizer, defaults, checkpoint, choices }: OpenModel,
+  { folder, stored, config, prune, tokenizer, defaults, checkpoint, choices }: OpenModel,
   options: LoadOptions,
 ): Promise<Model> {
   const { profile, stepsAhead } = options;
@@ -152,34 +165,24 @@ async function loadOn(
   const lacking = choice !== null && backend === "js" && missingWasm() !== null;
   const device = await openFor(lacking ? undefined : backend, threads ?? defaultThreads(config), options);
   try {
-    const headers = new Map(
-      [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
-    );
-    checkWeights(config, headers, folder.name);
+    const headers = headersOf(checkpoint);
+    checkWeights(stored, headers, folder.name);
     const limits = limitsOf(config, options);
-    const build = { weightDType: checkpointDTypes(config, headers) };
-    const parts = { name: folder.name, config, tokenizer, device, checkpoint, defaults, choice };
+    const build = { weightDType: checkpointDTypes(stored, headers) };
+    const pruned = prune === null ? [] : pruneSentences(prune);
+    const parts = { name: folder.name, config, tokenizer, device, checkpoint, defaults, choice, lossy: pruned };
     if (device === null) {
       if ((options.quantize ?? choices.quantize) !== undefined) throw interpreterQuantizes();
       return new Model({ ...parts, runner: await loadInterpreter(config, checkpoint, { limits, build }, options) });
     }
     const first = () => buildModel(config, bucketFor(oneToken, limits), build);
-    const given = {
-      ...compileOptionsFromEnv(await debugFileWriter()),
-      ...options.compile,
-      ...(options.quantize && { quantize: options.quantize }),
-    };
-    const { options: compile, why } = resolve(choices, first, device.target, given);
+    const { options: compile, why } = resolve(choices, first, device.target, await compileOptions(options));
     const inputScales = options.inputScales ?? (await readInputScales(folder)) ?? undefined;
-    const runner = await loadCompiled(
-      config,
-      checkpoint,
-      { device, limits, build, compile, profile, stepsAhead },
-      { ...options, inputScales },
-    );
-    const lossy = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
+    const how = { device, limits, build, compile, profile, stepsAhead };
+    const runner = await loadCompiled(config, checkpoint, how, { ...options, inputScales });
+    const rounded = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
     const quantized = compile.quantize !== undefined;
-    return new Model({ ...parts, runner, quantized, lossy: why === null ? lossy : [...lossy, why] });
+    return new Model({ ...parts, runner, quantized, lossy: [...pruned, ...rounded, ...(why === null ? [] : [why])] });
   } catch (error) {
     await device?.close();
     throw error;
@@ -196,6 +199,19 @@ async function openFor(backend: string | undefined, threads: number, options: Lo
     ...(gpu && { gpu }),
     ...(packageFolder && { packageFolder }),
   });
+}
+
+function headersOf({ tensors }: Checkpoint): Map<string, TensorType> {
+  return new Map([...tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]));
+}
+
+/** What a call asks for goes before the debug variables. */
+async function compileOptions({ compile, quantize }: LoadOptions): Promise<CompileOptions> {
+  return { ...compileOptionsFromEnv(await debugFileWriter()), ...compile, ...(quantize && { quantize }) };
+}
+
+async function readConfig(folder: ModelFolder): Promise<ModelConfig> {
+  return parseModelConfigText(await folder.readText("config.json", maxConfigBytes), `${folder.name} config.json`);
 }
 
 async function openNamedDevice(backend: string | undefined, options: DeviceOptions): Promise<Device> {

@@ -4,6 +4,7 @@ import {
   compile,
   type Device,
   type Executable,
+  type ExpertUse,
   type Instance,
   type QuantizeOptions,
 } from "../compile.ts";
@@ -18,6 +19,7 @@ import { type BuildOptions, buildModel } from "../models/deepseek/model.ts";
 import { type BucketLimits, bucketFor, bucketKey, type StepSize, stepSizeOf } from "./bucket-ladder.ts";
 import { calibrateInputs } from "./calibrate.ts";
 import { DecodeAhead } from "./decode-ahead.ts";
+import { measureExperts } from "./expert-use.ts";
 import type { InputScales } from "./input-scales.ts";
 import type { KernelProfile } from "./kernel-profile.ts";
 import { fillBatch } from "./padded-batch.ts";
@@ -102,6 +104,13 @@ export class ModelRunner implements StepRunner {
     const { device, build, compile, limits } = this.#options;
     const options = { device, build, compile, quantize, ropeRows: limits.ropeRows };
     return calibrateInputs(this.#config, this.#weights, sequences, options);
+  }
+
+  /** How the gates use the routed experts on sample sequences of token ids. */
+  measureExperts(sequences: readonly ArrayLike<number>[]): Promise<ExpertUse> {
+    const { device, build, compile, limits } = this.#options;
+    const options = { device, build, compile, ropeRows: limits.ropeRows };
+    return measureExperts(this.#config, this.#weights, sequences, options);
   }
 
   /** The buckets compiled so far. */

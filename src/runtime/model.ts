@@ -1,7 +1,8 @@
 /** A loaded model: text in, text out, with the compiled program behind it open to inspection. */
-import type { Device, Executable, QuantizeOptions } from "../compile.ts";
-import { InputError, UnsupportedError } from "../ir/errors.ts";
+import { chooseExperts, type Device, type Executable, type ExpertWish, type QuantizeOptions } from "../compile.ts";
+import { InputError, invariant, UnsupportedError } from "../ir/errors.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
+import { groupsOf, leastExperts, moeLayers } from "../models/deepseek/pruned.ts";
 import { type ChatPromptOptions, renderChatPrompt } from "./chat-prompt.ts";
 import type { ChatMessage } from "./chat-template.ts";
 import type { Checkpoint } from "./checkpoint.ts";
@@ -15,6 +16,7 @@ import type { InterpreterRunner } from "./interpreter-runner.ts";
 import type { MeshRunner } from "./mesh/mesh-runner.ts";
 import { ModelRunner } from "./model-runner.ts";
 import type { TargetChoice } from "./probe/target-choice.ts";
+import type { Pruning } from "./pruning-file.ts";
 import { thinkTags } from "./reasoning.ts";
 import { scoreTokens } from "./score.ts";
 import type { ReasoningOptions } from "./text-pipeline.ts";
@@ -163,6 +165,19 @@ export class Model {
     const { runner, device, quantized } = this.#parts;
     if (!(runner instanceof ModelRunner) || device === null) throw new UnsupportedError("verify", oneDevice);
     return verifyModel(runner, device, quantized ?? false);
+  }
+
+  /**
+   * The routed experts to keep when the model is loaded again with `prune`: those that the gates gave most weight on the
+   * sequences, or on sample texts that the model writes. Load it as it is stored.
+   */
+  async chooseExperts(wish: ExpertWish, sequences?: readonly ArrayLike<number>[]): Promise<Pruning> {
+    const { runner, config } = this.#parts;
+    if (!(runner instanceof ModelRunner)) throw new UnsupportedError("chooseExperts", oneDevice);
+    const use = await runner.measureExperts(sequences ?? (await this.#sampleTexts()));
+    const [moe] = moeLayers(config).values();
+    invariant(moe !== undefined, () => "experts were measured, and there are none");
+    return { ...chooseExperts(use, wish, { groups: groupsOf(moe), least: leastExperts(moe) }), tokens: use.tokens };
   }
 
   /** Eight texts of at most 256 tokens that the model makes up. */

@@ -1,8 +1,7 @@
 /** A compiled model in numbers and names, as plain data that a page can show. */
 import type { Compiled, CompileHistory, CompileReport, Executable } from "../compile.ts";
 import { printKernel } from "../ir/kernel/print.ts";
-import type { FuncPlan, Plan } from "../ir/plan.ts";
-import { byteSize } from "../ir/types.ts";
+import { kernelUse } from "../trace-file.ts";
 
 export type PassSummary = CompileHistory["passes"][number];
 
@@ -43,20 +42,4 @@ export function summarizeProgram({ plan, report }: Compiled): ProgramSummary {
 export function kernelText({ plan, program }: Executable, index: number): KernelText | null {
   const kernel = plan.kernels[index];
   return kernel === undefined ? null : { ir: printKernel(kernel), source: program.sources[index] ?? "" };
-}
-
-/** How often a step launches each kernel, and on how many bytes: functions count as often as they are called. */
-function kernelUse(plan: Plan): readonly { launches: number; bytes: number }[] {
-  const use = plan.kernels.map(() => ({ launches: 0, bytes: 0 }));
-  const visit = (func: FuncPlan) => {
-    for (const step of func.steps) {
-      if (step.step === "call") visit(plan.funcs.get(step.func)!);
-      if (step.step !== "launch") continue;
-      const each = use[step.kernel]!;
-      each.launches++;
-      each.bytes += step.args.reduce((sum, i) => sum + byteSize(func.locations[i]!.type), 0);
-    }
-  };
-  visit(plan.funcs.get(plan.entry)!);
-  return use;
 }

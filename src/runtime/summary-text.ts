@@ -19,7 +19,7 @@ export function showSummary(summary: OptimizationSummary, details = false): stri
     ...passTable(summary),
     "",
     "fusion",
-    ...totalLines(totals, report.kernels),
+    ...(functions.length === 0 ? ["  ops run one by one, nothing is fused"] : totalLines(totals, report.kernels)),
     ...functions.flatMap((func) => functionLines(func, most)),
     "",
     "speed",
@@ -140,7 +140,10 @@ function speedLines(speed: Speed): string[] {
       : `  at ${bytes(bandwidth)}/s and ${each} us a launch at most ${rate(expected)} steps/s`;
   if (measured === null) return [reads, most, "  not run: --measure loads the model and runs it"];
   const share = expected === null ? "" : `, ${((100 * measured) / expected).toFixed(0)} % of that`;
-  const limit = expected !== null && measured < expected / 2 ? ": arithmetic limits it" : "";
+  const limit =
+    expected !== null && measured < expected / 2
+      ? ": not memory but arithmetic, or other work on this machine, limits it"
+      : "";
   return [
     reads,
     most,

@@ -25,7 +25,9 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   // What one device of several computes.
   "compile-ranks": ["ir", "passes"],
   // What the debug variables mean for compiling.
-  "compile-options": ["ir", "passes", "compile", "env"],
+  "compile-options": ["ir", "passes", "compile", "env", "trace-file"],
+  // What the viewer shows of a compilation.
+  "trace-file": ["ir", "passes", "compile"],
   // Prices deployments from configs alone.
   plan: ["ir", "models", "passes"],
   // Chooses what computes a model, by the costs that plans have.
@@ -40,6 +42,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "fold",
     "recipe",
     "compile-recipe",
+    "trace-file",
   ],
 };
 const seeAll = ["cli", "index", "browser"];

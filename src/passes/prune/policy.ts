@@ -1,9 +1,12 @@
 /** What pruning leaves out of a model, and how it is said. */
-import { InputError } from "../../ir/errors.ts";
+import { didYouMean, InputError } from "../../ir/errors.ts";
+import { parseSparsity, type SparsityWish, sparsitySentence } from "./sparsity.ts";
 
 export interface PruneOptions {
   /** The routed experts that each layer keeps, by layer; as many in every layer. What `Model.chooseExperts` gives. */
   readonly experts?: KeptExperts;
+  /** Small elements of the matrices of layers become 0: "2:4" keeps 2 of each 4 in a row, 0.5 half of each row. */
+  readonly sparsity?: SparsityWish;
 }
 
 /** By the layer's number: the experts kept, ascending. */
@@ -11,11 +14,18 @@ export type KeptExperts = Readonly<Record<string, readonly number[]>>;
 
 /** @throws InputError for an option that does not exist, and lists of experts that are none; sizes are the model's to check */
 export function checkPruneOptions(options: PruneOptions, where = "prune"): void {
+  const known = ["experts", "sparsity"];
   for (const name of Object.keys(options)) {
-    if (name !== "experts") throw new InputError(`${where} ${name}`, "unknown option", { hint: "Options: experts." });
+    if (known.includes(name)) continue;
+    const hint = didYouMean(name, known) ?? `Options: ${known.join(", ")}.`;
+    throw new InputError(`${where} ${name}`, "unknown option", { hint });
   }
-  if (options.experts === undefined) throw new InputError(where, "expected what to leave out, got nothing");
-  checkKeptExperts(options.experts, `${where} experts`);
+  const { experts, sparsity } = options;
+  if (experts === undefined && sparsity === undefined) {
+    throw new InputError(where, "expected what to leave out, got nothing");
+  }
+  if (experts !== undefined) checkKeptExperts(experts, `${where} experts`);
+  if (sparsity !== undefined) parseSparsity(sparsity, `${where} sparsity`);
 }
 
 /** @throws InputError unless every layer keeps as many experts, each once and in order */
@@ -43,8 +53,13 @@ export function checkKeptExperts(experts: KeptExperts, where: string): void {
   }
 }
 
-/** "8 routed experts kept in each of 5 layers". */
-export function pruneSentence({ experts = {} }: PruneOptions): string {
-  const lists = Object.values(experts);
-  return `${lists[0]?.length ?? 0} routed experts kept in each of ${lists.length} layers`;
+/** "8 routed experts kept in each of 5 layers", "2 of each 4 weights in a row kept, the largest". */
+export function pruneSentences({ experts, sparsity }: PruneOptions): string[] {
+  const lists = Object.values(experts ?? {});
+  return [
+    ...(experts === undefined
+      ? []
+      : [`${lists[0]?.length ?? 0} routed experts kept in each of ${lists.length} layers`]),
+    ...(sparsity === undefined ? [] : [sparsitySentence(parseSparsity(sparsity))]),
+  ];
 }
