@@ -13,6 +13,7 @@ import { probeCommand } from "./probe.ts";
 import { reportError } from "./report.ts";
 import { run } from "./run.ts";
 import { tokenize } from "./tokenize.ts";
+import { verify } from "./verify.ts";
 
 /** In the order of `--help`. */
 export const commands: readonly Command[] = [
@@ -26,6 +27,7 @@ export const commands: readonly Command[] = [
   opt,
   logits,
   tokenize,
+  verify,
 ];
 
 /** Gives the exit code; `complain` gets what belongs on stderr. */

@@ -178,7 +178,8 @@ async function loadOn(
       { ...options, inputScales },
     );
     const lossy = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
-    return new Model({ ...parts, runner, lossy: why === null ? lossy : [...lossy, why] });
+    const quantized = compile.quantize !== undefined;
+    return new Model({ ...parts, runner, quantized, lossy: why === null ? lossy : [...lossy, why] });
   } catch (error) {
     await device?.close();
     throw error;
