@@ -3,8 +3,9 @@
  * A condition refines the range of an expression (found by its text) only where that cannot change while it is in force: no
  * var, no load from a buffer that the kernel stores to. A let of such a value is transparent to later conditions.
  */
+
+import { gcd } from "../gcd.ts";
 import { dtypeInfo } from "../types.ts";
-import { gcd } from "./divisor.ts";
 import { anything, bit, combine, type Range } from "./interval.ts";
 import type { Buf, Expr, For, Kernel, Stmt, Var } from "./kernel.ts";
 import { printExpr } from "./print.ts";
