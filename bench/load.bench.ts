@@ -15,7 +15,8 @@ import { parseModelConfigText } from "../src/models/deepseek/config.ts";
 import { loadModel } from "../src/runtime/load-model.ts";
 import { ModelRunner } from "../src/runtime/model-runner.ts";
 import { WeightStore } from "../src/runtime/weight-store.ts";
-import { makeModel } from "./made-model.ts";
+import { makeCheckpoint } from "./cpu/make/make-models.ts";
+import { shapeOf } from "./cpu/make/shapes.ts";
 
 interface Job {
   readonly what: "load" | "compile" | "read";
@@ -122,7 +123,8 @@ async function main(): Promise<void> {
     },
     allowNegative: true,
   });
-  const made = makeModel(values.folder ?? tmpdir(), { layers: Number(values.layers), vocab: Number(values.vocab) });
+  const shape = shapeOf("qwen", Number(values.layers), Number(values.vocab));
+  const made = makeCheckpoint(shape, "bf16", values.folder ?? join(tmpdir(), "ciuic-load"), console.error);
   const demo = fileURLToPath(new URL("../models/tiny-deepseek", import.meta.url));
   const folders = [...(values.demo ? [["demo model", demo] as const] : []), ["made-up model", made] as const];
   try {

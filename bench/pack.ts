@@ -1,12 +1,17 @@
 /** What the bundles of the benchmarks share: our code in a few files, Node without debug information, sizes that are checked. */
 import { execFileSync } from "node:child_process";
 import { existsSync, statSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
 import { build } from "esbuild";
 
-/** Bundles a program for Node into `folder`; what it imports lazily is a file of its own beside it. */
-export async function bundleCode(entry: string, folder: string, external: readonly string[] = []): Promise<void> {
+/** Bundles programs for Node into `folder`; what they share or import lazily is a file of its own beside them. */
+export async function bundleCode(
+  entries: readonly string[],
+  folder: string,
+  external: readonly string[] = [],
+): Promise<void> {
   await build({
-    entryPoints: [entry],
+    entryPoints: entries.map((entry) => ({ in: entry, out: basename(entry, ".ts") })),
     outdir: folder,
     bundle: true,
     splitting: true,

@@ -7,11 +7,11 @@
 import { parseArgs } from "node:util";
 import { openDevice } from "../src/compile.ts";
 import { type Tensor, zeros } from "../src/ir/tensor.ts";
-import { parseModelConfig } from "../src/models/deepseek/config.ts";
 import { deriveWeights, isDerivedWeight } from "../src/models/deepseek/rope-tables.ts";
 import { namesOf, weightSpecs } from "../src/models/deepseek/weights.ts";
 import { ModelRunner } from "../src/runtime/model-runner.ts";
 import { WeightStore } from "../src/runtime/weight-store.ts";
+import { shapeOf } from "./cpu/make/shapes.ts";
 
 const { values } = parseArgs({
   options: {
@@ -23,29 +23,7 @@ const { values } = parseArgs({
 const layers = Number(values.layers);
 const context = 256;
 
-/** The published sizes of R1-Distill-Qwen-1.5B but for the number of layers. */
-const config = parseModelConfig(
-  {
-    model_type: "qwen2",
-    architectures: ["Qwen2ForCausalLM"],
-    vocab_size: 151936,
-    hidden_size: 1536,
-    intermediate_size: 8960,
-    num_hidden_layers: layers,
-    num_attention_heads: 12,
-    num_key_value_heads: 2,
-    hidden_act: "silu",
-    rms_norm_eps: 1e-6,
-    max_position_embeddings: 131072,
-    rope_theta: 10000,
-    tie_word_embeddings: false,
-    torch_dtype: "bfloat16",
-    bos_token_id: 151646,
-    eos_token_id: 151643,
-  },
-  "bench",
-);
-
+const { config } = shapeOf("qwen", layers);
 const shapes = new Map(weightSpecs(config).flatMap((spec) => [...namesOf(spec)].map((name) => [name, spec.shape])));
 const derived = deriveWeights(config, context);
 

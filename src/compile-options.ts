@@ -10,6 +10,7 @@ import { checkDisabled } from "./passes/disabled.ts";
 import { dump, tracing } from "./passes/instruments.ts";
 import type { Instrument } from "./passes/pass.ts";
 import { passNames } from "./passes/pipeline.ts";
+import { traceFile } from "./trace-file.ts";
 
 /** Writes a file that a variable asks for. @throws InputError naming the variable. */
 export type WriteFile = (variable: string, path: string, text: string) => void;
@@ -22,7 +23,12 @@ export function compileOptionsFromEnv(write: WriteFile, env: Env = readEnv()): C
   checkDisabled(passNames(jsTarget), { passes: env.DISABLE_PASS, rules: env.DISABLE_RULE });
   const instruments: Instrument[] = [];
   if (env.DUMP !== "") instruments.push(dumpTo(env.DUMP, env.DUMP_PASS, write));
-  if (env.TRACE !== "") instruments.push(traceTo(env.TRACE, write));
+  const trace = env.TRACE === "" ? undefined : traceTo(env.TRACE, write);
+  if (trace !== undefined) instruments.push(trace.instrument);
+  const compiled = [
+    ...(trace === undefined ? [] : [trace.onCompiled]),
+    ...(env.DEBUG === 0 ? [] : [(executable: Executable) => logCompiled(executable, env.DEBUG)]),
+  ];
   if (env.DEBUG >= 5)
     instruments.push({ after: (pass, _, after) => log(`after ${pass.name}:\n${printModule(after)}`) });
   return {
@@ -33,7 +39,13 @@ export function compileOptionsFromEnv(write: WriteFile, env: Env = readEnv()): C
     disabledPasses: env.DISABLE_PASS,
     disabledRules: env.DISABLE_RULE,
     seed: env.SEED,
-    ...(env.DEBUG === 0 ? {} : { onCompiled: (executable: Executable) => logCompiled(executable, env.DEBUG) }),
+    ...(compiled.length === 0
+      ? {}
+      : {
+          onCompiled: (executable: Executable) => {
+            for (const each of compiled) each(executable);
+          },
+        }),
   };
 }
 
@@ -52,14 +64,29 @@ function dumpTo(folder: string, pattern: RegExp, write: WriteFile): Instrument {
   };
 }
 
-/** Written anew after every pass, so that a pass that throws leaves a trace of those before it. */
-function traceTo(file: string, write: WriteFile): Instrument {
+interface Tracing {
+  readonly instrument: Instrument;
+  readonly onCompiled: (executable: Executable) => void;
+}
+
+/**
+ * Traces the first module that is compiled. Written anew after every pass, so that a pass that throws leaves a trace of those
+ * before it, and with kernels and memory once there are some.
+ */
+function traceTo(file: string, write: WriteFile): Tracing {
   const { instrument, trace } = tracing();
+  let compiled = 0;
   return {
-    ...instrument,
-    after: (...args) => {
-      instrument.after?.(...args);
-      write("TRACE", file, JSON.stringify(trace));
+    instrument: {
+      ...instrument,
+      after: (...args) => {
+        instrument.after?.(...args);
+        if (compiled === 0) write("TRACE", file, JSON.stringify(trace));
+      },
+    },
+    onCompiled: (executable) => {
+      const { sources } = executable.program;
+      if (compiled++ === 0) write("TRACE", file, JSON.stringify(traceFile(trace, executable, sources)));
     },
   };
 }

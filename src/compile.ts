@@ -19,6 +19,7 @@ import type { Target } from "./ir/target.ts";
 import { type Tensor, tensorFrom } from "./ir/tensor.ts";
 import { sameType, showType } from "./ir/types.ts";
 import type { WeightSource } from "./ir/weight.ts";
+import { type CompileHistory, type HistoryRecorder, recordHistory } from "./passes/compile-history.ts";
 import { weightExpressions } from "./passes/constant.ts";
 import { lowerFunc } from "./passes/lower/lower.ts";
 import { type LoweredFunc, planMemory } from "./passes/memory.ts";
@@ -31,9 +32,19 @@ import type { QuantizeOptions } from "./passes/quantize/policy.ts";
 export type { Device, DeviceOptions, Instance, Program, ProgramMemory } from "./backends/backend.ts";
 export { missingWasm } from "./backends/wasm/probe.ts";
 export { serveThread, threadName } from "./backends/wasm/worker.ts";
+export type { CompileHistory, FuncHistory } from "./passes/compile-history.ts";
+export { chooseExperts, type ExpertChoice, type ExpertUse, type ExpertWish } from "./passes/prune/experts.ts";
+export {
+  checkKeptExperts,
+  checkPruneOptions,
+  type KeptExperts,
+  type PruneOptions,
+  pruneSentences,
+} from "./passes/prune/policy.ts";
+export { canBeSparse, groupLength, keepLargest, parseSparsity, type Sparsity } from "./passes/prune/sparsity.ts";
 export { type PackedWeight, packedWeights } from "./passes/quantize/packed.ts";
 export type { QuantizeOptions } from "./passes/quantize/policy.ts";
-export { checkQuantizeOptions } from "./passes/quantize/policy.ts";
+export { checkQuantizeOptions, isMatrixOfLayers, quantizeSentence } from "./passes/quantize/policy.ts";
 export { isInputScale } from "./passes/quantize/quantize.ts";
 
 /** Backends that run wherever JavaScript does. */
@@ -80,6 +91,10 @@ export interface CompileReport {
   /** Bytes of all buffers of all launches of a step, weights included. */
   readonly bytes: number;
   readonly arenaBytes: number;
+  /** The quantisation asked for, which may change results. */
+  readonly quantize: QuantizeOptions | null;
+  /** What each pass, fusion and merging did. */
+  readonly history: CompileHistory;
 }
 
 /** A module compiled as far as its plan: nothing device-specific but the target record, no memory, no weights. */
@@ -155,28 +170,32 @@ export function compileToPlan(module: Module, target: Target, options: CompileOp
   const enabled = ({ name }: { readonly name: string }) => !options.disabledPasses?.includes(name);
   const start = performance.now();
   const pipeline = tensorPasses(target, { optimize, ...(quantize && { quantize }), observe });
-  const tensors = runPasses(module, pipeline, target, options);
+  const recorder = recordHistory();
+  const instruments = [recorder.instrument, ...(options.instruments ?? [])];
+  const tensors = runPasses(module, pipeline, target, { ...options, instruments });
   const passed = performance.now();
-  if (target.level === "tensor") {
-    const plan = planTensors(tensors, (func) => weightsOf(func, optimize));
-    const ms = { passes: passed - start, lower: 0, plan: performance.now() - passed };
-    return { target, module: tensors, plan, report: { ms, kernels: 0, ...totals(plan) } };
-  }
-  const lowered = [...tensors.funcs.values()].map((func) =>
-    lower(func, target, {
-      optimize,
-      fuse: fuse && enabled({ name: fusePass }),
-      // GPUs divide launches by what each computes, and start them cheaply.
-      merge: fuse && target.workgroup === null && enabled({ name: mergePass }),
-      passes: kernelPasses(target, { optimize }).filter(enabled),
-      verify: verify >= 1,
-    }),
-  );
+  // Ops are run as they are, or become kernels first.
+  const lowered =
+    target.level === "tensor"
+      ? null
+      : [...tensors.funcs.values()].map((func) =>
+          lower(func, target, {
+            optimize,
+            fuse: fuse && enabled({ name: fusePass }),
+            merge: fuse && enabled({ name: mergePass }),
+            passes: kernelPasses(target, { optimize }).filter(enabled),
+            verify: verify >= 1,
+            recorder,
+          }),
+        );
   const lowering = performance.now();
-  const plan = planMemory(tensors, lowered);
-  if (verify >= 1) verifyPlan(plan);
+  const plan =
+    lowered === null ? planTensors(tensors, (func) => weightsOf(func, optimize)) : planMemory(tensors, lowered);
+  if (verify >= 1 && lowered !== null) verifyPlan(plan);
   const ms = { passes: passed - start, lower: lowering - passed, plan: performance.now() - lowering };
-  return { target, module: tensors, plan, report: { ms, kernels: plan.kernels.length, ...totals(plan) } };
+  const counts = { kernels: plan.kernels.length, ...totals(plan) };
+  const report = { ms, ...counts, quantize: quantize ?? null, history: recorder.history(tensors) };
+  return { target, module: tensors, plan, report };
 }
 
 function totals(plan: Plan): Pick<CompileReport, "launches" | "bytes" | "arenaBytes"> {
@@ -190,12 +209,18 @@ interface LowerOptions {
   readonly merge: boolean;
   readonly passes: readonly KernelPass[];
   readonly verify: boolean;
+  readonly recorder: HistoryRecorder;
 }
 
-function lower(func: Func, target: Target, { optimize, fuse, merge, passes, verify }: LowerOptions): LoweredFunc {
+function lower(func: Func, target: Target, options: LowerOptions): LoweredFunc {
+  const { optimize, fuse, merge, passes, verify, recorder } = options;
   const weights = weightsOf(func, optimize);
-  const single = lowerFunc(func, target, { enabled: fuse, weights: new Set(weights) });
-  const kernels = (merge ? mergeLaunches(func, single, target) : single).map((each) => {
+  const single = lowerFunc(func, target, { enabled: fuse, weights: new Set(weights) }, (fusion) =>
+    recorder.fused(func, fusion),
+  );
+  const merged = merge ? mergeLaunches(func, single, target, (report) => recorder.merged(func, report)) : single;
+  recorder.lowered(func, single, merged);
+  const kernels = merged.map((each) => {
     const kernel = passes.reduce((current, pass) => pass.run(current), each.kernel);
     if (verify) verifyKernel(kernel, { scratchBytes: target.scratchBytes });
     return { ...each, kernel };

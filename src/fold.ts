@@ -6,6 +6,8 @@
  */
 import type { Device, Instance, Program } from "./backends/backend.ts";
 import { jsBackend } from "./backends/js/device.ts";
+import { wasmBackend } from "./backends/wasm/device.ts";
+import { missingWasm } from "./backends/wasm/probe.ts";
 import { invariant } from "./ir/errors.ts";
 import { type Func, isOp, makeModule, type Node } from "./ir/graph.ts";
 import { interpret } from "./ir/interpret.ts";
@@ -37,9 +39,22 @@ export function foldKey(expr: Node): string {
   return key;
 }
 
-/** Where a device's weights are evaluated: by itself if its memory is the host's and it has vectors. */
-export function foldDevice(device: Device): Device {
-  return device.target.name === wasmTarget.name ? device : jsBackend.open();
+/** Where a device's weights are evaluated. */
+export interface FoldDevice {
+  readonly device: Device;
+  /** Ends what was opened for it. */
+  readonly close: () => void | Promise<void>;
+}
+
+/**
+ * A device evaluates its weights itself if its memory is the host's and it has vectors; for a GPU WebAssembly does, on so
+ * many threads, where the engine has it; for plain JavaScript that does.
+ */
+export function foldDevice(device: Device, threads = 1): FoldDevice {
+  if (device.target.name === wasmTarget.name) return { device, close: () => {} };
+  const faster = device.target.workgroup !== null && missingWasm() === null;
+  const own = faster ? wasmBackend.open({ threads }) : jsBackend.open();
+  return { device: own, close: own.close };
 }
 
 /** Whether a fold only copies: there is nothing to compute. */

@@ -1,13 +1,6 @@
 /** The public API of ciuic. */
-export {
-  type Compiled,
-  type CompileOptions,
-  type CompileReport,
-  compile,
-  compileToPlan,
-  type Executable,
-  type QuantizeOptions,
-} from "./compile.ts";
+export type { Compiled, CompileOptions, CompileReport, Executable, QuantizeOptions } from "./compile.ts";
+export { compile, compileToPlan, type RecipeOptions } from "./compile-recipe.ts";
 export { type Maths, maths } from "./ir/build.ts";
 export { CompilerError, InputError, InternalError, IrError, UnsupportedError } from "./ir/errors.ts";
 export { Builder, type Func, type Module, makeModule, type Node, named } from "./ir/graph.ts";
@@ -22,7 +15,19 @@ export { verifyModule } from "./ir/verify.ts";
 export { type ModelConfig, parseModelConfigText } from "./models/deepseek/config.ts";
 export { buildModel } from "./models/deepseek/model.ts";
 export { type DeviceSpec, devices, type LinkSpec, links } from "./plan/hardware.ts";
+export { type BackendLimits, type MemoryTable, memoryTable } from "./plan/memory-table.ts";
 export { type Plan as DeploymentPlan, type PlanRequest, planDeployment } from "./plan/plan.ts";
+export { sizesOfConfig, sizesOfHeaders, type WeightSizes } from "./plan/weight-groups.ts";
+export {
+  fuse,
+  type HardwareWish,
+  optimizeFor,
+  prune,
+  type QuantizeWish,
+  quantize,
+  type Recipe,
+  type RecipeStep,
+} from "./recipe.ts";
 export type { ByteSource, ModelFolder } from "./runtime/byte-source.ts";
 export type { ChatMessage } from "./runtime/chat-template.ts";
 export { type ComparedScores, compareWindows, type Scores, scoreWindows } from "./runtime/evaluate.ts";
@@ -32,4 +37,11 @@ export type { InputScales } from "./runtime/input-scales.ts";
 export { type LoadOptions, type LoadProgress, loadModel } from "./runtime/load-model.ts";
 export { type DeployOptions, shardAndDeploy } from "./runtime/mesh/shard-and-deploy.ts";
 export type { ChatOptions, Model } from "./runtime/model.ts";
+export { type OptimizationSummary, optimizationSummary, type SummaryOptions } from "./runtime/optimization-summary.ts";
+export type { BackendProbe, Figures } from "./runtime/probe/backend-probe.ts";
+export { chooseTarget } from "./runtime/probe/choose-target.ts";
+export { type ProbeOptions, type ProbeReport, probe } from "./runtime/probe/probe.ts";
+export type { TargetCandidate, TargetChoice, WantedTarget } from "./runtime/probe/target-choice.ts";
+export { type Pruning, parsePruning, showPruning } from "./runtime/pruning-file.ts";
+export { showSummary } from "./runtime/summary-text.ts";
 export type { Tokenizer } from "./runtime/tokenizer.ts";

@@ -42,6 +42,30 @@ describe("programs", () => {
   });
 });
 
+describe("docs/api.md", () => {
+  const [folder, module, experts, ...more] = readmePrograms(readFileSync("docs/api.md", "utf8"));
+
+  it("has three programs", () => expect(more).toEqual([]));
+
+  it("a quantised folder answers, and says what was done", () => {
+    const said = run(folder!);
+    expect(said).toMatch(/^27 \+ 15 = \d+\. \[ 'weights rounded to int4, layer inputs to int8' \]\n/);
+    expect(said).toMatch(/weights {3}[\d.]+ MB .*, instead of 20.* MB in bf16/);
+    expect(said).toMatch(/measured [\d.]+ tokens\/s/);
+  });
+
+  it("steps compile a module", () => {
+    // silu(32): weights of one are one times 127 / 127.
+    expect(run(module!)).toMatch(/^js 1 Float32Array\(2\) \[ 3[12][.\d]*, 3[12][.\d]* \]\n$/);
+  });
+
+  it("experts are left out", () => {
+    const said = run(experts!);
+    expect(said).toContain('"format": "ciuic pruning 1"');
+    expect(said).toMatch(/\[ '12 routed experts kept in each of 5 layers' \] \d+\n$/);
+  });
+});
+
 it("commands are scripts of package.json", () => {
   // The project's own file.
   const { scripts } = JSON.parse(readFileSync("package.json", "utf8")) as { scripts: Record<string, string> };
@@ -49,7 +73,7 @@ it("commands are scripts of package.json", () => {
   expect(Object.keys(scripts)).toEqual(expect.arrayContaining(["start", "test", "ciuic"]));
 });
 
-it.for(["README.md", "docs/architecture.md", "docs/adding.md", "docs/browser.md"])(
+it.for(["README.md", "docs/architecture.md", "docs/adding.md", "docs/api.md", "docs/browser.md", "docs/machine.md"])(
   "links of %s lead somewhere",
   (page) => {
     const links = [...readFileSync(page, "utf8").matchAll(/\]\((?!https?:)([^)#]+)[^)]*\)/g)].map((match) => match[1]!);

@@ -1,9 +1,9 @@
 /**
  * Makes a folder that runs this benchmark on another x86-64 Linux with nothing installed but a shell, tar and xz: Node,
  * our code in a few files, llama.cpp's libraries and onnxruntime-node. `node bench/cpu/bundle.ts [FOLDER]`, then there
- * `./run.sh --peers llama,ort`.
+ * `./run.sh --peers llama,ort`, or `./run.sh profile`.
  */
-import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { bundleCode, packNode, packRest, reportSizes, unpackScript } from "../pack.ts";
 
@@ -19,15 +19,27 @@ const onnx = "node_modules/onnxruntime-node";
 
 const script = `#!/bin/sh
 # Unpacks itself beside this file, then runs the benchmark; see README.md of bench/cpu for the flags.
-${unpackScript}exec unpacked/node unpacked/code/main.js "$@"
+# ./run.sh profile ..., ./run.sh wasm-dots ... and ./run.sh mesh ... run these instead.
+${unpackScript}case "$1" in
+  profile | wasm-dots) program=$1; shift ;;
+  mesh) program=mesh.bench; shift ;;
+  *) program=main ;;
+esac
+exec unpacked/node "unpacked/code/$program.js" "$@"
 `;
 
 mkdirSync(folder, { recursive: true });
 rmSync(stage, { recursive: true, force: true });
-// Threads are started from text, so that no file beside these is needed.
-await bundleCode(`${here}main.ts`, `${stage}/code`, ["playwright-core"]);
-copyLibraries();
-packRest(folder, stage, ["code", "node_modules"]);
+// Threads that compute together are started from text; those of a mesh load a file beside the others.
+const threads = "../../src/runtime/mesh/rank-thread.ts";
+const entries = ["main.ts", "profile.ts", "../kitchen/wasm-dots.ts", "../mesh.bench.ts", threads].map(
+  (file) => here + file,
+);
+await bundleCode(entries, `${stage}/code`, ["playwright-core"]);
+const peers = existsSync(here + llama);
+if (peers) copyLibraries();
+else console.log("without the peers, which are not installed: only profile and wasm-dots run");
+packRest(folder, stage, ["code", ...(peers ? ["node_modules"] : [])]);
 packNode(folder);
 writeFileSync(`${folder}/run.sh`, script, { mode: 0o755 });
 rmSync(stage, { recursive: true });

@@ -1,8 +1,15 @@
 /** Speed of R1-Distill-Qwen-1.5B's shape with random weights on this GPU: prefill, decode at batch 1, and what limits it. */
 import { mkdirSync } from "node:fs";
-import { loadModel } from "../../src/runtime/load-model.ts";
+import type { QuantizeOptions } from "../../src/compile.ts";
+import { planTotals } from "../../src/ir/plan.ts";
+import { samplerKind } from "../../src/runtime/ahead.ts";
+import { KernelProfile } from "../../src/runtime/kernel-profile.ts";
+import { type LoadOptions, loadModel } from "../../src/runtime/load-model.ts";
 import type { Model } from "../../src/runtime/model.ts";
 import type { ModelRunner } from "../../src/runtime/model-runner.ts";
+import { planSampling } from "../../src/runtime/sampler.ts";
+import { checkSampling, type SamplingOptions } from "../../src/runtime/sampling-options.ts";
+import type { RaggedBatch } from "../../src/runtime/step.ts";
 import { tokenCost } from "../../src/runtime/token-cost.ts";
 import { makeCheckpoint } from "../cpu/make/make-models.ts";
 import { shapeOf } from "../cpu/make/shapes.ts";
@@ -11,12 +18,16 @@ export interface DecodeOptions {
   readonly layers: number;
   /** `f32` and `bf16` as stored; `int8` and `int4` with inputs in int8. */
   readonly formats: readonly string[];
+  /** Shows the time of each kernel, by timestamps. */
+  readonly profile: boolean;
   /** Tokens decoded for a measurement. */
   readonly tokens: number;
   /** Tokens of the prompt that is measured. */
   readonly prefill: number;
   /** Tokens in the cache where decoding starts. */
   readonly context: number;
+  /** A folder with a model to measure instead of one that is made. */
+  readonly folder: string | null;
   /** Folder of the models made. */
   readonly cache: string;
   /** How fast this GPU reads memory, as far as is known. */
@@ -27,30 +38,59 @@ const repetitions = 3;
 
 export async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<void> {
   const shape = shapeOf("qwen", options.layers);
-  console.log(shape.title);
+  console.log(options.folder ?? shape.title);
   mkdirSync(options.cache, { recursive: true });
   for (const format of options.formats) {
     try {
-      const folder = makeCheckpoint(shape, format === "f32" ? "f32" : "bf16", options.cache, console.log);
+      const dtype = format === "f32" ? "f32" : "bf16";
+      const folder = options.folder ?? makeCheckpoint(shape, dtype, options.cache, console.log);
       await measureFormat(gpu, folder, format, options);
+      if (options.profile) await profileKernels(gpu, folder, format, options);
     } catch (error) {
       console.log(`${format}: FAILED ${error instanceof Error ? error.message : String(error)}`);
     }
   }
 }
 
-async function measureFormat(gpu: GPU, folder: string, format: string, options: DecodeOptions): Promise<void> {
-  const { tokens, prefill, context } = options;
-  const start = performance.now();
-  const contextLength = Math.max(prefill, context + repetitions * tokens + 1);
-  const model = await loadModel(folder, {
+/** What each kernel takes in a step of a token and in a prompt, with every launch in a pass of its own. */
+async function profileKernels(gpu: GPU, folder: string, format: string, options: DecodeOptions): Promise<void> {
+  const { prefill, context } = options;
+  for (const [name, tokens] of [
+    ["decode", 1],
+    ["prefill", prefill],
+  ] as const) {
+    const profile = new KernelProfile();
+    const model = await loadModel(folder, { ...loadOptions(gpu, format, options), profile });
+    try {
+      const runner = model.runner as ModelRunner; // as above
+      const start = tokens === 1 ? context : 0;
+      for (let i = 0; i < profiledSteps; i++) await runTokens(runner, start, tokens);
+      console.log(`\n${format} ${name}, ${profiledSteps} steps of ${tokens}: ${profile.show(16)}`);
+    } finally {
+      await model.close();
+    }
+  }
+}
+
+const profiledSteps = 8;
+
+function loadOptions(gpu: GPU, format: string, { prefill, context, tokens }: DecodeOptions): LoadOptions {
+  const contextLength = Math.max(prefill, context + repetitions * tokens + 2);
+  const quantize = { weights: format, activations: "int8" } as QuantizeOptions; // its formats are checked by the loader
+  return {
     backend: "webgpu",
     gpu,
     contextLength,
     maxSequences: 1,
     maxBatchTokens: prefill,
-    ...((format === "int8" || format === "int4") && { quantize: { weights: format, activations: "int8" } }),
-  });
+    ...((format === "int8" || format === "int4") && { quantize }),
+  };
+}
+
+async function measureFormat(gpu: GPU, folder: string, format: string, options: DecodeOptions): Promise<void> {
+  const { tokens, prefill, context } = options;
+  const start = performance.now();
+  const model = await loadModel(folder, loadOptions(gpu, format, options));
   try {
     console.log(`\n${format}: loaded in ${seconds(start)}, weights ${megabytes(model.memory.weights)}`);
     const runner = model.runner as ModelRunner; // what every backend but the interpreter has
@@ -69,9 +109,57 @@ async function measureFormat(gpu: GPU, folder: string, format: string, options: 
       for (let i = 0; i < tokens; i++) await runTokens(runner, at++, 1);
     });
     report(model, format, tokens / decoded, options);
+    for (const [name, sampling] of samplers) await measureAhead(model, runner, `${format} ${name}`, sampling, options);
   } finally {
     await model.close();
   }
+}
+
+/** How tokens are chosen where steps follow each other on the GPU. */
+const samplers = [
+  ["greedy", { temperature: 0 }],
+  ["temperature 0.6, top-p 0.95", { temperature: 0.6, topP: 0.95, seed: 1 }],
+] as const satisfies readonly (readonly [string, SamplingOptions])[];
+
+/** Decoding with the sampler on the GPU, ids read behind the computation: the program alone, then with the engine around it. */
+async function measureAhead(
+  model: Model,
+  runner: ModelRunner,
+  name: string,
+  given: SamplingOptions,
+  { tokens, context }: DecodeOptions,
+): Promise<void> {
+  const { ahead } = runner;
+  if (ahead === undefined) return;
+  const sampling = planSampling(checkSampling(given, runner.vocabSize));
+  const rows = [{ sampling, position: context }];
+  const chunk = Math.min(ahead.maxSteps, tokens);
+  const steps = Math.floor(tokens / chunk) * chunk;
+  const run = async () => {
+    const started = await ahead.start(batchOf(runner, context - 1, 1, steps), rows);
+    let last = started.queue(chunk);
+    for (let done = chunk; done < steps; done += chunk) {
+      const following = started.queue(chunk);
+      await last;
+      last = following;
+    }
+    const ids = await last;
+    if (ids.some((id) => id < 0)) throw new Error("the sampler found no numbers");
+  };
+  const first = performance.now();
+  await run();
+  const prepared = seconds(first);
+  const perSecond = steps / (await best(run));
+  const blocks = Math.ceil((context + steps) / runner.blockSize);
+  const { plan } = await ahead.program(1, blocks, samplerKind(rows));
+  const { launches } = planTotals(plan);
+  console.log(
+    `${name}, ahead by ${chunk} steps: ${perSecond.toFixed(1)} tokens/s, ${(1000 / perSecond).toFixed(3)} ms a token in ` +
+      `${launches} launches (${(1e6 / perSecond / launches).toFixed(2)} us each); first ${prepared}`,
+  );
+  const prompt = Array.from({ length: context }, (_, i) => (i * 7919) % runner.vocabSize);
+  const { result } = await model.generate(prompt, { ...given, maxTokens: tokens, ignoreEos: true }).collect();
+  console.log(`${name}, through the engine: ${result.timings.tokensPerSecond?.toFixed(1)} tokens/s`);
 }
 
 function report(model: Model, format: string, perSecond: number, { gigabytesPerSecond }: DecodeOptions): void {
@@ -100,17 +188,22 @@ async function best(run: () => Promise<void>): Promise<number> {
 
 /** A step of `count` tokens of one sequence from position `start`. */
 async function runTokens(runner: ModelRunner, start: number, count: number): Promise<void> {
+  const logits = await runner.step(batchOf(runner, start, count));
+  if (!Number.isFinite(logits[0])) throw new Error(`the logits are not finite: ${logits[0]}`);
+}
+
+/** With blocks for `more` tokens. */
+function batchOf(runner: ModelRunner, start: number, count: number, more = 0): RaggedBatch {
   const positions = Int32Array.from({ length: count }, (_, i) => start + i);
-  const blocks = Math.ceil((start + count) / runner.blockSize);
-  const logits = await runner.step({
+  const blocks = Math.ceil((start + count + more) / runner.blockSize);
+  return {
     tokens: positions.map((i) => (i * 7919) % runner.vocabSize),
     positions,
     sequence: new Int32Array(count),
     slots: positions,
     blockTables: [Int32Array.from({ length: blocks }, (_, i) => i)],
     outputs: Int32Array.of(count - 1),
-  });
-  if (!Number.isFinite(logits[0])) throw new Error(`the logits are not finite: ${logits[0]}`);
+  };
 }
 
 function seconds(start: number): string {

@@ -1,15 +1,15 @@
-/** The benchmark of the GPU: `goldens` compares what it computes, `decode` measures how fast. README.md lists the flags. */
+/** The benchmark of the GPU: `goldens` compares what it computes, `decode` and `choice` measure how fast, `llama` how fast llama.cpp is. README.md lists the flags. */
 import { parseArgs } from "node:util";
 import { openNodeGpu } from "../../src/runtime/node-gpu.ts";
+import { measureChoice } from "../choice.ts";
 import { measureDecode } from "./decode.ts";
 import { compareGoldens } from "./goldens.ts";
+import { measureLlama } from "./llama.ts";
 
-/** Dawn refuses f16 on NVIDIA's older drivers, and keeps times coarse, unless told otherwise. */
-const dawnFlags = [
-  "backend=vulkan",
-  "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model",
-  "disable-dawn-features=timestamp_quantization",
-];
+if (process.argv[2] === "choice") {
+  // Opens the GPU as `loadModel` does.
+  process.exit((await measureChoice(process.argv.slice(3))) ? 0 : 1);
+}
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -21,10 +21,22 @@ const { values, positionals } = parseArgs({
     tokens: { type: "string", default: "64" },
     prefill: { type: "string", default: "512" },
     context: { type: "string", default: "128" },
+    checked: { type: "boolean", default: false },
+    profile: { type: "boolean", default: false },
+    folder: { type: "string" },
     cache: { type: "string" },
     rate: { type: "string" },
   },
 });
+
+/** Every index of a kernel is proved to be in bounds before it is emitted, so that Dawn need not check again. */
+const unchecked = values.checked ? "" : ",disable_robustness";
+/** Dawn refuses f16 on NVIDIA's older drivers, and keeps times coarse, unless told otherwise. */
+const dawnFlags = [
+  "backend=vulkan",
+  `enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model${unchecked}`,
+  "disable-dawn-features=timestamp_quantization",
+];
 
 const gpu = await openNodeGpu(dawnFlags);
 const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
@@ -52,11 +64,22 @@ if (mode === "goldens") {
     tokens: Number(values.tokens),
     prefill: Number(values.prefill),
     context: Number(values.context),
+    profile: values.profile,
+    folder: values.folder ?? null,
     cache: values.cache ?? `${beside}models`,
     gigabytesPerSecond: values.rate === undefined ? ratesOf(`${description} ${device}`) : [Number(values.rate)],
   });
+} else if (mode === "llama") {
+  await measureLlama({
+    layers: Number(values.layers),
+    formats: ["q4_0", "q8_0"],
+    tokens: Number(values.tokens),
+    prefill: Number(values.prefill),
+    context: Number(values.context),
+    cache: values.cache ?? `${beside}models`,
+  });
 } else {
-  console.error("expected: goldens or decode");
+  console.error("expected: goldens, decode, choice or llama");
   process.exitCode = 2;
 }
 

@@ -50,6 +50,15 @@ export interface Device {
   readonly load: (plan: Plan) => Program;
   /** Bytes per second at which all threads together read this device's memory; takes some ten milliseconds. */
   readonly measureReading?: () => Promise<number>;
+  /** Bytes that are in use of memory that the device manages itself. */
+  readonly heldBytes?: () => number;
+  /** Whether its programs run on by themselves (`Instance.queue`). */
+  readonly queues?: boolean;
+  /** What programs loaded from now on may use, where a device can do without: see `model.verify`. */
+  readonly variants?: {
+    readonly names: () => readonly string[];
+    readonly use: (name: string, on: boolean) => void;
+  };
   /** Ends threads. Nothing may run afterwards. */
   readonly close: () => void | Promise<void>;
 }
@@ -81,6 +90,19 @@ export interface Instance {
   readonly results: readonly TensorData[];
   /** Computes the results. Where it runs elsewhere, `signal` ends it in the middle. */
   readonly run: (signal?: AbortSignal) => void | Promise<void>;
+  /**
+   * Starts runs one after another, each on what the one before left in the parameters' memory, where the device can do so
+   * without being waited for. More may be queued before the first is done. Gives a copy of what is to be read.
+   */
+  readonly queue?: (runs: QueuedRuns) => Promise<TensorData>;
   /** Gives back the memory that was allocated for it; it cannot run any more. */
   readonly release: () => void;
+}
+
+export interface QueuedRuns {
+  readonly times: number;
+  /** Parameters that get what their arrays hold now before the first run; the others stay as they are on the device. */
+  readonly write: readonly TensorData[];
+  /** Memory of a parameter or result, whose content after the last run is wanted. */
+  readonly read: TensorData;
 }

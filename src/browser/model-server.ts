@@ -1,15 +1,14 @@
 /** The worker's side: loads one model and answers the page's requests. */
 import { InputError, UnsupportedError } from "../ir/errors.ts";
 import { parseModelConfigText } from "../models/deepseek/config.ts";
-import { type PassRecord, recordPasses } from "../passes/record-passes.ts";
 import type { ModelFolder } from "../runtime/byte-source.ts";
 import { defaultThreads } from "../runtime/default-threads.ts";
 import { errorMessage } from "../runtime/error-message.ts";
 import type { Generation } from "../runtime/generation.ts";
 import { loadModel } from "../runtime/load-model.ts";
 import type { Model } from "../runtime/model.ts";
+import { kernelText, summarizeProgram } from "../runtime/program-summary.ts";
 import { type BackendChoice, type Capabilities, chooseBackends, type Refusal } from "./backend-choice.ts";
-import { kernelText, summarizeProgram } from "./program-summary.ts";
 import type {
   Answers,
   BrowserProgress,
@@ -111,7 +110,7 @@ export class ModelServer {
       const { possible, refused } = chooseBackends({ ...settings, threads }, capabilities);
       const threadUrl = capabilities.blobWorkers ? undefined : this.#surroundings.threadUrl;
       const options = { ...modelOptions(settings), onProgress, signal, threadUrl };
-      const { model, choice, passes, failed } = await loadFirst(folder, possible, options);
+      const { model, choice, failed } = await loadFirst(folder, possible, options);
       this.#model = model;
       return {
         name: model.name,
@@ -119,7 +118,7 @@ export class ModelServer {
         backend: { ...choice, summary: model.device?.summary ?? choice.label, refused: [...refused, ...failed] },
         storage: storage(),
         memory: model.memory,
-        program: summarizeProgram(model.program, passes),
+        program: summarizeProgram(model.program),
         loadMs: performance.now() - began,
       };
     } finally {
@@ -144,12 +143,10 @@ export async function loadFirst(
 ) {
   const failed: Refusal[] = [];
   for (const [i, choice] of choices.entries()) {
-    const passes: PassRecord[] = [];
     const { backend, threads } = choice;
-    const compile = { instruments: [recordPasses(passes)] };
     try {
-      const model = await load(folder, { ...options, backend, threads, compile });
-      return { model, choice, passes: [...passes], failed };
+      const model = await load(folder, { ...options, backend, threads });
+      return { model, choice, failed };
     } catch (error) {
       const other = error instanceof UnsupportedError && error.where.startsWith(backend) && i + 1 < choices.length;
       if (!other) throw error;

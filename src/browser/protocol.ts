@@ -7,8 +7,8 @@ import type { GeneratedPart, GenerationResult } from "../runtime/generate.ts";
 import type { InputScales } from "../runtime/input-scales.ts";
 import type { LoadProgress } from "../runtime/load-model.ts";
 import type { ChatOptions } from "../runtime/model.ts";
+import type { KernelText, ProgramSummary } from "../runtime/program-summary.ts";
 import type { BackendChoice, Refusal } from "./backend-choice.ts";
-import type { KernelText, ProgramSummary } from "./program-summary.ts";
 import type { DownloadProgress } from "./stored-folder.ts";
 
 export type BrowserProgress = DownloadProgress | LoadProgress;

@@ -6,7 +6,7 @@ import { errorFrom } from "../runtime/error-message.ts";
 import type { GenerateOptions, GenerationResult } from "../runtime/generate.ts";
 import { Channel, Generation } from "../runtime/generation.ts";
 import type { ChatOptions } from "../runtime/model.ts";
-import type { KernelText, ProgramSummary } from "./program-summary.ts";
+import type { KernelText, ProgramSummary } from "../runtime/program-summary.ts";
 import type {
   Answers,
   BackendReport,

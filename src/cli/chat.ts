@@ -7,6 +7,7 @@ import { printAnswer, summary } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { generateOptions, generationOptions } from "./generation-flags.ts";
 import { catchInterrupt } from "./interrupt.ts";
+import { modelFlags, showChanges } from "./model-flags.ts";
 import { withModel } from "./model-source.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
 import { reportError } from "./report.ts";
@@ -39,23 +40,21 @@ export const chat = defineCommand({
   run: async ({ values, positionals }) => {
     if (values.prompt?.trim() === "") throw new InputError("chat --prompt", "empty: expected a message");
     generateOptions(values);
-    const { context: contextLength, backend, threads, prompt } = values;
+    const { prompt, quiet } = values;
+    const load = await modelFlags("chat", values);
     const interrupt = catchInterrupt();
     const { signal } = interrupt;
     try {
-      return await withModel(
-        positionals[0],
-        { maxSequences: 1, contextLength, backend, threads, signal },
-        async (model) => {
-          const conversation = new Conversation(model, values);
-          if (prompt === undefined) {
-            interrupt.release();
-            return converse(conversation);
-          }
-          await conversation.ask(prompt, signal);
-          return signal.aborted ? exitCodes.interrupted : exitCodes.done;
-        },
-      );
+      return await withModel(positionals[0], { ...load, maxSequences: 1, signal }, async (model) => {
+        if (!quiet) process.stderr.write(showChanges(model.lossy));
+        const conversation = new Conversation(model, values);
+        if (prompt === undefined) {
+          interrupt.release();
+          return converse(conversation);
+        }
+        await conversation.ask(prompt, signal);
+        return signal.aborted ? exitCodes.interrupted : exitCodes.done;
+      });
     } catch (error) {
       if (signal.aborted) return exitCodes.interrupted;
       throw error;

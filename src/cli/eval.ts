@@ -18,6 +18,7 @@ import { defineCommand, exitCodes } from "./command.ts";
 import { deviceOptions } from "./device-flags.ts";
 import { modelPath, withModel } from "./model-source.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
+import { pruneFlags, pruneOptions } from "./prune-flags.ts";
 import { quantizeFlags, quantizeOptions } from "./quantize-flags.ts";
 import { readText } from "./read-input.ts";
 
@@ -26,6 +27,7 @@ const options = {
   window: { kind: "whole", value: "N", doc: "Tokens that are predicted together, of a text. Default 256." },
   windows: { kind: "whole", value: "N", doc: "Use the first N windows alone." },
   ...quantizeOptions,
+  ...pruneOptions,
   calibrate: {
     kind: "flag",
     doc: "Measure the input scales that int8-static needs on texts that the model makes up; else input_scales.json.",
@@ -41,6 +43,8 @@ type Values = OptionValues<typeof options>;
 export interface Evaluation {
   readonly model: string;
   readonly quantize: QuantizeOptions | null;
+  /** What was changed on purpose, in sentences. */
+  readonly lossy: readonly string[];
   /** Bytes of compiled weights as the program holds them. */
   readonly weightBytes: { readonly unquantized: number; readonly quantized: number | null };
   /** By the name of the text. */
@@ -53,9 +57,9 @@ export interface Evaluation {
 export const evaluate = defineCommand({
   name: "eval",
   usage: ["[MODEL] [--text FILE] [--quantize FORMAT] [OPTIONS]"],
-  summary: "Measure a model's predictions, quantised against unquantised.",
+  summary: "Measure a model's predictions, and what quantising or pruning it changes.",
   details: [
-    "Prints the loss (mean negative log-likelihood of a token, in nats) and the perplexity. With --quantize the model is loaded twice, and every position's prediction is compared: kl is the mean KL divergence from the unquantised model's in nats, top1 the share of positions with the same most likely token.",
+    "Prints the loss (mean negative log-likelihood of a token, in nats) and the perplexity. With --quantize or --prune the model is loaded twice, and every position's prediction is compared: kl is the mean KL divergence from the unchanged model's in nats, top1 the share of positions with the same most likely token.",
   ],
   options,
   examples: [
@@ -66,14 +70,15 @@ export const evaluate = defineCommand({
   positionals: 1,
   run: async ({ values, positionals }) => {
     const quantize = quantizeFlags("eval", values);
+    const prune = await pruneFlags(values);
     const { backend, threads } = values;
     const evaluation = await withModel(positionals[0], { backend, threads, maxSequences: 8 }, async (model) => {
       const texts = await textsOf(model, positionals[0], values);
-      if (quantize === undefined) return measure(model, null, texts, values);
+      if (quantize === undefined && prune === undefined) return measure(model, null, texts, values);
       const inputScales =
-        quantize.activations === "int8-static" && values.calibrate ? await model.calibrate(quantize) : undefined;
-      return withModel(positionals[0], { backend, threads, maxSequences: 8, quantize, inputScales }, (quantized) =>
-        measure(model, { model: quantized, quantize }, texts, values),
+        quantize?.activations === "int8-static" && values.calibrate ? await model.calibrate(quantize) : undefined;
+      return withModel(positionals[0], { backend, threads, maxSequences: 8, quantize, prune, inputScales }, (changed) =>
+        measure(model, { model: changed, quantize: quantize ?? null }, texts, values),
       );
     });
     process.stdout.write(values.json ? `${JSON.stringify(evaluation, null, 2)}\n` : showEvaluation(evaluation));
@@ -83,7 +88,7 @@ export const evaluate = defineCommand({
 
 async function measure(
   model: Model,
-  other: { readonly model: Model; readonly quantize: QuantizeOptions } | null,
+  other: { readonly model: Model; readonly quantize: QuantizeOptions | null } | null,
   texts: ReadonlyMap<string, readonly Window[]>,
   values: Values,
 ): Promise<Evaluation> {
@@ -101,6 +106,7 @@ async function measure(
   return {
     model: model.name,
     quantize: other?.quantize ?? null,
+    lossy: other?.model.lossy ?? [],
     weightBytes: { unquantized: model.memory.weights, quantized: other?.model.memory.weights ?? null },
     texts: scores,
     arithmetic,
@@ -155,20 +161,23 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
 }
 
 /** The evaluation for a reader. */
-export function showEvaluation({ weightBytes, texts, arithmetic, tensors }: Evaluation): string {
+export function showEvaluation({ weightBytes, lossy, texts, arithmetic, tensors }: Evaluation): string {
   const { unquantized, quantized } = weightBytes;
-  const lines = [`weights ${unquantized} bytes${quantized === null ? "" : `, quantised ${quantized}`}`];
+  const lines = [
+    ...(lossy.length === 0 ? [] : [`changed: ${lossy.join("; ")}`]),
+    `weights ${unquantized} bytes${quantized === null ? "" : `, changed ${quantized}`}`,
+  ];
   for (const [name, scores] of Object.entries(texts)) {
     const own = `loss ${scores.loss.toFixed(5)}  perplexity ${scores.perplexity.toFixed(3)}`;
     const compared =
       "kl" in scores
-        ? `  unquantised ${scores.referenceLoss.toFixed(5)}  kl ${scores.kl.toFixed(6)}  top1 ${(100 * scores.top1).toFixed(2)} %`
+        ? `  unchanged ${scores.referenceLoss.toFixed(5)}  kl ${scores.kl.toFixed(6)}  top1 ${(100 * scores.top1).toFixed(2)} %`
         : "";
     lines.push(`${name}: ${scores.windows} windows, ${scores.tokens} tokens  ${own}${compared}`);
   }
   if (arithmetic !== null) {
     const share = (x: number) => `${(100 * x).toFixed(1)} %`;
-    const other = arithmetic.quantized === null ? "" : `, quantised ${share(arithmetic.quantized)}`;
+    const other = arithmetic.quantized === null ? "" : `, changed ${share(arithmetic.quantized)}`;
     lines.push(`arithmetic ${share(arithmetic.unquantized)} right${other}`);
   }
   for (const { names, codes, bytes, error } of tensors ?? []) {

@@ -1,6 +1,6 @@
 /** The options about generation that `run` and `chat` share. */
 import { checkGenerateOptions, type GenerateOptions } from "../runtime/generate.ts";
-import { deviceOptions } from "./device-flags.ts";
+import { modelOptions } from "./model-flags.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
 
 export const generationOptions = {
@@ -20,8 +20,7 @@ export const generationOptions = {
   stop: { kind: "texts", value: "TEXT", doc: "End before this text. May be given several times." },
   greedy: { kind: "flag", doc: "Always the likeliest token: --temperature 0." },
   "ignore-eos": { kind: "flag", doc: "Go on after the model's end token." },
-  context: { kind: "whole", value: "N", doc: "Longest sequence in tokens, prompt included. Default: at most 4096." },
-  ...deviceOptions,
+  ...modelOptions,
   quiet: { kind: "flag", short: "q", doc: "No summary at the end." },
 } as const satisfies OptionTable;
 

@@ -8,6 +8,7 @@ import type { ModelConfig } from "../models/deepseek/config.ts";
 import { modelBuilder } from "../models/deepseek/layers.ts";
 import { namesOf, scaleShape, weightSpecs } from "../models/deepseek/weights.ts";
 import { countOps, type PassRecord } from "../passes/record-passes.ts";
+import { bytes } from "../runtime/summary-text.ts";
 import { compiledWeightBytes } from "../runtime/weight-store.ts";
 
 export interface Inspected {
@@ -92,19 +93,6 @@ function storedBytes(config: ModelConfig, headers: ReadonlyMap<string, TensorTyp
 
 function ms(time: number): string {
   return `${time.toFixed(time < 10 ? 1 : 0)} ms`;
-}
-
-const units = ["bytes", "kB", "MB", "GB", "TB"] as const;
-
-/** `1.23 GB`: powers of a thousand, three digits. */
-export function bytes(value: number): string {
-  let unit = 0;
-  let rest = value;
-  while (rest >= 1000 && unit < units.length - 1) {
-    rest /= 1000;
-    unit++;
-  }
-  return `${unit === 0 ? rest : rest.toPrecision(3)} ${units[unit]}`;
 }
 
 /** `671 billion`, `11.6 million`. */

@@ -1,7 +1,7 @@
 /** `ciuic inspect`: a model's step as the compiler sees it, from its config alone. */
 import { stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
-import { compileToPlan, defaultBackend, findBackend } from "../compile.ts";
+import { compileToPlan, defaultBackend, findBackend, pruneSentences, quantizeSentence } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
 import { didYouMean, InputError } from "../ir/errors.ts";
 import type { Module } from "../ir/graph.ts";
@@ -13,15 +13,21 @@ import type { Bucket } from "../models/deepseek/bucket.ts";
 import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
 import { checkpointDTypes } from "../models/deepseek/layers.ts";
 import { buildModel } from "../models/deepseek/model.ts";
+import { prunedConfig } from "../models/deepseek/pruned.ts";
 import { type PassRecord, recordPasses } from "../passes/record-passes.ts";
 import { openCheckpoint } from "../runtime/checkpoint.ts";
 import { debugFileWriter } from "../runtime/debug-files.ts";
+import type { LoadOptions } from "../runtime/load-model.ts";
 import { openNodeFolder } from "../runtime/node-folder.ts";
+import { optimizationSummary } from "../runtime/optimization-summary.ts";
+import { showSummary } from "../runtime/summary-text.ts";
 import { write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { inspectSummary } from "./inspect-summary.ts";
-import { modelPath } from "./model-source.ts";
+import { modelPath, withModel } from "./model-source.ts";
 import type { OptionTable } from "./options.ts";
+import { pruneFlags, pruneOptions } from "./prune-flags.ts";
+import { quantizeFlags, quantizeOptions } from "./quantize-flags.ts";
 
 const options = {
   after: {
@@ -36,12 +42,19 @@ const options = {
   },
   kernels: { kind: "flag", doc: "Also print the kernels, and what is emitted for each." },
   plan: { kind: "flag", doc: "Also print the plan: what runs in which order, and where every value lives." },
+  summary: {
+    kind: "flag",
+    doc: "Print what the optimizer did instead: passes, fusions and near misses, bytes, the speed to expect.",
+  },
+  measure: { kind: "flag", doc: "With --summary: also load the model and run it, to compare with what is expected." },
   backend: { kind: "text", value: "NAME", doc: "What to compile for. Default: wasm." },
+  ...quantizeOptions,
+  ...pruneOptions,
 } as const satisfies OptionTable;
 
 export const inspect = defineCommand({
   name: "inspect",
-  usage: ["[MODEL] [--after PASS] [--bucket N,B[,LENGTH]] [--kernels] [--plan]"],
+  usage: ["[MODEL] [--after PASS] [--bucket N,B[,LENGTH]] [--kernels] [--plan]", "[MODEL] --summary [--measure]"],
   summary: "Show what a model is compiled to.",
   details: [
     "Prints the step of the model as IR, and a summary. MODEL may be a folder without weights, or the path of a config.json: nothing is computed.",
@@ -53,12 +66,18 @@ export const inspect = defineCommand({
     "ciuic inspect --after none",
     "ciuic inspect --bucket 64,4 --after absorb",
     "ciuic inspect --kernels | less",
+    "ciuic inspect --summary --quantize int4",
   ],
   positionals: 1,
   run: async ({ values, positionals }) => {
-    const { config, headers } = await readModel(modelPath(positionals[0]));
+    if (values.measure && !values.summary) throw new InputError("inspect --measure", "needs --summary");
+    const quantize = quantizeFlags("inspect", values);
+    const prune = await pruneFlags(values);
+    if (values.measure) return measured(positionals[0], { backend: values.backend, quantize, prune });
+    const { config: stored, headers } = await readModel(modelPath(positionals[0]));
+    const config = prune?.experts === undefined ? stored : prunedConfig(stored, prune.experts);
     const bucket = parseBucket(values.bucket ?? "1,1", config);
-    const build = headers === null ? {} : { weightDType: checkpointDTypes(config, headers) };
+    const build = headers === null ? {} : { weightDType: checkpointDTypes(stored, headers) };
     const passes: PassRecord[] = [];
     const fromEnv = compileOptionsFromEnv(await debugFileWriter());
     const instruments = [...(fromEnv.instruments ?? []), recordPasses(passes)];
@@ -66,8 +85,14 @@ export const inspect = defineCommand({
     const built = buildModel(config, bucket, build);
     const buildMs = performance.now() - started;
     const backend = findBackend(values.backend ?? defaultBackend);
-    const compiled = compileToPlan(built, backend.target, { ...fromEnv, instruments });
+    const compiled = compileToPlan(built, backend.target, { ...fromEnv, instruments, ...(quantize && { quantize }) });
     const { plan } = compiled;
+    if (values.summary) {
+      const lossy = [...(prune ? pruneSentences(prune) : []), ...(quantize ? [quantizeSentence(quantize)] : [])];
+      const summary = await optimizationSummary(compiled, { why: whyBackend(values.backend), lossy });
+      await write(process.stdout, showSummary(summary));
+      return exitCodes.done;
+    }
     await write(process.stdout, printModule(chooseModule(values.after, built, passes, compiled.module)));
     if (values.kernels) {
       const sources = backend.emit(plan);
@@ -80,6 +105,21 @@ export const inspect = defineCommand({
     return exitCodes.done;
   },
 });
+
+/** The summary of the model as it runs here. */
+async function measured(
+  path: string | undefined,
+  options: Pick<LoadOptions, "backend" | "quantize" | "prune">,
+): Promise<number> {
+  const why = whyBackend(options.backend);
+  const summary = await withModel(path, options, (model) => optimizationSummary(model, { why }));
+  await write(process.stdout, showSummary(summary));
+  return exitCodes.done;
+}
+
+function whyBackend(asked: string | undefined): string {
+  return asked === undefined ? "the default, which runs wherever WebAssembly does" : "asked for with --backend";
+}
 
 export interface InspectedModel {
   readonly config: ModelConfig;

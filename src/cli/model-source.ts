@@ -18,17 +18,18 @@ export async function withModel<T>(
   use: (model: Model) => Promise<T>,
 ): Promise<T> {
   const { DEBUG } = readEnv();
-  const profile = DEBUG >= 2 ? new KernelProfile() : undefined;
+  const profile = options.profile ?? (DEBUG >= 2 ? new KernelProfile() : undefined);
   const model = await load(modelPath(given), { ...options, profile });
   if (DEBUG >= 1)
     console.error(
       `${model.device?.summary ?? "interpreter"}; weights ${model.memory.weights} bytes, caches ${model.memory.caches} bytes`,
     );
+  for (const reason of DEBUG >= 1 ? (model.choice?.reasons ?? []) : []) console.error(reason);
   try {
     return await use(model);
   } finally {
     await model.close();
-    if (profile !== undefined) console.error(profile.show());
+    if (profile !== undefined && DEBUG >= 2) console.error(profile.show());
   }
 }
 

@@ -6,6 +6,7 @@ import { printAnswer, summary, write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { generateOptions, generationOptions } from "./generation-flags.ts";
 import { catchInterrupt } from "./interrupt.ts";
+import { modelFlags, showChanges } from "./model-flags.ts";
 import { withModel } from "./model-source.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
 import { readText } from "./read-input.ts";
@@ -67,13 +68,15 @@ async function runText(values: Values, path: string | undefined, signal: AbortSi
   }
   const prompt = values.prompt === "-" ? (await readText("-")).replace(/\r?\n$/, "") : values.prompt;
   if (prompt === "") throw new InputError("run --prompt", "empty: expected a text to continue");
-  const { context: contextLength, backend, threads } = values;
-  await withModel(path, { maxSequences: 1, contextLength, backend, threads, signal }, async (model) => {
+  const options = { ...(await modelFlags("run", values)), maxSequences: 1, signal };
+  await withModel(path, options, async (model) => {
+    if (!values.quiet) process.stderr.write(showChanges(model.lossy));
     const { result } = await printAnswer(begin(model, prompt, values, signal), process.stdout);
     if (values.quiet) return;
     process.stderr.write(summary(result));
     const speed = signal.aborted ? null : await measureSpeed(model, result);
     if (speed !== null) process.stderr.write(showSpeed(speed));
+    if (model.choice !== null && !signal.aborted) process.stderr.write(`[${model.choice.why}]\n`);
   });
 }
 
@@ -84,8 +87,7 @@ async function runIds(values: Values, path: string | undefined, signal: AbortSig
     throw new InputError("run --ids", "does not go with --prompt or --think");
   const file = values.ids ?? "-";
   const lists = await readTokenIds(file);
-  const { context: contextLength, backend, threads } = values;
-  await withModel(path, { contextLength, backend, threads, signal }, async (model) => {
+  await withModel(path, { ...(await modelFlags("run", values)), signal }, async (model) => {
     checkTokenIds(lists, model.config.vocab_size, file);
     const generations = lists.map((ids) => model.generate(ids, { ...generateOptions(values), signal }));
     for (const generation of generations) {

@@ -5,6 +5,7 @@
  * same order, so they can be cut alike.
  */
 import { parseAxes } from "./axes.ts";
+import { gcd } from "./gcd.ts";
 import type { Shape, TensorType } from "./types.ts";
 
 export interface AxisRule {
@@ -94,10 +95,6 @@ export function reshapeRule(from: Shape, to: Shape): AxisRule {
   rest(out, "out", j, right);
   const joined = (lists: string[][]) => lists.map((list) => list.join(" "));
   return { ins: [joined(ins)], out: joined(out), whole, sizes, linear: [[0]] };
-}
-
-function gcd(a: number, b: number): number {
-  return b === 0 ? a : gcd(b, a % b);
 }
 
 /**

@@ -56,6 +56,8 @@ export interface OpDef<S extends AttrSpec = AttrSpec> {
   readonly axes?: AxisRuleOf<AttrsFor<S>>;
   /** For collectives, the meaning: from the operands of the devices of a group, in order, the result of each. */
   readonly across?: (group: readonly Tensor[], attrs: AttrsFor<S>, type: TensorType) => readonly Tensor[];
+  /** A collective whose result is the operands of the group one after another along the attribute `axis`. */
+  readonly gathers?: true;
   /** For messages between pipeline stages: which end. */
   readonly transfer?: "send" | "receive";
   /** The result's type. Throws IrError where the operands do not fit. */

@@ -182,3 +182,14 @@ export function planTotals(plan: Plan): PlanTotals {
   }
   return { ...done.get(plan.entry)!, arenaBytes: plan.funcs.get(plan.entry)!.arenaBytes };
 }
+
+/** Bytes of the weight expressions by dtype, those of every call. */
+export function heldBytes(plan: Plan): Readonly<Record<string, number>> {
+  const held: Record<string, number> = {};
+  const visit = (func: FuncPlan): void => {
+    for (const { type } of func.weights) held[type.dtype] = (held[type.dtype] ?? 0) + byteSize(type);
+    for (const step of func.steps) if (step.step === "call") visit(plan.funcs.get(step.func)!);
+  };
+  visit(plan.funcs.get(plan.entry)!);
+  return held;
+}

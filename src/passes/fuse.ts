@@ -23,6 +23,8 @@ import { opDef, opKind } from "../ir/ops/all.ts";
 import type { Target } from "../ir/target.ts";
 import { dtypeInfo, sizeOf } from "../ir/types.ts";
 import { growEpilogue, isStorageCast } from "./epilogue.ts";
+import { type Decision, joined, maxInlined, namesOf, oversized } from "./fusion-decision.ts";
+import { withReductions, withVaryingReductions } from "./reductions.ts";
 
 export interface Group {
   /** The value the kernel writes. */
@@ -38,6 +40,8 @@ export interface Fusion {
   readonly groups: readonly Group[];
   /** Values with a buffer: parameters, weights, results of calls, roots. */
   readonly buffers: ReadonlySet<Node>;
+  /** What became of every value that a step computes. */
+  readonly decisions: readonly Decision[];
 }
 
 export interface FuseOptions {
@@ -48,9 +52,6 @@ export interface FuseOptions {
 }
 
 type Way = "free" | "stage" | "inner";
-
-/** Expressions larger than this are cut, so that kernels stay readable and code does not explode. */
-const maxInlined = 120;
 
 /** Groups the nodes of one function. */
 export function fuse(func: Func, target: Target, options: FuseOptions): Fusion {
@@ -65,6 +66,7 @@ export function fuse(func: Func, target: Target, options: FuseOptions): Fusion {
     if (isOp(node, "call")) for (const arg of node.ins) outs.add(arg);
     if (opKind(node.op) === "update") outs.add(node.ins[0]!);
   }
+  const decisions: Decision[] = [];
   const anchors = new Map<Node, Node>();
   const inside = new Map<Node, Node>();
   if (options.enabled) {
@@ -73,30 +75,63 @@ export function fuse(func: Func, target: Target, options: FuseOptions): Fusion {
       const taken = (member: Node) => inside.has(member) || anchors.has(member);
       const { root, members } = growEpilogue(node, nodes, users, outs, taken);
       anchors.set(root, node);
-      for (const member of members) if (member !== root) inside.set(member, root);
+      for (const member of members) {
+        if (member === root) continue;
+        inside.set(member, root);
+        decisions.push(joined(member, "epilogue", [root]));
+      }
     }
   }
-  const reducing = withReductions(nodes, buffers, anchors);
-  const cut = options.enabled ? oversized(nodes, buffers, anchors, inside) : new Set<Node>();
+  const stays = (node: Node) => buffers.has(node) || isAnchor(node, anchors);
+  const reducing = withReductions(nodes, stays);
+  const varying = target.workgroup === null ? new Set<Node>() : withVaryingReductions(nodes, reducing);
+  const cut = options.enabled ? oversized(nodes, stays, (node) => inside.has(node) || isView(node)) : new Set<Node>();
   const staged = new Map<Node, Node>();
   const ways = new Map<Node, Map<Node, Way>>();
   for (const node of [...nodes].reverse()) {
     if (buffers.has(node) || inside.has(node)) continue;
     // What the loader computes needs nothing of the kernels.
     const readers = users.get(node)!.filter((user) => !options.weights.has(user));
-    const needs = collectNeeds(node, readers, { buffers, inside, anchors, ways, reducing, target });
+    const needs = collectNeeds(node, readers, { buffers, inside, anchors, ways, reducing, varying, target });
     ways.set(node, needs);
-    const own =
-      outs.has(node) || cut.has(node) || !options.enabled || isAnchor(node, anchors) || !canInline(node, needs);
-    if (own && !(isView(node) && !outs.has(node) && options.enabled)) buffers.add(node);
-    else
-      for (const [root, way] of needs)
-        if (way === "stage" && !isView(node)) staged.set(root, stagedOperand(anchors.get(root) ?? root));
+    const why = whyStored(node, needs, { outs, cut, anchors, enabled: options.enabled });
+    if (why !== null && !(isView(node) && !outs.has(node) && options.enabled)) {
+      buffers.add(node);
+      decisions.push({ node, as: "stored", into: [], ...why });
+      continue;
+    }
+    const stagedIn = [...needs].flatMap(([root, way]) => (way === "stage" && !isView(node) ? [root] : []));
+    for (const root of stagedIn) staged.set(root, stagedOperand(anchors.get(root) ?? root));
+    decisions.push(joined(node, isView(node) ? "view" : stagedIn.length > 0 ? "staged" : "inlined", [...needs.keys()]));
   }
   const groups = nodes
     .filter((node) => buffers.has(node) && !isExternal(node, options.weights))
     .map((root) => ({ root, anchor: anchors.get(root) ?? root, staged: staged.get(root) ?? null }));
-  return { groups, buffers };
+  return { groups, buffers, decisions };
+}
+
+interface StoreContext {
+  readonly outs: ReadonlySet<Node>;
+  readonly cut: ReadonlySet<Node>;
+  readonly anchors: ReadonlyMap<Node, Node>;
+  readonly enabled: boolean;
+}
+
+/** Why a value gets a buffer; null where the kernels that need it compute it. */
+function whyStored(
+  node: Node,
+  needs: ReadonlyMap<Node, Way>,
+  { outs, cut, anchors, enabled }: StoreContext,
+): Pick<Decision, "why" | "missed"> | null {
+  if (outs.has(node)) return { why: "a result, an argument of a call, or rows that are updated", missed: false };
+  if (!enabled) return { why: "fusion is off", missed: false };
+  if (isAnchor(node, anchors)) return { why: "has loops of its own", missed: false };
+  if (cut.has(node)) return { why: `its expression would have more than ${maxInlined} ops`, missed: true };
+  if (isFree(node)) return null;
+  const inner = [...needs].flatMap(([root, way]) => (way === "inner" ? [root] : []));
+  if (inner.length > 0) return { why: `an inner loop would compute it again: ${namesOf(inner)}`, missed: true };
+  if (needs.size > 1) return { why: `${needs.size} kernels read it: ${namesOf([...needs.keys()])}`, missed: true };
+  return needs.size === 1 ? null : { why: "nothing reads it", missed: false };
 }
 
 /** Values that come from outside the function's kernels. */
@@ -151,11 +186,6 @@ export function isFree(node: Node): boolean {
   return isView(node) || opDef(node.op).unpacks === true;
 }
 
-function canInline(node: Node, needs: ReadonlyMap<Node, Way>): boolean {
-  if (isFree(node)) return true;
-  return needs.size === 1 && ![...needs.values()].includes("inner");
-}
-
 interface NeedContext {
   readonly buffers: ReadonlySet<Node>;
   readonly inside: ReadonlyMap<Node, Node>;
@@ -163,6 +193,8 @@ interface NeedContext {
   readonly ways: ReadonlyMap<Node, ReadonlyMap<Node, Way>>;
   /** Nodes that would bring a reduction along. */
   readonly reducing: ReadonlySet<Node>;
+  /** Those of them that would bring another one for each element of their rows. */
+  readonly varying: ReadonlySet<Node>;
   readonly target: Target;
 }
 
@@ -183,7 +215,9 @@ function collectNeeds(node: Node, users: readonly Node[], context: NeedContext):
 }
 
 /** How `user`, a node computed by the group of `root` itself, reads its operand. */
-function wayInto(user: Node, operand: Node, root: Node, { target, anchors, reducing }: NeedContext): Way {
+function wayInto(user: Node, operand: Node, root: Node, { target, anchors, reducing, varying }: NeedContext): Way {
+  // One workgroup would take all the rows one after another.
+  if (varying.has(operand) && opKind(user.op) === "reduce") return "inner";
   if (reducing.has(operand) && repeatsRows(user)) return "inner";
   const kind = opKind(user.op);
   if (kind === "dot" && (anchors.get(root) ?? root) === user) return "inner";
@@ -200,7 +234,8 @@ function wayInto(user: Node, operand: Node, root: Node, { target, anchors, reduc
 }
 
 /** How a group that reads `user`, which it computes itself, in the way `way` reads an operand of it. */
-function wayThrough(user: Node, operand: Node, way: Way, { reducing }: NeedContext): Way {
+function wayThrough(user: Node, operand: Node, way: Way, { reducing, varying }: NeedContext): Way {
+  if (varying.has(operand) && opKind(user.op) === "reduce") return "inner";
   if (reducing.has(operand)) return repeatsRows(user) ? "inner" : way;
   return way === "inner" && isRowIndex(user, operand) ? "free" : way;
 }
@@ -218,20 +253,6 @@ function repeatsRows(node: Node): boolean {
   const own = node.type.shape.map((_, axis) => shape[axis - node.type.shape.length + shape.length] ?? 1);
   const last = own.findLastIndex((dim) => dim > 1);
   return node.type.shape.some((dim, axis) => axis < last && own[axis] !== dim);
-}
-
-/** Nodes whose expression, inlined, has a reduction in it. */
-function withReductions(
-  nodes: readonly Node[],
-  buffers: ReadonlySet<Node>,
-  anchors: ReadonlyMap<Node, Node>,
-): Set<Node> {
-  const reducing = new Set<Node>();
-  for (const node of nodes) {
-    if (buffers.has(node) || isAnchor(node, anchors)) continue;
-    if (opKind(node.op) === "reduce" || node.ins.some((x) => reducing.has(x))) reducing.add(node);
-  }
-  return reducing;
 }
 
 /** The operand that a group's kernel computes into scratch: the first of attention, the activations of a contraction. */
@@ -268,26 +289,4 @@ function stageBytes(contract: Node): number {
   const axes = ins[swapped ? 1 : 0]!;
   const row = axes.reduce((size, axis, i) => (out.includes(axis) ? size : size * a.type.shape[i]!), 1);
   return (4 * 4 * row * dtypeInfo(a.type.dtype).bits) / 32;
-}
-
-/** Nodes at which an inlined expression would pass the size limit; never views, which are inlined whatever their size. */
-function oversized(
-  nodes: readonly Node[],
-  buffers: ReadonlySet<Node>,
-  anchors: ReadonlyMap<Node, Node>,
-  inside: ReadonlyMap<Node, Node>,
-): Set<Node> {
-  const size = new Map<Node, number>();
-  const cut = new Set<Node>();
-  for (const node of nodes) {
-    const own = buffers.has(node) || isAnchor(node, anchors);
-    let total = 1;
-    if (!own) for (const x of node.ins) total += size.get(x) ?? 0;
-    if (total > maxInlined && !inside.has(node) && !isView(node)) {
-      cut.add(node);
-      total = 1;
-    }
-    size.set(node, total);
-  }
-  return cut;
 }

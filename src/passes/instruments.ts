@@ -30,6 +30,8 @@ export function dump({ write, pattern = /^/ }: DumpOptions): Instrument {
 
 /** What passes did, for the viewer. Nodes are numbered once in `nodes`, everything else names them by number. */
 export interface Trace {
+  /** The IR that the first pass got, cut where it is very long. */
+  input: string;
   /** [op, operands, attributes as printed, type, name or null]; JSON itself cannot say NaN or -0. */
   readonly nodes: [string, number[], string, string, string | null][];
   readonly passes: TracedPass[];
@@ -41,14 +43,24 @@ export interface TracedPass {
   /** Results of each function. */
   readonly before: Record<string, number[]>;
   readonly after: Record<string, number[]>;
+  /** The IR after it; null where it changed nothing. */
+  readonly text: string | null;
   readonly matches: { readonly rule: string; readonly before: number; readonly after: number }[];
 }
 
-/** An instrument and the trace that it fills; `JSON.stringify(trace)` is the file. */
+const longestText = 500_000;
+
+/** Enough for the functions of any model, and not for a program that was unrolled. */
+export function cutText(text: string, most = longestText): string {
+  return text.length <= most ? text : `${text.slice(0, most)}\n... ${text.length - most} more characters\n`;
+}
+
+/** An instrument and the trace that it fills, of the first module that it is given: others are further buckets of it. */
 export function tracing(): { readonly instrument: Instrument; readonly trace: Trace } {
-  const trace: Trace = { nodes: [], passes: [] };
+  const trace: Trace = { input: "", nodes: [], passes: [] };
   const numbers = new Map<Node, number>();
   let matches: TracedPass["matches"] = [];
+  let modules = 0;
 
   const numberOf = (root: Node): number => {
     const known = numbers.get(root);
@@ -65,11 +77,17 @@ export function tracing(): { readonly instrument: Instrument; readonly trace: Tr
     Object.fromEntries([...module.funcs].map(([name, func]) => [name, func.outs.map(numberOf)]));
 
   const instrument: Instrument = {
+    start: (module) => {
+      if (modules++ === 0) trace.input = cutText(printModule(module));
+    },
     match: (_, { rule, before, after }) => {
+      if (modules > 1) return;
       matches.push({ rule, before: numberOf(before), after: numberOf(after) });
     },
     after: (pass, before, after, ms) => {
-      trace.passes.push({ name: pass.name, ms, before: roots(before), after: roots(after), matches });
+      if (modules > 1) return;
+      const text = before === after ? null : cutText(printModule(after));
+      trace.passes.push({ name: pass.name, ms, before: roots(before), after: roots(after), text, matches });
       matches = [];
     },
   };

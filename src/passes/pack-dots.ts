@@ -3,7 +3,8 @@
  *
  *     contract(dequantizeGroups(x, xs), dequantizeGroups(w, ws))   ->   dotGroups(x, xs, xSum, packed w, packed ws)
  *
- * (or dequantizeGroups(w, ws, minimums), which are packed as scales are) with four rows of w interleaved so that one vector holds four codes of each, and scales in the same order. Packing is
+ * (or dequantizeGroups(w, ws, minimums), which are packed as scales are) with four rows of w interleaved so that one vector
+ * holds four codes of each, or of each of eight where a byte holds two codes, and scales in the same order. Packing is
  * arithmetic on weight expressions, so the loader does it. Codes become unsigned by adding `zero`, whose share of the
  * products is `zero` times the sum of the input's codes. Chosen experts are chosen from packed experts. Groups are then
  * added up in integers first, which only changes rounding. An input whose scales serve more than 32 codes, such as one
@@ -12,7 +13,7 @@
 import { parseAxes } from "../ir/axes.ts";
 import { type Maths, maths } from "../ir/build.ts";
 import { isOp, type Node, named, nameOf, rebuild } from "../ir/graph.ts";
-import { dotGroup } from "../ir/ops/dot.ts";
+import { dotBlock, dotGroup } from "../ir/ops/dot.ts";
 import { keepName } from "../ir/rewrite.ts";
 import type { DType } from "../ir/types.ts";
 import { stageOf } from "./constant.ts";
@@ -56,7 +57,7 @@ function packContract(node: Node<"contract">, build: Maths): Node | undefined {
     (kept.length === lead.length || overLast) &&
     [...kept, row].join(" ") === out.join(" ");
   const [rows, length] = node.ins[side]!.type.shape.slice(-2) as [number, number]; // of rank 2 or more
-  if (!fits || rows % 4 !== 0 || length % dotGroup !== 0) return undefined;
+  if (!fits || rows % dotBlock(bitsOf(weight)) !== 0 || length % dotGroup !== 0) return undefined;
   const dot = dotOf(weight, input, build);
   if (!overLast) return dot;
   const rank = dot.type.shape.length;
@@ -70,16 +71,18 @@ function dotOf(weight: Weight, { codes, scales, group }: Input, build: Maths): N
   const name = nameOf(codes) ?? "x";
   const grouped = reshape(cast(codes, "f32"), [...codes.type.shape.slice(0, -1), groups, dotGroup]);
   const sums = named(`${name}_sums`, reduceSum(grouped));
-  const { dtype } = weight.codes.type;
+  const bits = bitsOf(weight);
   const label = nameOf(weight.codes) ?? "w";
   const choose = (table: Node) => (weight.index === undefined ? table : build.gather(table, weight.index));
   const packed = choose(named(`${label}_packed`, packCodes(weight.codes, build)));
   const packedParams = [weight.scales, ...weight.minimums].map((each, i) =>
-    choose(named(`${label}_packed_${i === 0 ? "scales" : "minimums"}`, packScales(each, build))),
+    choose(named(`${label}_packed_${i === 0 ? "scales" : "minimums"}`, packScales(each, dotBlock(bits), build))),
   );
   const ins = [codes, scalesPerGroup(scales, groups, group / dotGroup, build), sums, packed, ...packedParams];
-  return build.builder.make("dotGroups", ins, { bits: dtype === "i8" ? 8 : 4, zero: zeros[dtype]! });
+  return build.builder.make("dotGroups", ins, { bits, zero: zeros[weight.codes.type.dtype]! });
 }
+
+const bitsOf = ({ codes }: Weight): number => (codes.type.dtype === "i8" ? 8 : 4);
 
 /** What is added to codes to make them unsigned. */
 const zeros: Partial<Record<DType, number>> = { i8: 128, i4: 8, u4: 0 };
@@ -132,24 +135,22 @@ function scalesPerGroup(scales: Node, groups: number, each: number, { broadcast,
 function packCodes(codes: Node, { add, cast, mul, reshape, slice, transpose }: Maths): Node {
   const lead = codes.type.shape.slice(0, -2);
   const [rows, length] = codes.type.shape.slice(-2) as [number, number]; // of rank 2 or more
-  const [quads, groups, at] = [rows / 4, length / dotGroup, lead.length];
   const wide = codes.type.dtype === "i8";
   const zero = zeros[codes.type.dtype]!;
+  const [blocks, groups, at] = [rows / dotBlock(wide ? 8 : 4), length / dotGroup, lead.length];
   const unsigned = zero === 0 ? cast(codes, "i32") : add(cast(codes, "i32"), zero);
-  const halves = reshape(unsigned, [...lead, quads, 4, groups, 2, 16]);
-  const half = (i: number) => slice(halves, at + 3, i, i + 1);
+  const half = (i: number) => slice(reshape(unsigned, [...lead, blocks, 2, 4, groups, 8, 4]), at + 1, i, i + 1);
   const bytes = wide ? unsigned : add(half(0), mul(half(1), 16));
-  const chunks = wide ? 8 : 4;
-  // [quad, row, group, chunk, t] -> [quad, group, chunk, row, t]
-  const split = reshape(bytes, [...lead, quads, 4, groups, chunks, 4]);
+  // [block, row, group, chunk, t] -> [block, group, chunk, row, t]
+  const split = reshape(bytes, [...lead, blocks, 4, groups, 8, 4]);
   const perm = [...lead.keys(), at, at + 2, at + 3, at + 1, at + 4];
   return cast(transpose(split, perm), "u8");
 }
 
-/** Scales [m.., o, g] as [m.., o/4, g, 4]. */
-function packScales(scales: Node, { reshape, transpose }: Maths): Node {
+/** Scales [m.., o, g] as [m.., o/block, g, block]. */
+function packScales(scales: Node, block: number, { reshape, transpose }: Maths): Node {
   const lead = scales.type.shape.slice(0, -2);
   const [rows, groups] = scales.type.shape.slice(-2) as [number, number]; // of rank 2 or more
-  const split = reshape(scales, [...lead, rows / 4, 4, groups]);
+  const split = reshape(scales, [...lead, rows / block, block, groups]);
   return transpose(split, [...lead.keys(), lead.length, lead.length + 2, lead.length + 1]);
 }

@@ -13,14 +13,22 @@ export interface PassRecord {
 
 /** An instrument that appends a record per pass. */
 export function recordPasses(records: PassRecord[]): Instrument {
-  const times = new Map<string, number>();
+  const numbers = passNumbers();
   return {
     after: (pass, before, after, ms) => {
-      const time = (times.get(pass.name) ?? 0) + 1;
-      times.set(pass.name, time);
-      const name = time === 1 ? pass.name : `${pass.name}#${time}`;
-      records.push({ name, after, opsBefore: countOps(before), opsAfter: countOps(after), ms });
+      records.push({ ...numbers(pass.name, before, after, ms), after });
     },
+  };
+}
+
+/** Numbers the passes of one name, and counts their ops. */
+export function passNumbers() {
+  const times = new Map<string, number>();
+  return (pass: string, before: Module, after: Module, ms: number) => {
+    const time = (times.get(pass) ?? 0) + 1;
+    times.set(pass, time);
+    const name = time === 1 ? pass : `${pass}#${time}`;
+    return { name, opsBefore: countOps(before), opsAfter: countOps(after), ms };
   };
 }
 

@@ -15,6 +15,8 @@ export interface DeviceSpec {
   readonly flops: number;
   /** The same for attention, which runs in 16 bits. */
   readonly attentionFlops: number;
+  /** True for a processor, which no GPU API reaches. */
+  readonly processor?: boolean;
 }
 
 export interface LinkSpec {
@@ -55,7 +57,7 @@ export const devices = {
   h200: { memory: 141 * GB, bandwidth: 4.8 * TB, flops: 1979 * T, attentionFlops: 989 * T },
   b200: { memory: 180 * GB, bandwidth: 8 * TB, flops: 4500 * T, attentionFlops: 2250 * T },
   "m3-ultra-512": { memory: 512 * GiB, bandwidth: 819 * GB, flops: 57 * T, attentionFlops: 57 * T },
-  "desktop-cpu": { memory: 32 * GiB, bandwidth: 60 * GB, flops: 1 * T, attentionFlops: 0.5 * T },
+  "desktop-cpu": { memory: 32 * GiB, bandwidth: 60 * GB, flops: 1 * T, attentionFlops: 0.5 * T, processor: true },
 } as const satisfies Record<string, Omit<DeviceSpec, "name">>;
 
 /** Of a tuned engine on data-centre devices. */

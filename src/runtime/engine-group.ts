@@ -1,8 +1,9 @@
 /**
  * Engines of equal models as one (data parallelism): a request goes to the one with the fewest, and stays there with its
- * cache. Requests of an engine whose runner has failed end with its error; later ones go to the others.
+ * cache. When the runner of one has failed for good, the others go on with its requests: they compute the tokens so far
+ * again. Where no other is left, requests end with its error.
  */
-import type { Engine, EngineRequest, EngineStats } from "./engine.ts";
+import type { Engine, EngineOptions, EngineRequest, EngineStats } from "./engine.ts";
 import type { Generation } from "./generation.ts";
 
 /** What takes requests. */
@@ -13,17 +14,26 @@ export interface RequestEngine {
 }
 
 export interface Replica {
-  readonly engine: RequestEngine | Engine;
+  readonly start: (options: Pick<EngineOptions, "handOver">) => Engine;
   /** Whether it can still run. */
   readonly alive: () => boolean;
 }
 
+interface Member {
+  readonly engine: Engine;
+  readonly alive: () => boolean;
+}
+
 export class EngineGroup implements RequestEngine {
-  readonly #replicas: readonly Replica[];
+  readonly #replicas: readonly Member[];
 
   /** At least one. */
   constructor(replicas: readonly Replica[]) {
-    this.#replicas = replicas;
+    this.#replicas = replicas.map(({ start, alive }) => ({
+      // A failure that leaves its runner alive is the request's own.
+      engine: start({ handOver: (request) => !alive() && this.#leastBusy()?.engine.adopt(request) === true }),
+      alive,
+    }));
   }
 
   /** Sums over all engines. */
@@ -42,11 +52,13 @@ export class EngineGroup implements RequestEngine {
 
   /** @throws InputError as `Engine.add` */
   add(request: EngineRequest): Generation {
-    const alive = this.#replicas.filter((each) => each.alive());
-    // Where none is, the error of the first says why.
-    const possible = alive.length > 0 ? alive : this.#replicas.slice(0, 1);
-    const load = ({ engine }: Replica) => engine.stats.running + engine.stats.waiting;
-    return possible.reduce((best, each) => (load(each) < load(best) ? each : best)).engine.add(request);
+    // Where none is alive, the error of the first says why.
+    return (this.#leastBusy() ?? this.#replicas[0]!).engine.add(request);
+  }
+
+  #leastBusy(): Member | undefined {
+    const load = ({ engine }: Member) => engine.stats.running + engine.stats.waiting;
+    return this.#replicas.filter(({ alive }) => alive()).sort((a, b) => load(a) - load(b))[0];
   }
 
   async close(): Promise<void> {

@@ -4,13 +4,16 @@
  */
 
 import { InputError, InternalError, invariant } from "../ir/errors.ts";
+import { samplesAhead } from "./ahead.ts";
+import { ChunkSize, decodeAhead } from "./ahead-session.ts";
 import { BatchBuilder } from "./batch.ts";
 import { checkGenerateOptions, type GenerateOptions } from "./generate.ts";
 import type { Generation } from "./generation.ts";
 import { createScratch, type LogitsScratch } from "./logits.ts";
+import { nextTask } from "./next-task.ts";
 import { ActiveRequest, type Ending } from "./request.ts";
 import { type ScheduledChunk, Scheduler } from "./scheduler.ts";
-import { checkLength, checkPrompt, createSequence } from "./sequence.ts";
+import { checkLength, checkPrompt, createSequence, restarted, type Sequence } from "./sequence.ts";
 import type { StepRunner } from "./step.ts";
 import type { ReasoningOptions } from "./text-pipeline.ts";
 import type { TokenText } from "./text-stream.ts";
@@ -21,6 +24,8 @@ export interface EngineOptions {
   readonly eosTokenIds?: readonly number[];
   /** Whether sequences share the cache blocks of equal prefixes. Default true. */
   readonly prefixSharing?: boolean;
+  /** Takes a request that a failure of the runner would end, to go on with it elsewhere; whether it did. */
+  readonly handOver?: (request: ActiveRequest) => boolean;
   /** Clock in milliseconds, for the timings. */
   readonly now?: () => number;
 }
@@ -58,6 +63,7 @@ export class Engine {
   #closed = false;
   /** The step under way: its requests, and what ends it when all of them have been given up. */
   #current: { readonly ids: readonly number[]; readonly controller: AbortController } | null = null;
+  #chunkSize: ChunkSize | null = null;
   /** The step loop while there is work. */
   #loop: Promise<void> | null = null;
 
@@ -108,6 +114,17 @@ export class Engine {
     return active.generation;
   }
 
+  /** Goes on with a request of an engine of an equal model: its tokens are computed again. False after `close()`. */
+  adopt(active: ActiveRequest): boolean {
+    if (this.#closed) return false;
+    const sequence = restarted(active.sequence, this.#nextId++);
+    active.moveTo(sequence, () => this.#finish(sequence.id, { reason: "abort" }));
+    this.#requests.set(sequence.id, active);
+    this.#scheduler.add(sequence);
+    this.#loop ??= this.#run();
+    return true;
+  }
+
   /** Refuses new requests, aborts those there are and the step under way. May be called again. */
   async close(): Promise<void> {
     this.#closed = true;
@@ -121,7 +138,7 @@ export class Engine {
       for (;;) {
         await nextTask();
         if (!this.#scheduler.hasWork) return;
-        await this.#step();
+        if (!(await this.#ahead())) await this.#step();
       }
     } finally {
       this.#loop = null;
@@ -148,6 +165,50 @@ export class Engine {
     } finally {
       this.#current = null;
     }
+  }
+
+  /** Decodes several steps on the device where nothing speaks against it; whether it did. */
+  async #ahead(): Promise<boolean> {
+    const { ahead } = this.#runner;
+    const { running } = this.#scheduler;
+    const actives = running.flatMap(({ id }) => this.#requests.get(id) ?? []);
+    if (ahead === undefined || !actives.every(({ sampling }) => samplesAhead(sampling))) return false;
+    const steps = this.#scheduler.planAhead(longestAhead);
+    if (steps === 0) return false;
+    this.#chunkSize ??= new ChunkSize(ahead.maxSteps);
+    const controller = new AbortController();
+    const sequences = [...running];
+    this.#current = { ids: sequences.map(({ id }) => id), controller };
+    let ended = false;
+    const fail = (sequence: Sequence, error: unknown) => {
+      ended = true;
+      this.#fail(sequence.id, error);
+    };
+    const take = (sequence: Sequence, token: number) => {
+      const active = this.#requests.get(sequence.id);
+      if (active === undefined) return;
+      this.#scheduler.commitAhead(sequence);
+      try {
+        active.append(token);
+        const ending = active.accept(token);
+        if (ending !== null) this.#finish(sequence.id, ending);
+        ended ||= ending !== null;
+      } catch (error) {
+        fail(sequence, error);
+      }
+    };
+    const ends = () => ended || controller.signal.aborted || this.#scheduler.waiting.length > 0;
+    try {
+      const rows = actives.map(({ sampling, sequence }) => ({ sampling, position: sequence.tokens.length }));
+      const run = await ahead.start(this.#batch.build(sequences.map(oneToken)), rows);
+      const now = this.#options.now ?? (() => performance.now());
+      this.#steps += await decodeAhead({ run, sequences, steps, take, fail, ends }, this.#chunkSize, now);
+    } catch (error) {
+      if (!controller.signal.aborted) this.#failRunning(error);
+    } finally {
+      this.#current = null;
+    }
+    return true;
   }
 
   #sampleAll(plan: readonly ScheduledChunk[], logits: Float32Array): void {
@@ -193,7 +254,10 @@ export class Engine {
   #failRunning(error: unknown): void {
     const { running, waiting } = this.#scheduler;
     // With nothing running the error came from scheduling itself and would come again.
-    for (const { id } of [...(running.length > 0 ? running : waiting)]) this.#fail(id, error);
+    for (const { id } of [...(running.length > 0 ? running : waiting)]) {
+      const active = this.#take(id);
+      if (active !== undefined && !this.#options.handOver?.(active)) active.fail(error);
+    }
     // Nobody knows what a failed step has left in the cache.
     this.#scheduler.blocks.forgetContents();
   }
@@ -208,6 +272,14 @@ export class Engine {
   }
 }
 
+/** Steps after which the scheduler is asked again at the latest. */
+const longestAhead = 128;
+
+/** A sequence's last token, whose logits give the next. */
+function oneToken(sequence: Sequence): ScheduledChunk {
+  return { sequence, start: sequence.tokens.length - 1, count: 1, sample: true };
+}
+
 function checkRunner(runner: StepRunner): void {
   const sizes = ["vocabSize", "blockSize", "numBlocks", "maxContext", "maxBatchTokens", "maxSequences"] as const;
   for (const size of sizes)
@@ -216,17 +288,4 @@ function checkRunner(runner: StepRunner): void {
       () => `${size} is ${runner[size]}`,
       "step runner",
     );
-}
-
-/** Resolves in a later task, not merely a microtask: immediately where that exists (Node), else by a message to oneself (browsers). */
-function nextTask(): Promise<void> {
-  if (typeof setImmediate === "function") return new Promise((resolve) => setImmediate(resolve));
-  return new Promise((resolve) => {
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(null);
-  });
 }

@@ -2,25 +2,31 @@
 import type { Plan } from "../ir/plan.ts";
 import { byteSize } from "../ir/types.ts";
 
-interface Entry {
-  readonly kernel: string;
-  launches: number;
-  ms: number;
-  /** Bytes of all buffers of the launches. */
-  bytes: number;
+/** What the launches of one kernel of one program took. */
+export interface KernelTime {
+  /** The program, as it was named to `listen`. */
+  readonly program: string;
+  /** Its number in the program's plan. */
+  readonly index: number;
+  readonly name: string;
+  readonly launches: number;
+  readonly ms: number;
+  /** Of all buffers of the launches. */
+  readonly bytes: number;
 }
 
+type Entry = { -readonly [key in keyof KernelTime]: KernelTime[key] };
+
 export class KernelProfile {
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries: Entry[] = [];
 
   /** A listener for one program's launches. */
   listen(plan: Plan, label: string): (kernel: number, ms: number) => void {
     const bytes = bytesPerLaunch(plan);
-    const entries = plan.kernels.map(({ name }, i) => {
-      const entry = { kernel: `${name}#${i}`, launches: 0, ms: 0, bytes: 0 };
-      this.#entries.set(`${label} ${entry.kernel}`, entry);
-      return entry;
-    });
+    const entries = plan.kernels.map(
+      ({ name }, index): Entry => ({ program: label, index, name, launches: 0, ms: 0, bytes: 0 }),
+    );
+    this.#entries.push(...entries);
     return (kernel, ms) => {
       const entry = entries[kernel]!;
       entry.launches++;
@@ -29,13 +35,24 @@ export class KernelProfile {
     };
   }
 
+  /** Kernels that ran, the slowest first. */
+  times(): KernelTime[] {
+    const used = this.#entries.filter(({ launches }) => launches > 0);
+    return used.map((entry) => ({ ...entry })).sort((a, b) => b.ms - a.ms);
+  }
+
+  /** Counts from zero again. */
+  reset(): void {
+    for (const entry of this.#entries) Object.assign(entry, { launches: 0, ms: 0, bytes: 0 });
+  }
+
   /** A table, the slowest kernels first, with the share of all time and the rate at which buffers were passed over. */
   show(most = 20): string {
-    const used = [...this.#entries].filter(([, { launches }]) => launches > 0).sort((a, b) => b[1].ms - a[1].ms);
-    const total = used.reduce((sum, [, { ms }]) => sum + ms, 0);
-    const rows = used.slice(0, most).map(([label, { launches, ms, bytes }]) => {
+    const used = this.times();
+    const total = used.reduce((sum, { ms }) => sum + ms, 0);
+    const rows = used.slice(0, most).map(({ program, name, index, launches, ms, bytes }) => {
       const share = ((100 * ms) / total).toFixed(1);
-      return `${share.padStart(5)} % ${ms.toFixed(1).padStart(9)} ms ${String(launches).padStart(7)} x ${(bytes / ms / 1e6).toFixed(2).padStart(6)} GB/s  ${label}`;
+      return `${share.padStart(5)} % ${ms.toFixed(1).padStart(9)} ms ${String(launches).padStart(7)} x ${(bytes / ms / 1e6).toFixed(2).padStart(6)} GB/s  ${program} ${name}#${index}`;
     });
     return [`${total.toFixed(1)} ms in ${used.length} kernels`, ...rows].join("\n");
   }

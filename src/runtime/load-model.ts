@@ -2,20 +2,30 @@
 import {
   allBackendNames,
   type CompileOptions,
+  checkPruneOptions,
   type Device,
   type DeviceOptions,
+  missingWasm,
   openDefaultDevice,
+  type PruneOptions,
   prepareDevice,
+  pruneSentences,
   type QuantizeOptions,
+  quantizeSentence,
 } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
+import { chosenBackend, resolve } from "../compile-recipe.ts";
 import { didYouMean, InputError, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor } from "../ir/tensor.ts";
-import { tensorType } from "../ir/types.ts";
+import { type TensorType, tensorType } from "../ir/types.ts";
 import { checkWeights } from "../models/deepseek/check-weights.ts";
 import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
 import { checkpointDTypes } from "../models/deepseek/layers.ts";
+import { buildModel } from "../models/deepseek/model.ts";
+import { prunedConfig } from "../models/deepseek/pruned.ts";
 import { namesOf, scaleSuffix, weightSpecs } from "../models/deepseek/weights.ts";
+import { type Choices, type Recipe, type RecipeStep, recipeOf } from "../recipe.ts";
+import { bucketFor } from "./bucket-ladder.ts";
 import type { ModelFolder } from "./byte-source.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.ts";
 import { debugFileWriter } from "./debug-files.ts";
@@ -25,8 +35,12 @@ import { type InputScales, readInputScales } from "./input-scales.ts";
 import { type InterpreterOptions, InterpreterRunner } from "./interpreter-runner.ts";
 import type { KernelProfile } from "./kernel-profile.ts";
 import { type LimitOptions, limitsOf, maxConfigBytes } from "./load-limits.ts";
+import { chooseFor, type LoadTarget, loadOnFirst } from "./load-target.ts";
 import { Model } from "./model.ts";
 import { ModelRunner, type RunnerOptions } from "./model-runner.ts";
+import type { TargetChoice } from "./probe/target-choice.ts";
+import { pruneCheckpoint } from "./pruned-checkpoint.ts";
+import type { Tokenizer } from "./tokenizer.ts";
 import { loadTokenizer } from "./tokenizer.ts";
 import { weightReader } from "./weight-reader.ts";
 import { WeightStore } from "./weight-store.ts";
@@ -41,11 +55,11 @@ export interface LoadProgress {
 export interface LoadOptions extends LimitOptions {
   /**
    * What computes: js, wasm, webgpu, or an engine of TensorFlow.js (tfjs-cpu, tfjs-wasm, tfjs-webgpu, tensorflow,
-   * tensorflow-gpu), whose packages are imported when it is asked for. Default "wasm", or "js" where the engine cannot; `model.device` says what it is.
-   * "interpreter" is the slow definition of every op, for comparison.
+   * tensorflow-gpu), whose packages are imported when it is asked for. Default: what should be fastest of what fits, see
+   * `chooseTarget`; `model.choice` says why, `model.device` what it is. "interpreter" is the slow definition of every op, for comparison.
    */
   readonly backend?: string | undefined;
-  /** Threads that compute together, where the backend has threads. Default: one per core, one alone for small models. */
+  /** Threads that compute together, where the backend has threads. Default: as many as should be fastest. */
   readonly threads?: number | undefined;
   /** Where backends webgpu and tfjs-webgpu find their GPU. Default: `navigator.gpu`, under Node the package `webgpu`. */
   readonly gpu?: GPU | undefined;
@@ -56,10 +70,16 @@ export interface LoadOptions extends LimitOptions {
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Weights, and with `activations` layer inputs, in fewer bits. Default: as stored. */
   readonly quantize?: QuantizeOptions | undefined;
+  /** Routed experts to leave out, as `Model.chooseExperts` or pruning.json says, and weights to set to 0. Default: none. */
+  readonly prune?: PruneOptions | undefined;
+  /** Choices as `quantize`, `prune`, `fuse` and `optimizeFor` give them; options beside them go before them. */
+  readonly passes?: readonly RecipeStep[] | undefined;
   /** What `calibrate` measured, for activations `int8-static`. Default: input_scales.json of the folder, if it has one. */
   readonly inputScales?: InputScales | undefined;
   /** Go before the debug variables of docs/env.md. */
   readonly compile?: CompileOptions | undefined;
+  /** Steps that are decoded on the device at once, without waiting for each token; 0 for none. Default: where it pays. */
+  readonly stepsAhead?: number | undefined;
   /** Collects the time of every kernel, at the price of a slower run. */
   readonly profile?: KernelProfile | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -77,9 +97,12 @@ const optionNames = [
   "cacheBytes",
   "onProgress",
   "quantize",
+  "prune",
+  "passes",
   "inputScales",
   "compile",
   "profile",
+  "stepsAhead",
   "signal",
 ];
 /** Backends that ask for a GPU of the kind that browsers have. */
@@ -87,42 +110,108 @@ const onGpu: readonly string[] = ["webgpu", "tfjs-webgpu"];
 const interpreterName = "interpreter";
 const oneToken = { tokens: 1, sequences: 1, blocks: 1, outputs: 1 };
 
-/** Loads the model in a folder of the disk (its path) or elsewhere (a ModelFolder). Compiles for one sequence and for prompts. */
-export async function loadModel(source: string | ModelFolder, options: LoadOptions = {}): Promise<Model> {
+/**
+ * Loads the model in a folder of the disk (its path) or elsewhere (a ModelFolder), or a recipe of one. Compiles for one
+ * sequence and for prompts.
+ */
+export async function loadModel(
+  model: string | ModelFolder | Recipe<string | ModelFolder>,
+  options: LoadOptions = {},
+): Promise<Model> {
   checkOptionNames(options);
+  const { source, choices } = recipeOf(model, options.passes);
   const folder = typeof source === "string" ? await openFolder(source) : source;
-  const config = parseModelConfigText(
-    await folder.readText("config.json", maxConfigBytes),
-    `${folder.name} config.json`,
-  );
+  const stored = await readConfig(folder);
+  const prune = options.prune ?? choices.prune ?? null;
+  if (prune !== null) checkPruneOptions(prune);
+  const { experts } = prune ?? {};
+  const config = experts === undefined ? stored : prunedConfig(stored, experts);
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
-  const checkpoint = await openCheckpoint(folder);
-  const { backend, compile = {}, profile, threads = defaultThreads(config), threadUrl, gpu, packageFolder } = options;
-  const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }), ...(packageFolder && { packageFolder }) };
-  const device = backend === interpreterName ? null : await openNamedDevice(backend, on);
+  const checkpoint = pruneCheckpoint(await openCheckpoint(folder), prune);
+  const open = { folder, stored, config, prune, tokenizer, defaults, checkpoint, choices };
   try {
-    const headers = new Map(
-      [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
-    );
-    checkWeights(config, headers, folder.name);
-    const limits = limitsOf(config, options);
-    const build = { weightDType: checkpointDTypes(config, headers) };
-    const runner =
-      device === null
-        ? await loadInterpreter(config, checkpoint, { limits, build }, options)
-        : await loadCompiled(
-            config,
-            checkpoint,
-            { device, limits, build, compile, profile },
-            { ...options, inputScales: options.inputScales ?? (await readInputScales(folder)) ?? undefined },
-          );
-    return new Model({ name: folder.name, config, tokenizer, device, runner, checkpoint, defaults });
+    const { backend = chosenBackend(choices), quantize = choices.quantize } = options;
+    const choice = await chooseFor(config, { ...options, backend, quantize });
+    const targets = choice === null ? [{ backend, threads: options.threads }] : [choice, ...choice.others];
+    return await loadOnFirst(targets, (target) => loadOn(target, choice, open, options));
   } catch (error) {
-    await device?.close();
     await checkpoint.close();
     throw error;
   }
+}
+
+interface OpenModel {
+  readonly folder: ModelFolder;
+  /** As the folder has it. */
+  readonly stored: ModelConfig;
+  /** Without experts that are left out. */
+  readonly config: ModelConfig;
+  readonly prune: PruneOptions | null;
+  readonly tokenizer: Tokenizer | null;
+  readonly defaults: GenerationDefaults;
+  readonly checkpoint: Checkpoint;
+  readonly choices: Choices;
+}
+
+async function loadOn(
+  { backend, threads }: LoadTarget,
+  choice: TargetChoice | null,
+  { folder, stored, config, prune, tokenizer, defaults, checkpoint, choices }: OpenModel,
+  options: LoadOptions,
+): Promise<Model> {
+  const { profile, stepsAhead } = options;
+  // Where the engine lacks what the default needs, the default device is plain JavaScript, and says why.
+  const lacking = choice !== null && backend === "js" && missingWasm() !== null;
+  const device = await openFor(lacking ? undefined : backend, threads ?? defaultThreads(config), options);
+  try {
+    const headers = headersOf(checkpoint);
+    checkWeights(stored, headers, folder.name);
+    const limits = limitsOf(config, options);
+    const build = { weightDType: checkpointDTypes(stored, headers) };
+    const pruned = prune === null ? [] : pruneSentences(prune);
+    const parts = { name: folder.name, config, tokenizer, device, checkpoint, defaults, choice, lossy: pruned };
+    if (device === null) {
+      if ((options.quantize ?? choices.quantize) !== undefined) throw interpreterQuantizes();
+      return new Model({ ...parts, runner: await loadInterpreter(config, checkpoint, { limits, build }, options) });
+    }
+    const first = () => buildModel(config, bucketFor(oneToken, limits), build);
+    const { options: compile, why } = resolve(choices, first, device.target, await compileOptions(options));
+    const inputScales = options.inputScales ?? (await readInputScales(folder)) ?? undefined;
+    const how = { device, limits, build, compile, profile, stepsAhead };
+    const runner = await loadCompiled(config, checkpoint, how, { ...options, inputScales });
+    const rounded = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
+    const quantized = compile.quantize !== undefined;
+    return new Model({ ...parts, runner, quantized, lossy: [...pruned, ...rounded, ...(why === null ? [] : [why])] });
+  } catch (error) {
+    await device?.close();
+    throw error;
+  }
+}
+
+/** Null for the interpreter. */
+async function openFor(backend: string | undefined, threads: number, options: LoadOptions): Promise<Device | null> {
+  if (backend === interpreterName) return null;
+  const { threadUrl, gpu, packageFolder } = options;
+  return openNamedDevice(backend, {
+    threads,
+    ...(threadUrl && { threadUrl }),
+    ...(gpu && { gpu }),
+    ...(packageFolder && { packageFolder }),
+  });
+}
+
+function headersOf({ tensors }: Checkpoint): Map<string, TensorType> {
+  return new Map([...tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]));
+}
+
+/** What a call asks for goes before the debug variables. */
+async function compileOptions({ compile, quantize }: LoadOptions): Promise<CompileOptions> {
+  return { ...compileOptionsFromEnv(await debugFileWriter()), ...compile, ...(quantize && { quantize }) };
+}
+
+async function readConfig(folder: ModelFolder): Promise<ModelConfig> {
+  return parseModelConfigText(await folder.readText("config.json", maxConfigBytes), `${folder.name} config.json`);
 }
 
 async function openNamedDevice(backend: string | undefined, options: DeviceOptions): Promise<Device> {
@@ -148,16 +237,13 @@ async function loadCompiled(
   config: ModelConfig,
   checkpoint: Checkpoint,
   options: RunnerOptions,
-  { onProgress, signal, quantize, inputScales }: LoadOptions,
+  { onProgress, signal, inputScales }: LoadOptions,
 ): Promise<ModelRunner> {
   const read = weightReader(config, checkpoint, options.limits.ropeRows, inputScales);
-  const weights = new WeightStore(read, options.device);
-  const compile = {
-    ...compileOptionsFromEnv(await debugFileWriter()),
-    ...options.compile,
-    ...(quantize && { quantize }),
-  };
-  const runner = new ModelRunner(config, weights, { ...options, compile });
+  // Where the GPU's weights are made the processor has nothing else to do.
+  const foldThreads = typeof process === "undefined" ? 1 : defaultThreads(config);
+  const weights = new WeightStore(read, options.device, { foldThreads });
+  const runner = new ModelRunner(config, weights, options);
   onProgress?.({ phase: "compile", done: 0, total: 1 });
   runner.compile(oneToken);
   onProgress?.({ phase: "compile", done: 1, total: 1 });
@@ -169,13 +255,8 @@ async function loadInterpreter(
   config: ModelConfig,
   checkpoint: Checkpoint,
   options: InterpreterOptions,
-  { onProgress, signal, quantize }: LoadOptions,
+  { onProgress, signal }: LoadOptions,
 ): Promise<InterpreterRunner> {
-  if (quantize !== undefined) {
-    throw new UnsupportedError("backend interpreter", "runs models as they are stored, not quantised", {
-      hint: 'The same arithmetic, compiled: { backend: "js", compile: { optimize: false }, quantize }.',
-    });
-  }
   const names = weightSpecs(config).flatMap((spec) => [...namesOf(spec)]);
   const scales = names.map((name) => name + scaleSuffix).filter((name) => checkpoint.tensors.has(name));
   const total = [...names, ...scales].reduce((sum, name) => sum + (checkpoint.tensors.get(name)?.bytes ?? 0), 0);
@@ -188,6 +269,12 @@ async function loadInterpreter(
     onProgress?.({ phase: "weights", done, total });
   }
   return new InterpreterRunner(config, tensors, options);
+}
+
+function interpreterQuantizes(): UnsupportedError {
+  return new UnsupportedError("backend interpreter", "runs models as they are stored, not quantised", {
+    hint: 'The same arithmetic, compiled: { backend: "js", compile: { optimize: false }, quantize }.',
+  });
 }
 
 async function openFolder(path: string): Promise<ModelFolder> {

@@ -4,19 +4,22 @@ import {
   compile,
   type Device,
   type Executable,
+  type ExpertUse,
   type Instance,
   type QuantizeOptions,
 } from "../compile.ts";
 import { InternalError } from "../ir/errors.ts";
-import type { Module, Node } from "../ir/graph.ts";
+import type { Node } from "../ir/graph.ts";
+import type { Plan } from "../ir/plan.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import { byteSize, type TensorType, tensorType } from "../ir/types.ts";
 import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
-import { buildGreedy } from "../models/deepseek/greedy.ts";
 import { type BuildOptions, buildModel } from "../models/deepseek/model.ts";
 import { type BucketLimits, bucketFor, bucketKey, type StepSize, stepSizeOf } from "./bucket-ladder.ts";
 import { calibrateInputs } from "./calibrate.ts";
+import { DecodeAhead } from "./decode-ahead.ts";
+import { measureExperts } from "./expert-use.ts";
 import type { InputScales } from "./input-scales.ts";
 import type { KernelProfile } from "./kernel-profile.ts";
 import { fillBatch } from "./padded-batch.ts";
@@ -31,7 +34,12 @@ export interface RunnerOptions {
   readonly compile: CompileOptions;
   /** Collects the time of every kernel. */
   readonly profile?: KernelProfile | undefined;
+  /** Steps that the device decodes without being waited for; by default, as many as pay where it can. */
+  readonly stepsAhead?: number | undefined;
 }
+
+/** Steps queued at once: enough that the device never waits for this side. */
+const usualStepsAhead = 16;
 
 /** One compiled bucket. */
 export interface CompiledBucket {
@@ -57,6 +65,7 @@ export class ModelRunner implements StepRunner {
   readonly #compiled = new Map<string, CompiledBucket>();
   readonly #loaded = new Map<string, Loaded>();
   #single: ModelRunner | null = null;
+  readonly ahead: DecodeAhead | undefined;
 
   constructor(config: ModelConfig, weights: WeightStore, options: RunnerOptions) {
     const { limits } = options;
@@ -69,6 +78,10 @@ export class ModelRunner implements StepRunner {
     this.maxContext = limits.ropeRows;
     this.maxBatchTokens = limits.tokens;
     this.maxSequences = limits.sequences;
+    const maxSteps = options.stepsAhead ?? (options.device.queues === true ? usualStepsAhead : 0);
+    const bind = ({ plan, instantiate }: Executable) => this.#bind(plan, instantiate, "decode");
+    this.ahead =
+      maxSteps === 0 || options.profile ? undefined : new DecodeAhead({ ...options, config, maxSteps, bind });
   }
 
   /** Bytes of the compiled weights loaded so far. */
@@ -93,6 +106,13 @@ export class ModelRunner implements StepRunner {
     return calibrateInputs(this.#config, this.#weights, sequences, options);
   }
 
+  /** How the gates use the routed experts on sample sequences of token ids. */
+  measureExperts(sequences: readonly ArrayLike<number>[]): Promise<ExpertUse> {
+    const { device, build, compile, limits } = this.#options;
+    const options = { device, build, compile, ropeRows: limits.ropeRows };
+    return measureExperts(this.#config, this.#weights, sequences, options);
+  }
+
   /** The buckets compiled so far. */
   get buckets(): readonly CompiledBucket[] {
     return [...this.#compiled.values()];
@@ -100,15 +120,12 @@ export class ModelRunner implements StepRunner {
 
   /** Compiles the bucket that a step of this size runs in. */
   compile(size: StepSize): CompiledBucket {
-    const bucket = bucketFor(size, this.#options.limits);
-    return this.#compile(bucketKey(bucket), bucket, (build) => buildModel(this.#config, bucket, build));
-  }
-
-  #compile(key: string, bucket: Bucket, model: (build: BuildOptions) => Module): CompiledBucket {
-    const { build, device, compile: options } = this.#options;
+    const { limits, build, device, compile: options } = this.#options;
+    const bucket = bucketFor(size, limits);
+    const key = bucketKey(bucket);
     let compiled = this.#compiled.get(key);
     if (compiled === undefined) {
-      compiled = { bucket, executable: compile(model(build), device, options) };
+      compiled = { bucket, executable: compile(buildModel(this.#config, bucket, build), device, options) };
       this.#compiled.set(key, compiled);
     }
     return compiled;
@@ -129,6 +146,15 @@ export class ModelRunner implements StepRunner {
     return this.#single;
   }
 
+  /** Loads and binds programs anew where they are needed next, as after the device's variants changed. */
+  bindAgain(): void {
+    for (const { instance } of this.#loaded.values()) instance.release();
+    this.#loaded.clear();
+    this.#compiled.clear();
+    this.ahead?.forget();
+    this.#single?.bindAgain();
+  }
+
   async step(batch: RaggedBatch, signal?: AbortSignal): Promise<Float32Array> {
     const { instance, bucket } = await this.#load(stepSizeOf(batch), undefined, signal);
     const [tokens, positions, sequence, slots, blockTable, outputs] = instance.params;
@@ -140,47 +166,36 @@ export class ModelRunner implements StepRunner {
     return logits.subarray(0, batch.outputs.length * this.vocabSize);
   }
 
-  /**
-   * The next `count` tokens of a sequence, each the one with the largest logit, in one run. `token` is its newest, not in
-   * the cache yet, at `position`; the table has blocks for all that are written: positions below `position + count`.
-   */
-  async greedy(token: number, position: number, blockTable: Int32Array, count: number): Promise<Int32Array> {
-    const bucket = bucketFor({ tokens: 1, sequences: 1, blocks: blockTable.length, outputs: 1 }, this.#options.limits);
-    const key = `${bucketKey(bucket)} x ${count}`;
-    const make = (build: BuildOptions) => buildGreedy(this.#config, bucket, count, build);
-    const { instance } = await this.#bind(key, this.#compile(key, bucket, make));
-    const [tokens, positions, table] = instance.params;
-    tokens?.set([token]);
-    positions?.set([position]);
-    table?.fill(0);
-    table?.set(blockTable);
-    await instance.run();
-    return Int32Array.from(instance.results[0]!);
-  }
-
   async #load(size: StepSize, progress?: WeightProgress, signal?: AbortSignal): Promise<Loaded> {
     const key = bucketKey(bucketFor(size, this.#options.limits));
-    return this.#loaded.get(key) ?? this.#bind(key, this.compile(size), progress, signal);
-  }
-
-  async #bind(key: string, compiled: CompiledBucket, progress?: WeightProgress, signal?: AbortSignal): Promise<Loaded> {
     const known = this.#loaded.get(key);
     if (known !== undefined) return known;
-    const { plan } = compiled.executable;
+    const compiled = this.compile(size);
+    const { plan, instantiate } = compiled.executable;
+    const loaded = { ...compiled, instance: await this.#bind(plan, instantiate, key, progress, signal) };
+    this.#loaded.set(key, loaded);
+    return loaded;
+  }
+
+  /** Binds a program to weights, which are loaded if they are not yet, and to the caches. */
+  async #bind(
+    plan: Plan,
+    instantiate: Executable["instantiate"],
+    key: string,
+    progress?: WeightProgress,
+    signal?: AbortSignal,
+  ): Promise<Instance> {
     await this.#weights.load(plan, progress, signal);
     const { profile, device, limits } = this.#options;
     // After the first program, by which a device decides how large its memory must be able to grow.
     this.#caches ??= new Map(
       cacheTypes(this.#config, limits).map(({ name, type }) => [name, device.allocate(type, "resident")]),
     );
-    const instance = compiled.executable.instantiate({
+    return instantiate({
       weight: this.#weights.lookup(plan),
       params: this.#caches,
       ...(profile === undefined ? {} : { onLaunch: profile.listen(plan, key) }),
     });
-    const loaded = { ...compiled, instance };
-    this.#loaded.set(key, loaded);
-    return loaded;
   }
 }
 

@@ -1,11 +1,12 @@
 /** A loaded model: text in, text out, with the compiled program behind it open to inspection. */
-import type { Device, Executable, QuantizeOptions } from "../compile.ts";
-import { InputError, UnsupportedError } from "../ir/errors.ts";
+import { chooseExperts, type Device, type Executable, type ExpertWish, type QuantizeOptions } from "../compile.ts";
+import { InputError, invariant, UnsupportedError } from "../ir/errors.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
+import { groupsOf, leastExperts, moeLayers } from "../models/deepseek/pruned.ts";
 import { type ChatPromptOptions, renderChatPrompt } from "./chat-prompt.ts";
 import type { ChatMessage } from "./chat-template.ts";
 import type { Checkpoint } from "./checkpoint.ts";
-import { Engine } from "./engine.ts";
+import { Engine, type EngineOptions } from "./engine.ts";
 import { EngineGroup, type RequestEngine } from "./engine-group.ts";
 import type { GenerateOptions } from "./generate.ts";
 import type { Generation } from "./generation.ts";
@@ -14,11 +15,14 @@ import type { InputScales } from "./input-scales.ts";
 import type { InterpreterRunner } from "./interpreter-runner.ts";
 import type { MeshRunner } from "./mesh/mesh-runner.ts";
 import { ModelRunner } from "./model-runner.ts";
+import type { TargetChoice } from "./probe/target-choice.ts";
+import type { Pruning } from "./pruning-file.ts";
 import { thinkTags } from "./reasoning.ts";
 import { scoreTokens } from "./score.ts";
 import type { ReasoningOptions } from "./text-pipeline.ts";
 import type { TokenText } from "./text-stream.ts";
 import type { Tokenizer } from "./tokenizer.ts";
+import { type Verification, verifyModel } from "./verify-model.ts";
 import { type WeightError, weightErrors } from "./weight-errors.ts";
 
 export interface ChatOptions extends GenerateOptions, ChatPromptOptions {}
@@ -37,8 +41,14 @@ export interface ModelParts {
   readonly replicas?: readonly MeshRunner[];
   /** Ends what computes where that is not the device. */
   readonly end?: () => Promise<void>;
+  /** Whether inputs of layers are rounded, which makes small differences larger. */
+  readonly quantized?: boolean;
   readonly checkpoint: Checkpoint;
   readonly defaults: GenerationDefaults;
+  /** Why it is this device; null where the caller chose. */
+  readonly choice?: TargetChoice | null;
+  /** Sentences on what was changed on purpose and may change answers. */
+  readonly lossy?: readonly string[];
 }
 
 /** Lives from `loadModel` to `close()`. Requests may overlap: they are computed together, each as if it were alone. */
@@ -58,9 +68,22 @@ export class Model {
     const eosTokenIds = tokenizer !== null && tokenizer.eosIds.length > 0 ? tokenizer.eosIds : config.eos_token_id;
     const options = { text: tokenText(tokenizer), eosTokenIds };
     const { replicas = [] } = parts;
-    const others = replicas.map((each) => ({ engine: new Engine(each, options), alive: () => each.alive }));
-    const first = { engine: new Engine(runner, options), alive: () => !("alive" in runner) || runner.alive };
-    this.engine = others.length === 0 ? first.engine : new EngineGroup([first, ...others]);
+    const lanes: { readonly runner: ModelParts["runner"]; readonly alive: () => boolean }[] = [];
+    for (const each of [runner, ...replicas]) {
+      if (!("lanes" in each)) lanes.push({ runner: each, alive: () => true });
+      else lanes.push(...each.lanes.map((lane) => ({ runner: lane, alive: () => lane.alive })));
+    }
+    const start = (each: ModelParts["runner"]) => (more: Pick<EngineOptions, "handOver">) =>
+      new Engine(each, { ...options, ...more });
+    this.engine =
+      lanes.length === 1
+        ? new Engine(runner, options)
+        : new EngineGroup(lanes.map((lane) => ({ start: start(lane.runner), alive: lane.alive })));
+  }
+
+  /** Why this backend, and what else there was; null where the caller chose. The device may be a runner-up where the first refused the model. */
+  get choice(): TargetChoice | null {
+    return this.#parts.choice ?? null;
   }
 
   /** The compiled step for one token: its IR, kernels and plan. @throws UnsupportedError under the interpreter and over a mesh. */
@@ -112,6 +135,11 @@ export class Model {
     return this.#parts.device;
   }
 
+  /** What was changed on purpose and may change answers: formats of weights, experts left out. Empty: nothing. */
+  get lossy(): readonly string[] {
+    return this.#parts.lossy ?? [];
+  }
+
   /** What quantisation did to each weight; empty where none was asked for. */
   async weightErrors(): Promise<WeightError[]> {
     const { runner } = this.#parts;
@@ -127,6 +155,29 @@ export class Model {
     const { runner } = this.#parts;
     if (!(runner instanceof ModelRunner)) throw new UnsupportedError("calibrate", oneDevice);
     return runner.calibrate(quantize, sequences ?? (await this.#sampleTexts()));
+  }
+
+  /**
+   * Whether this device computes this model rightly: its kernels against their definition, and prompts against single
+   * tokens. What a GPU's kernels are wrong with is switched off. No request may be running.
+   */
+  async verify(): Promise<Verification> {
+    const { runner, device, quantized } = this.#parts;
+    if (!(runner instanceof ModelRunner) || device === null) throw new UnsupportedError("verify", oneDevice);
+    return verifyModel(runner, device, quantized ?? false);
+  }
+
+  /**
+   * The routed experts to keep when the model is loaded again with `prune`: those that the gates gave most weight on the
+   * sequences, or on sample texts that the model writes. Load it as it is stored.
+   */
+  async chooseExperts(wish: ExpertWish, sequences?: readonly ArrayLike<number>[]): Promise<Pruning> {
+    const { runner, config } = this.#parts;
+    if (!(runner instanceof ModelRunner)) throw new UnsupportedError("chooseExperts", oneDevice);
+    const use = await runner.measureExperts(sequences ?? (await this.#sampleTexts()));
+    const [moe] = moeLayers(config).values();
+    invariant(moe !== undefined, () => "experts were measured, and there are none");
+    return { ...chooseExperts(use, wish, { groups: groupsOf(moe), least: leastExperts(moe) }), tokens: use.tokens };
   }
 
   /** Eight texts of at most 256 tokens that the model makes up. */

@@ -25,7 +25,8 @@ export interface RequestParts {
 }
 
 export class ActiveRequest {
-  readonly sequence: Sequence;
+  #sequence: Sequence;
+  #abort: () => void;
   readonly generation: Generation;
   readonly #channel: Channel;
   readonly #sampling: Sampling;
@@ -42,8 +43,9 @@ export class ActiveRequest {
 
   constructor(parts: RequestParts) {
     const { sequence, options } = parts;
-    this.sequence = sequence;
-    this.#channel = new Channel(parts.abort);
+    this.#sequence = sequence;
+    this.#abort = parts.abort;
+    this.#channel = new Channel(() => this.#abort());
     this.generation = new Generation(this.#channel);
     this.#sampling = planSampling(options.sampling);
     this.#stopTokens = new Set([...options.stopTokenIds, ...(options.ignoreEos ? [] : parts.eosTokenIds)]);
@@ -53,7 +55,17 @@ export class ActiveRequest {
     this.#now = parts.now;
     this.#arrived = parts.now();
     this.#signal = options.signal;
-    this.#signal?.addEventListener("abort", parts.abort, { once: true });
+    this.#signal?.addEventListener("abort", this.#channel.abort, { once: true });
+  }
+
+  get sequence(): Sequence {
+    return this.#sequence;
+  }
+
+  /** Goes on as a sequence with the same tokens in another engine. */
+  moveTo(sequence: Sequence, abort: () => void): void {
+    this.#sequence = sequence;
+    this.#abort = abort;
   }
 
   /** Notes that a step with tokens of this request begins. */
@@ -66,11 +78,21 @@ export class ActiveRequest {
     const { tokens } = this.sequence;
     const history = { prompt: this.#promptTokens, output: this.#outputCounts };
     const token = sampleToken(logits, this.#sampling, history, tokens.length, scratch);
-    tokens.push(token);
+    this.append(token);
+    return token;
+  }
+
+  /** How its tokens are chosen. */
+  get sampling(): Sampling {
+    return this.#sampling;
+  }
+
+  /** Makes a token that was chosen the sequence's last. */
+  append(token: number): void {
+    this.sequence.tokens.push(token);
     this.#outputCounts.set(token, (this.#outputCounts.get(token) ?? 0) + 1);
     this.#lastToken = this.#now();
     this.#firstToken ??= this.#lastToken;
-    return token;
   }
 
   /** Emits what the token completes; gives how the request ends if it ends here. */

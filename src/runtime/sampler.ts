@@ -7,6 +7,7 @@ import type { CheckedSampling } from "./sampling-options.ts";
 
 /** What a request's options mean for every one of its tokens. */
 export interface Sampling {
+  readonly options: CheckedSampling;
   readonly greedy: boolean;
   readonly seed: number;
   readonly processors: readonly LogitsProcessor[];
@@ -15,6 +16,7 @@ export interface Sampling {
 /** A missing seed is drawn here, once per request. */
 export function planSampling(options: CheckedSampling): Sampling {
   return {
+    options,
     greedy: options.temperature === 0,
     seed: options.seed ?? randomSeed(),
     processors: logitsProcessors(options),

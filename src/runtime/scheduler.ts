@@ -93,6 +93,33 @@ export class Scheduler {
     return plan;
   }
 
+  /**
+   * As many steps of one token for every running sequence as nothing speaks against, up to `most`, with the blocks for
+   * them; 0 where something waits, a prompt is not computed yet, or fewer than two are left.
+   */
+  planAhead(most: number): number {
+    const running = this.#running;
+    if (this.#waiting.length > 0 || running.length === 0 || running.some((each) => pending(each) !== 1)) return 0;
+    const left = ({ tokens, promptLength, maxTokens }: Sequence) => maxTokens - (tokens.length - promptLength);
+    let steps = Math.min(most, ...running.map(left));
+    const rows = ({ tokens }: Sequence) => tokens.length + steps - 1;
+    const wanted = () =>
+      running.reduce((sum, each) => sum + Math.max(0, this.blocks.blocksFor(rows(each)) - each.table.length), 0);
+    while (steps >= 2 && wanted() > this.blocks.freeBlocks) steps >>= 1;
+    if (steps < 2) return 0;
+    for (const each of running) {
+      const grown = this.blocks.grow(each.table, rows(each));
+      invariant(grown, () => `no blocks for sequence ${each.id}, though they were counted`, "scheduler");
+    }
+    return steps;
+  }
+
+  /** Notes that the row of a sequence's last token is computed. */
+  commitAhead(sequence: Sequence): void {
+    sequence.computed++;
+    this.blocks.commit(sequence.table, sequence.tokens, sequence.computed);
+  }
+
   /** Notes that the step with these chunks is done. Sequences that were removed meanwhile are passed over. */
   commit(plan: readonly ScheduledChunk[]): void {
     for (const { sequence, start, count } of plan) {

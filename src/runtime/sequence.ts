@@ -37,6 +37,11 @@ export function createSequence(id: number, prompt: ArrayLike<number>, maxTokens:
   };
 }
 
+/** The same tokens with nothing computed, as another scheduler's sequence. */
+export function restarted(sequence: Sequence, id: number): Sequence {
+  return { ...sequence, id, computed: 0, status: "waiting", table: new BlockTable() };
+}
+
 /** The sizes that bound a sequence. */
 export type SequenceLimits = Pick<StepRunner, "vocabSize" | "blockSize" | "numBlocks" | "maxContext">;
 

@@ -3,6 +3,8 @@
  * Ragged: the tokens of several sequences, of different lengths, lie one after another in flat arrays.
  */
 
+import type { Sampling } from "./sampler.ts";
+
 /**
  * One ragged step: n tokens of b sequences. All arrays are unpadded; the runner pads to a bucket.
  * The tokens of one sequence are contiguous and in order of position. The arrays are views of buffers that the next step
@@ -23,6 +25,31 @@ export interface RaggedBatch {
   readonly outputs: Int32Array;
 }
 
+/** A sequence that decodes: how its tokens are chosen, and the position of the next. */
+export interface AheadRow {
+  readonly sampling: Sampling;
+  readonly position: number;
+}
+
+/** A runner's way to decode ahead. */
+export interface AheadRunner {
+  /** Most steps that `queue` takes. */
+  readonly maxSteps: number;
+  /**
+   * Prepares a run of steps on one token of each row; `batch.blockTables` have blocks for all of them. Steps and runs do not
+   * overlap with others of the runner.
+   */
+  start(batch: RaggedBatch, rows: readonly AheadRow[]): Promise<AheadRun>;
+}
+
+export interface AheadRun {
+  /**
+   * Runs the next steps after those queued before; more may be queued before they are done. Gives ids [steps, rows], -1
+   * where logits were no numbers.
+   */
+  queue(steps: number): Promise<Int32Array>;
+}
+
 /** A loaded model with its paged cache. Calls to `step` never overlap. */
 export interface StepRunner {
   readonly vocabSize: number;
@@ -40,4 +67,6 @@ export interface StepRunner {
    * when the signal aborts, in the middle if it can; what the step was to write to the cache is then undefined.
    */
   step(batch: RaggedBatch, signal?: AbortSignal): Promise<Float32Array>;
+  /** Where the device can sample, and decode without being waited for. */
+  readonly ahead?: AheadRunner | undefined;
 }

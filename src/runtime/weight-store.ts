@@ -41,6 +41,8 @@ export interface WeightStoreOptions {
   readonly readAhead?: number;
   /** Blocks of fewer elements are interpreted instead of compiled. Default 8192. */
   readonly smallFold?: number;
+  /** Threads that evaluate the weights of devices that leave this to the processor. Default 1. */
+  readonly foldThreads?: number;
 }
 
 /** Tensors that the reader gave whole and whose other parts are still needed: as many as blocks are read of at once. */
@@ -70,7 +72,7 @@ export class WeightStore {
   constructor(read: ReadWeight, device: Device, options: WeightStoreOptions = {}) {
     this.#read = read;
     this.#device = device;
-    this.#options = { blockElements: 2 ** 19, readAhead: 3, smallFold, ...options };
+    this.#options = { blockElements: 2 ** 19, readAhead: 3, foldThreads: 1, smallFold, ...options };
   }
 
   /** Bytes of all values held. */
@@ -143,7 +145,8 @@ export class WeightStore {
     signal: AbortSignal | undefined,
     done: (task: Task, values: readonly TensorData[]) => void,
   ): Promise<void> {
-    const programs = new FoldPrograms(foldDevice(this.#device), this.#options.smallFold);
+    const { device, close } = foldDevice(this.#device, this.#options.foldThreads);
+    const programs = new FoldPrograms(device, this.#options.smallFold);
     const buffers = new ReadBuffers();
     let values: TensorData[] = [];
     const read = ({ task, block }: Job) =>
@@ -163,6 +166,7 @@ export class WeightStore {
       }
     } finally {
       programs.release();
+      await close();
       this.#whole.clear();
       for (const value of values) this.#device.free(value);
     }

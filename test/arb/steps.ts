@@ -337,7 +337,7 @@ const others: readonly Maker[] = [
   {
     op: "dotGroups",
     make: (program, { picks }) => {
-      const [quads, groups, bits] = [1 + (picks[0]! % 2), 1 + (picks[1]! % 2), picks[2]! % 2 ? 8 : 4];
+      const [blocks, groups, bits] = [1 + (picks[0]! % 2), 1 + (picks[1]! % 2), picks[2]! % 2 ? 8 : 4];
       // Either side may have rows of its own, and both may share their leading axes.
       const [xLead, wLead] = (
         [
@@ -354,11 +354,11 @@ const others: readonly Maker[] = [
         x,
         small(0, [...xLead, groups]),
         m.reduceSum(m.reshape(m.cast(x, "f32"), [...xLead, groups, 32])),
-        program.exactly(picks[5]!, "u8", [...wLead, quads, groups, bits, 4, 4]),
-        small(2, [...wLead, quads, groups, 4]),
+        program.exactly(picks[5]!, "u8", [...wLead, blocks, groups, 8, 4, 4]),
+        small(2, [...wLead, blocks, groups, 32 / bits]),
       ];
       const affine = picks[4]! % 2 === 0;
-      if (affine) ins.push(small(3, [...wLead, quads, groups, 4]));
+      if (affine) ins.push(small(3, [...wLead, blocks, groups, 32 / bits]));
       return [program.builder.make("dotGroups", ins, { bits, zero: affine ? 0 : bits === 8 ? 128 : 8 })];
     },
   },

@@ -17,14 +17,33 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   models: ["ir"],
   backends: ["ir"],
   fold: ["ir", "passes", "backends"],
+  // A model and what is to be done with it.
+  recipe: ["ir", "passes", "plan"],
   compile: ["ir", "passes", "backends", "fold"],
+  // What recipes mean for compiling.
+  "compile-recipe": ["ir", "compile", "plan", "recipe"],
   // What one device of several computes.
   "compile-ranks": ["ir", "passes"],
   // What the debug variables mean for compiling.
-  "compile-options": ["ir", "passes", "compile", "env"],
+  "compile-options": ["ir", "passes", "compile", "env", "trace-file"],
+  // What the viewer shows of a compilation.
+  "trace-file": ["ir", "passes", "compile"],
   // Prices deployments from configs alone.
   plan: ["ir", "models", "passes"],
-  runtime: ["ir", "models", "compile", "compile-options", "compile-ranks", "fold"],
+  // Chooses what computes a model, by the costs that plans have.
+  runtime: [
+    "ir",
+    "models",
+    "plan",
+    "env",
+    "compile",
+    "compile-options",
+    "compile-ranks",
+    "fold",
+    "recipe",
+    "compile-recipe",
+    "trace-file",
+  ],
 };
 const seeAll = ["cli", "index", "browser"];
 
@@ -125,7 +144,7 @@ export const environmentInOnePlace = noCode(
 export const processInCommandLine = noCode(/\bprocess\./, "only src/cli (and src/env.ts) sees the process", {
   // Node's modules are reached through the process, so that a browser bundle holds no import of them.
   except:
-    /^src\/(cli\/|env\.ts$|backends\/(wasm\/machine|tfjs\/(graph-(thread|worker)|package-folder))\.ts$|runtime\/(node-folder|debug-files|mesh\/threads)\.ts$)/,
+    /^src\/(cli\/|env\.ts$|backends\/(wasm\/machine|tfjs\/(graph-(thread|worker)|package-folder))\.ts$|runtime\/(node-folder|debug-files|mesh\/threads|probe\/(node-modules|machine|probe-cache))\.ts$)/,
 });
 
 export const fileNames: Rule = (sources) =>

@@ -268,9 +268,9 @@ export const dataCases: readonly CaseSpec[] = [
       build: (m, p) => {
         const x = p("x", "i8", ...xLead, 64);
         const sums = m.reduceSum(m.reshape(m.cast(x, "f32"), [...xLead, 2, 32]));
-        const w = p("w", "u8", ...wLead, 2, 2, bits, 4, 4);
-        const scales = p("w_scale", "f16", ...wLead, 2, 2, 4);
-        const minimums = attrs.zero === 0 ? [p("w_min", "f16", ...wLead, 2, 2, 4)] : [];
+        const w = p("w", "u8", ...wLead, 2, 2, 8, 4, 4);
+        const scales = p("w_scale", "f16", ...wLead, 2, 2, 32 / bits);
+        const minimums = attrs.zero === 0 ? [p("w_min", "f16", ...wLead, 2, 2, 32 / bits)] : [];
         return m.builder.make("dotGroups", [x, p("x_scale", "f32", ...xLead, 2), sums, w, scales, ...minimums], attrs);
       },
       // Each group's integer sum is below 2^21 and scaled in f32: a few units in the last place of the larger group remain

@@ -37,15 +37,17 @@ it("prints what it measured", () => {
   const evaluation: Evaluation = {
     model: "m",
     quantize: { weights: "int4" },
+    lossy: ["weights rounded to int4"],
     weightBytes: { unquantized: 80, quantized: 10 },
     texts: { books: scores },
     arithmetic: { unquantized: 1, quantized: 0.975 },
     tensors: [{ names: ["a", "b"], codes: "i4", elements: 16, bytes: 10, error: 0.08 }],
   };
   expect(showEvaluation(evaluation)).toMatchInlineSnapshot(`
-    "weights 80 bytes, quantised 10
-    books: 1 windows, 9 tokens  loss 1.00000  perplexity 2.718  unquantised 0.50000  kl 0.250000  top1 75.00 %
-    arithmetic 100.0 % right, quantised 97.5 %
+    "changed: weights rounded to int4
+    weights 80 bytes, changed 10
+    books: 1 windows, 9 tokens  loss 1.00000  perplexity 2.718  unchanged 0.50000  kl 0.250000  top1 75.00 %
+    arithmetic 100.0 % right, changed 97.5 %
     0.08000  i4         10 bytes  a + b
     "
   `);

@@ -3,7 +3,6 @@ import { describe, expect, it } from "vitest";
 import { commands } from "../../src/cli/dispatch.ts";
 import { commandHelp, overallHelp } from "../../src/cli/help.ts";
 import { parseBucket } from "../../src/cli/inspect.ts";
-import { bytes } from "../../src/cli/inspect-summary.ts";
 import { choosePasses, namedPasses, opt } from "../../src/cli/opt.ts";
 import { type OptionTable, parseOptions } from "../../src/cli/options.ts";
 import { progressLine } from "../../src/cli/progress.ts";
@@ -13,6 +12,7 @@ import { parseMessages } from "../../src/cli/tokenize.ts";
 import { InputError, InternalError, IrError } from "../../src/ir/errors.ts";
 import { jsTarget } from "../../src/ir/target.ts";
 import { tensorPasses } from "../../src/passes/pipeline.ts";
+import { bytes } from "../../src/runtime/summary-text.ts";
 
 const table = {
   prompt: { kind: "text", value: "TEXT", short: "p", doc: "" },

@@ -15,25 +15,29 @@ import { quantize } from "../../src/passes/quantize/quantize.ts";
 interface Sizes {
   readonly n: number;
   readonly k: number;
-  readonly quads: number;
+  readonly blocks: number;
   readonly groups: number;
   readonly policy: QuantizeOptions;
 }
 
 /** A layer, experts chosen for each token, and their products summed, as models write them. */
 const forms: Record<string, (sizes: Sizes) => Module> = {
-  layer: ({ n, quads, groups }) =>
+  layer: ({ n, blocks, groups }) =>
     built((m, p) =>
-      m.contract("n i, o i -> n o", p("f32", [n, groups * 32]), m.builder.weight("w", "f32", [quads * 4, groups * 32])),
+      m.contract(
+        "n i, o i -> n o",
+        p("f32", [n, groups * 32]),
+        m.builder.weight("w", "f32", [blocks * 8, groups * 32]),
+      ),
     ),
-  "chosen experts": ({ n, k, quads, groups }) =>
+  "chosen experts": ({ n, k, blocks, groups }) =>
     built((m, p) => {
-      const table = m.builder.weight("w", "f32", [3, quads * 4, groups * 32]);
+      const table = m.builder.weight("w", "f32", [3, blocks * 8, groups * 32]);
       return m.contract("n i, n k f i -> n k f", p("f32", [n, groups * 32]), m.gather(table, p("i32", [n, k])));
     }),
-  "experts summed": ({ n, k, quads, groups }) =>
+  "experts summed": ({ n, k, blocks, groups }) =>
     built((m, p) => {
-      const table = m.builder.weight("w", "f32", [3, quads * 4, groups * 32]);
+      const table = m.builder.weight("w", "f32", [3, blocks * 8, groups * 32]);
       return m.contract("n k f, n k i f -> n i", p("f32", [n, k, groups * 32]), m.gather(table, p("i32", [n, k])));
     }),
 };
@@ -58,7 +62,7 @@ describe.each(Object.entries(forms))("%s", (_, form) => {
   const sizes = fc.record({
     n: fc.constantFrom(1, 2, 4, 5),
     k: fc.integer({ min: 1, max: 3 }),
-    quads: fc.integer({ min: 1, max: 3 }),
+    blocks: fc.integer({ min: 1, max: 3 }),
     groups: fc.integer({ min: 1, max: 3 }),
     policy: fc.constantFrom<QuantizeOptions>(
       { weights: "int4", activations: "int8" },
@@ -112,14 +116,14 @@ describe.each(Object.entries(forms))("%s", (_, form) => {
 });
 
 test("an input with one calibrated scale is packed too", async () => {
-  const module = forms.layer!({ n: 2, k: 1, quads: 2, groups: 3, policy: {} as QuantizeOptions }); // the form has no policy
+  const module = forms.layer!({ n: 2, k: 1, blocks: 2, groups: 3, policy: {} as QuantizeOptions }); // the form has no policy
   const policy = { weights: "int8", activations: "int8-static" } as const;
   const plain = runPasses(module, [quantize(policy)], wasmTarget);
   const packed = runPasses(plain, [packDots], wasmTarget);
   expect(packed.funcs.get("main")!.outs[0]!.op).toBe("dotGroups");
   const inputs = [tensorOf("f32", [2, 96], spread(192, 1))];
   const source = (name: string) =>
-    name.endsWith("input_scale") ? tensorOf("f16", [1], [1 / 127]) : tensorOf("f32", [8, 96], spread(768, 2));
+    name.endsWith("input_scale") ? tensorOf("f16", [1], [1 / 127]) : tensorOf("f32", [16, 96], spread(1536, 2));
   const expected = valuesOf(interpret(plain, inputs, { weights: source })[0]!);
   for (const run of [
     interpret(packed, inputs, { weights: source }),
@@ -167,4 +171,18 @@ test("what does not divide stays as it is", () => {
   );
   const plain = runPasses(module, [quantize({ weights: "int4", activations: "int8" })], wasmTarget);
   expect(runPasses(plain, [packDots], wasmTarget).funcs.get("main")!.outs[0]!.op).toBe("contract");
+});
+
+test("a zero point is one of the codes", () => {
+  const builder = new Builder();
+  const ins = [
+    builder.param("x", "i8", [1, 32]),
+    builder.param("x_scale", "f32", [1, 1]),
+    builder.param("x_sum", "f32", [1, 1]),
+    builder.param("w", "u8", [1, 1, 8, 4, 4]),
+    builder.param("w_scale", "f16", [1, 1, 8]),
+  ];
+  for (const zero of [-1, 16])
+    expect(() => builder.make("dotGroups", ins, { bits: 4, zero })).toThrow("a zero point that is a code of 4 bits");
+  expect(builder.make("dotGroups", ins, { bits: 4, zero: 15 }).type.shape).toEqual([1, 8]);
 });

@@ -127,6 +127,7 @@ describe("instruments", () => {
     const { instrument, trace } = tracing();
     run([simplify()], { instruments: [instrument] });
     expect(JSON.parse(JSON.stringify(trace))).toEqual({
+      input: expect.stringContaining("%again: f32[2,3] = neg %minus"),
       nodes: [
         ["param", [], '{dtype="f32", name="x", shape=[2, 3]}', "f32[2,3]", "x"],
         ["neg", [0], "", "f32[2,3]", "minus"],
@@ -140,6 +141,7 @@ describe("instruments", () => {
           ms: expect.any(Number),
           before: { main: [3] },
           after: { main: [4] },
+          text: expect.stringContaining("%out: f32[2,3] = silu %x"),
           matches: [{ rule: "neg_neg", before: 2, after: 0 }],
         },
       ],

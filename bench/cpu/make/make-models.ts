@@ -8,7 +8,6 @@ import { blockBytes, blockSize, RandomPool, type WeightFormat } from "./random-w
 import { checkpointTensors, type GgufTensor, ggufMetadata, ggufTensors, type Kind, type Shape } from "./shapes.ts";
 
 export type GgufFormat = "q8_0" | "q4_0" | "q4_k";
-export const ggufFormats: readonly GgufFormat[] = ["q8_0", "q4_0", "q4_k"];
 
 let pool: RandomPool | undefined;
 
@@ -19,7 +18,7 @@ export function makeCheckpoint(
   cache: string,
   log: (text: string) => void,
 ): string {
-  const folder = `${cache}/${shape.name}-${shape.layers}-${dtype}`;
+  const folder = `${cache}/${shape.key}-${dtype}`;
   const path = `${folder}/model.safetensors`;
   if (existsSync(path)) return folder;
   mkdirSync(folder, { recursive: true });
@@ -51,7 +50,7 @@ export function makeCheckpoint(
 
 /** The GGUF file of a shape with its matrices in `format`. */
 export function makeGguf(shape: Shape, format: GgufFormat, cache: string, log: (text: string) => void): string {
-  const path = `${cache}/${shape.name}-${shape.layers}-${format}.gguf`;
+  const path = `${cache}/${shape.key}-${format}.gguf`;
   if (existsSync(path)) return path;
   mkdirSync(cache, { recursive: true });
   log(`making ${path}`);

@@ -25,6 +25,8 @@ export interface Shape {
   /** The text of config.json. */
   readonly json: Readonly<Record<string, unknown>>;
   readonly layers: number;
+  /** Names files of this shape, as in qwen-4. */
+  readonly key: string;
 }
 
 const common = { hidden_act: "silu", rms_norm_eps: 1e-6, tie_word_embeddings: false, torch_dtype: "bfloat16" };
@@ -83,11 +85,21 @@ const v2lite = (layers: number) => ({
 /** How many layers of each are made where none are asked for: all of the small one; what fits with bf16, int8 and int4 of the other. */
 export const defaultLayers: Readonly<Record<ShapeName, number>> = { qwen: 28, v2lite: 4 };
 
-export function shapeOf(name: ShapeName, layers: number): Shape {
-  const json = name === "qwen" ? qwen(layers) : v2lite(layers);
+/** `vocab`: fewer tokens than published, where embedding and head should weigh less. */
+export function shapeOf(name: ShapeName, layers: number, vocab?: number): Shape {
+  const published = name === "qwen" ? qwen(layers) : v2lite(layers);
+  const json = vocab === undefined ? published : { ...published, vocab_size: vocab };
+  const key = vocab === undefined ? `${name}-${layers}` : `${name}-${layers}-vocab-${vocab}`;
   const title = name === "qwen" ? "R1-Distill-Qwen-1.5B shape" : "DeepSeek-V2-Lite shape";
   const all = name === "qwen" ? 28 : 27;
-  return { name, title: `${title}, ${layers} of ${all} layers`, config: parseModelConfig(json, name), json, layers };
+  return {
+    name,
+    title: `${title}, ${layers} of ${all} layers`,
+    config: parseModelConfig(json, name),
+    json,
+    layers,
+    key,
+  };
 }
 
 /** Every tensor of the checkpoint with its shape. */

@@ -3,10 +3,12 @@ import { UnsupportedError } from "../../ir/errors.ts";
 import { tensorTargetOf } from "../../ir/target.ts";
 import type { Backend, Device, DeviceOptions } from "../backend.ts";
 import { initializeBackend, withBackend } from "./current.ts";
+import type { EagerOptions } from "./eager.ts";
 import { TfMemory } from "./memory.ts";
 import { importFrom } from "./package-folder.ts";
 import { checkGpu, type EngineKind, type ImportPackage, importTensorFlow, tfVersion } from "./packages.ts";
 import { loadProgram, type TfRuntime } from "./program.ts";
+import type { Tf, TfData, TfTensor } from "./tf.ts";
 import { openWebGpu } from "./webgpu.ts";
 
 /** What `prepare` gives to `open`. */
@@ -36,7 +38,7 @@ export function tfjsBackend(
       if (kind === "webgpu") {
         const { gpuDevice } = (await gpuOptions?.(options)) ?? options;
         const gpu = await openWebGpu(tf, backend, gpuDevice);
-        const runtime = { tf, backend: gpu.name, waits: true, casts: { namesOnly: true } };
+        const runtime = { tf, backend: gpu.name, waits: true, eager: { namesOnly: true } };
         return { ...options, prepared: new Prepared(runtime, `WebGPU, ${gpu.summary}`, gpu.close) };
       }
       const registered = kind.startsWith("tensorflow") ? "tensorflow" : kind;
@@ -44,7 +46,7 @@ export function tfjsBackend(
       // It would advise people to install tfjs-node when it is first used.
       if (kind === "cpu") Object.assign(tf.engine().registry[registered]!, { firstUse: false });
       if (kind === "tensorflow-gpu") checkGpu(tf.engine().registry[registered]!);
-      const runtime = { tf, backend: registered, waits: false, casts: { namesOnly: false } };
+      const runtime = { tf, backend: registered, waits: false, eager: { namesOnly: false, ...elementsOf(kind, tf) } };
       return { ...options, prepared: new Prepared(runtime, labels[kind], () => {}) };
     },
     open: ({ prepared } = {}) => {
@@ -56,6 +58,15 @@ export function tfjsBackend(
       return openDevice(name, prepared);
     },
   };
+}
+
+/** How the tensors of an engine that keeps them in this process' memory are reached. */
+function elementsOf(kind: EngineKind, tf: Tf): Pick<EagerOptions, "elements"> {
+  if (kind === "cpu") return { elements: (x) => x.dataSync() }; // gives its own array
+  const wasm = tf.engine().registry.wasm;
+  if (kind !== "wasm" || wasm === undefined || !("typedArrayFromHeap" in wasm)) return {};
+  const heap = wasm as { readonly typedArrayFromHeap: (x: TfTensor) => TfData }; // a method of its class
+  return { elements: (x) => heap.typedArrayFromHeap(x) };
 }
 
 function importerOf({ importPackage, packageFolder }: DeviceOptions): ImportPackage | undefined {

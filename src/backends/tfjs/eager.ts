@@ -4,12 +4,22 @@ import { reader, type TensorData, tensorFrom, writer, zeros } from "../../ir/ten
 import { type Shape, sizeOf, type TensorType } from "../../ir/types.ts";
 import { type CastOptions, carrierOf, castTensor } from "./cast.ts";
 import type { Computed, TensorEngine } from "./engine.ts";
+import { type Elements, gatherRows, overwriteRows, sliceRows, spreadElements } from "./host-moves.ts";
 import { scalarRows, selectInt } from "./scalar.ts";
 import type { Tf, TfData, TfDType, TfTensor } from "./tf.ts";
 
 const carriers: Record<Computed, TfDType> = { f32: "float32", i32: "int32", bool: "bool" };
 
-export function eagerEngine(tf: Tf, options: CastOptions): TensorEngine<TfTensor> {
+/** What engines differ in. */
+export interface EagerOptions extends CastOptions {
+  /** The elements themselves, for engines whose tensors are in this process' memory. They may be written. */
+  readonly elements?: Elements;
+}
+
+export function eagerEngine(tf: Tf, options: EagerOptions): TensorEngine<TfTensor> {
+  const { elements } = options;
+  const gather = (x: TfTensor, index: TfTensor) =>
+    elements === undefined ? tf.gather(x, index, 0, 0) : gatherRows(tf, elements, x, index);
   return {
     constant: (type, data) => tf.tensor(unpacked(type, data), [...type.shape], carrierOf(type.dtype)),
     fill: (dtype, value) => tf.scalar(storedValue(dtype, value), carriers[dtype]),
@@ -20,14 +30,24 @@ export function eagerEngine(tf: Tf, options: CastOptions): TensorEngine<TfTensor
     reduceSum: (x) => tf.sum(x, x.shape.length - 1),
     reduceMax: (x) => tf.max(x, x.shape.length - 1),
     argMax: (x) => tf.argMax(numbers(tf, x), x.shape.length - 1),
-    topK: (x, k) => topK(tf, x, k),
+    topK: (x, k) => topK(tf, gather, x, k),
     reshape: (x, shape) => tf.reshape(x, [...shape]),
     transpose: (x, perm) => tf.transpose(x, [...perm]),
-    slice: (x, begin, size) => tf.slice(x, [...begin], [...size]),
+    slice: (x, begin, size) => {
+      const rows = elements === undefined ? undefined : sliceRows(tf, elements, x, begin, size);
+      return rows ?? tf.slice(x, [...begin], [...size]);
+    },
     concat: (xs, axis) => tf.concat([...xs], axis),
-    broadcastTo: (x, shape) => tf.broadcastTo(x, [...shape]),
-    gather: (x, index, batch) => (batch === 0 ? tf.gather(x, index, 0, 0) : gatherInBatch(tf, x, index, batch)),
-    updateRows: (x, rows, slots) => updateRows(tf, x, rows, slots),
+    broadcastTo: (x, shape) => {
+      const spread = elements === undefined ? undefined : spreadElements(tf, elements, x, shape);
+      return spread ?? tf.broadcastTo(x, [...shape]);
+    },
+    gather: (x, index, batch) => (batch === 0 ? gather(x, index) : gatherInBatch(tf, gather, x, index, batch)),
+    updateRows: (x, rows, slots, dead) => {
+      return dead && elements !== undefined
+        ? overwriteRows(tf, elements, x, rows, slots)
+        : updateRows(tf, x, rows, slots);
+    },
     scope: (make) => tf.tidy(make),
     dispose: (x) => x.dispose(),
   };
@@ -38,19 +58,26 @@ function numbers(tf: Tf, x: TfTensor): TfTensor {
   return tf.where(tf.equal(x, x), x, tf.scalar(Number.NEGATIVE_INFINITY, "float32"));
 }
 
+type Gather = (x: TfTensor, index: TfTensor) => TfTensor;
+
 /** Values are gathered, so that a NaN is one. */
-function topK(tf: Tf, x: TfTensor, k: number): { readonly values: TfTensor; readonly indices: TfTensor } {
+function topK(
+  tf: Tf,
+  gather: Gather,
+  x: TfTensor,
+  k: number,
+): { readonly values: TfTensor; readonly indices: TfTensor } {
   // Engines may compare by differences, which infinities have none of.
   const f32 = (value: number) => tf.scalar(value, "float32");
   const finite = tf.minimum(tf.maximum(numbers(tf, x), f32(-largestF32)), f32(largestF32));
   const { indices } = tf.topk(finite, k, true);
-  return { values: gatherInBatch(tf, x, indices, x.shape.length - 1), indices };
+  return { values: gatherInBatch(tf, gather, x, indices, x.shape.length - 1), indices };
 }
 
 const largestF32 = (2 - 2 ** -23) * 2 ** 127;
 
 /** By rows of the batches laid end to end: not every engine has the attribute for it right. */
-function gatherInBatch(tf: Tf, x: TfTensor, index: TfTensor, batch: number): TfTensor {
+function gatherInBatch(tf: Tf, gather: Gather, x: TfTensor, index: TfTensor, batch: number): TfTensor {
   const [lead, rest] = [x.shape.slice(0, batch), x.shape.slice(batch)];
   const [size, ...row] = rest as [number, ...number[]]; // an axis is indexed
   const count = sizeOf(lead);
@@ -58,7 +85,7 @@ function gatherInBatch(tf: Tf, x: TfTensor, index: TfTensor, batch: number): TfT
   const flat = tf.reshape(x, [count * size, ...row]);
   const starts = tf.mul(tf.range(0, count, 1, "int32"), tf.scalar(size, "int32"));
   const at = tf.add(tf.reshape(index, [count, sizeOf(inner)]), tf.reshape(starts, [count, 1]));
-  return tf.reshape(tf.gather(flat, tf.reshape(at, [count * sizeOf(inner)]), 0, 0), [...lead, ...inner, ...row]);
+  return tf.reshape(gather(flat, tf.reshape(at, [count * sizeOf(inner)])), [...lead, ...inner, ...row]);
 }
 
 /** Rows are written to a copy with one row more, which takes those that are dropped and is dropped itself. */

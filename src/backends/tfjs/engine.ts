@@ -72,9 +72,10 @@ export interface TensorEngine<T> {
   readonly gather: (x: T, index: T, batch: number) => T;
   /**
    * x [s, r..] with row `slots[i]` replaced by row i of `rows` [n, r..]; rows whose i32 slot is outside 0 .. s - 1 are
-   * dropped, of equal slots the last row stays. x itself stays as it is.
+   * dropped, of equal slots the last row stays. x itself stays as it is, unless `dead` says that it is not read again:
+   * then the result may be in its memory.
    */
-  readonly updateRows: (x: T, rows: T, slots: T) => T;
+  readonly updateRows: (x: T, rows: T, slots: T, dead: boolean) => T;
 
   // Lifetime. A graph, whose nodes live as long as it does, returns what `make` does and disposes of nothing.
 

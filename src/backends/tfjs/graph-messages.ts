@@ -1,6 +1,7 @@
 /** What a device and the thread that runs its TensorFlow graphs say to each other. */
 
 import type { HostTensor } from "./graph-bits.ts";
+import type { Repeat } from "./graph-host.ts";
 import type { EngineKind } from "./packages.ts";
 import type { SavedModel } from "./saved-model.ts";
 
@@ -21,6 +22,7 @@ export type GraphRequest =
       readonly session: number;
       readonly signature: string;
       readonly inputs: Readonly<Record<string, HostTensor>>;
+      readonly repeat: Repeat;
     }
   | {
       readonly ask: "move";

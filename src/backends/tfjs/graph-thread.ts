@@ -1,6 +1,6 @@
 /** TensorFlow sessions in a thread of their own, under Node. */
 import { UnsupportedError } from "../../ir/errors.ts";
-import type { GraphHost } from "./graph-host.ts";
+import { type GraphHost, once } from "./graph-host.ts";
 import type { FromGraphThread, GraphReplies, GraphRequest, GraphThreadStart } from "./graph-messages.ts";
 
 interface Pending {
@@ -60,7 +60,7 @@ export async function startGraphThread(start: GraphThreadStart): Promise<Omit<Gr
   }
   return {
     open: (model, signatures) => ask({ ask: "open", model, signatures }),
-    run: (session, signature, inputs) => ask({ ask: "run", session, signature, inputs }),
+    run: (session, signature, inputs, repeat = once) => ask({ ask: "run", session, signature, inputs, repeat }),
     move: async (from, save, to, restore, names) => void (await ask({ ask: "move", from, save, to, restore, names })),
     drop: async (session) => void (await ask({ ask: "drop", session })),
     close: async () => {

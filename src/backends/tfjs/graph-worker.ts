@@ -3,7 +3,7 @@
  * imports the package itself, so that the engine of the calling thread is not touched.
  */
 import { CompilerError, InternalError, invariant } from "../../ir/errors.ts";
-import type { HostTensor } from "./graph-bits.ts";
+import type { Repeat } from "./graph-host.ts";
 import type { FromGraphThread, GraphReplies, GraphRequest, GraphThreadStart, ToGraphThread } from "./graph-messages.ts";
 import { importFrom } from "./package-folder.ts";
 import { checkGpu, importTensorFlow } from "./packages.ts";
@@ -54,28 +54,33 @@ class GraphServer {
     }
   }
 
-  run(session: number, signature: string, inputs: Readonly<Record<string, HostTensor>>): GraphReplies["run"] {
-    const tensors = Object.fromEntries(
+  run({ session, signature, inputs, repeat }: Extract<GraphRequest, { ask: "run" }>): GraphReplies["run"] {
+    let tensors: Record<string, TfTensor> = Object.fromEntries(
       Object.entries(inputs).map(([name, { type, shape, data }]) => [
         name,
         this.#tf.tensor(data, [...shape], dtypes[type]),
       ]),
     );
-    const outputs = this.#predict(session, signature, tensors);
-    return Object.fromEntries(
-      Object.entries(outputs).map(([name, tensor]) => {
-        const data = tensor.dataSync();
-        tensor.dispose();
-        return [name, data];
-      }),
-    );
+    let outputs: Readonly<Record<string, TfTensor>> = {};
+    try {
+      for (let i = 0; i < repeat.times; i++) {
+        if (i > 0) tensors = replaced(tensors, outputs, repeat.feedback);
+        outputs = this.#predict(session, signature, tensors);
+      }
+      return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, tensor.dataSync()]));
+    } finally {
+      disposeAll(tensors);
+      disposeAll(outputs);
+    }
   }
 
   move({ from, save, to, restore, names }: Extract<GraphRequest, { ask: "move" }>): void {
     const saved = this.#predict(from, save, {});
-    for (const [name, tensor] of Object.entries(saved)) if (!names.includes(name)) tensor.dispose();
-    const done = this.#predict(to, restore, Object.fromEntries(names.map((name) => [name, saved[name]!])));
-    for (const tensor of Object.values(done)) tensor.dispose();
+    try {
+      disposeAll(this.#predict(to, restore, Object.fromEntries(names.map((name) => [name, saved[name]!]))));
+    } finally {
+      disposeAll(saved);
+    }
   }
 
   drop(session: number): void {
@@ -89,7 +94,6 @@ class GraphServer {
     process.getBuiltinModule("node:fs").rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  /** Disposes of the inputs. */
   #predict(
     session: number,
     name: string,
@@ -98,17 +102,13 @@ class GraphServer {
     const signature = this.#signatures(session)[name];
     if (signature === undefined) throw new InternalError("TensorFlow session", `there is no signature ${name}`);
     const wanted = Object.entries(signature.outputs);
-    try {
-      const tensors = this.#backend.runSavedModel(
-        session,
-        Object.keys(signature.inputs).map((each) => inputs[each]!),
-        Object.values(signature.inputs),
-        wanted.map(([, info]) => info.name),
-      );
-      return Object.fromEntries(wanted.map(([each], i) => [each, tensors[i]!]));
-    } finally {
-      for (const tensor of Object.values(inputs)) tensor.dispose();
-    }
+    const tensors = this.#backend.runSavedModel(
+      session,
+      Object.keys(signature.inputs).map((each) => inputs[each]!),
+      Object.values(signature.inputs),
+      wanted.map(([, info]) => info.name),
+    );
+    return Object.fromEntries(wanted.map(([each], i) => [each, tensors[i]!]));
   }
 
   #signatures(session: number): Signatures {
@@ -116,6 +116,27 @@ class GraphServer {
     if (signatures === undefined) throw new InternalError("TensorFlow session", `there is no session ${session}`);
     return signatures;
   }
+}
+
+/** The inputs of the next time; those that are replaced are disposed of, as are outputs that replace none. */
+function replaced(
+  inputs: Readonly<Record<string, TfTensor>>,
+  outputs: Readonly<Record<string, TfTensor>>,
+  feedback: Repeat["feedback"],
+): Record<string, TfTensor> {
+  const next = { ...inputs };
+  const rest = { ...outputs };
+  for (const { output, input } of feedback) {
+    next[input]?.dispose();
+    next[input] = outputs[output]!;
+    delete rest[output];
+  }
+  disposeAll(rest);
+  return next;
+}
+
+function disposeAll(tensors: Readonly<Record<string, TfTensor>>): void {
+  for (const tensor of Object.values(tensors)) if (!tensor.isDisposed) tensor.dispose();
 }
 
 /**
@@ -145,7 +166,7 @@ async function answer(server: Promise<GraphServer>, request: GraphRequest): Prom
     case "open":
       return serving.open(request.model, request.signatures);
     case "run":
-      return serving.run(request.session, request.signature, request.inputs);
+      return serving.run(request);
     case "move":
       serving.move(request);
       return null;

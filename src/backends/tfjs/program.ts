@@ -1,13 +1,13 @@
 /** Plans of tensor ops on TensorFlow.js: each run walks the entry function; weights, constants and caches stay tensors. */
+import { showAttrs } from "../../ir/attrs.ts";
 import { InternalError, invariant } from "../../ir/errors.ts";
 import type { Node } from "../../ir/graph.ts";
 import type { Plan } from "../../ir/plan.ts";
 import { storageLength, type TensorData } from "../../ir/tensor.ts";
-import type { TensorType } from "../../ir/types.ts";
+import { showType, type TensorType } from "../../ir/types.ts";
 import type { Instance, Program, ProgramMemory } from "../backend.ts";
-import type { CastOptions } from "./cast.ts";
 import { withBackend } from "./current.ts";
-import { eagerEngine, storeValues } from "./eager.ts";
+import { type EagerOptions, eagerEngine, storeValues } from "./eager.ts";
 import type { TfMemory } from "./memory.ts";
 import type { Part } from "./row.ts";
 import type { Tf, TfData, TfTensor } from "./tf.ts";
@@ -20,7 +20,7 @@ export interface TfRuntime {
   readonly backend: string;
   /** Whether results can only be waited for. */
   readonly waits: boolean;
-  readonly casts: CastOptions;
+  readonly eager: EagerOptions;
 }
 
 export function loadProgram(runtime: TfRuntime, memory: TfMemory, plan: Plan): Program {
@@ -84,8 +84,7 @@ class TfInstance implements Instance {
   }
 
   release(): void {
-    const tensors = new Set([...this.#constants.values()].map(({ at }) => at));
-    for (const tensor of tensors) tensor.dispose();
+    for (const { at } of this.#constants.values()) this.#memory.drop(at);
     this.#constants.clear();
     for (const data of this.#own) this.#memory.free(data);
   }
@@ -108,9 +107,15 @@ class TfInstance implements Instance {
     return param !== null && this.#memory.isResident(this.params[param]!);
   }
 
+  /** Whether the parameter is a cache of which a result is the new value. */
+  #isReplaced(param: number): boolean {
+    const { donated } = this.#plan.funcs.get(this.#plan.entry)!;
+    return donated.includes(param) && this.#memory.isResident(this.params[param]!);
+  }
+
   #step(): TfTensor[] {
-    const { tf, casts } = this.#runtime;
-    const engine = eagerEngine(tf, casts);
+    const { tf, eager } = this.#runtime;
+    const engine = eagerEngine(tf, eager);
     const { params } = this.#plan.funcs.get(this.#plan.entry)!;
     const inputs = params.map(({ type }, i) => {
       const data = this.params[i]!;
@@ -120,7 +125,9 @@ class TfInstance implements Instance {
       // A copy, as the array is written again before the next run.
       return engine.constant(type, data.slice());
     });
-    const call = { func: this.#plan.entry, layer: null, params: inputs };
+    // Caches that a result takes the place of.
+    const dead = new Set(params.flatMap((_, i) => (this.#isReplaced(i) ? [inputs[i]!] : [])));
+    const call = { func: this.#plan.entry, layer: null, params: inputs, dead };
     const results = walkFunc(engine, this.#plan, call, this.#leaves(engine));
     for (const [i, tensor] of results.entries()) {
       if (this.#taken(i)) this.#memory.replace(this.results[i]!, tf.keep(tensor));
@@ -136,11 +143,17 @@ class TfInstance implements Instance {
         const data = this.#given.weight(func, index, layer);
         return this.#memory.tensorOf(data, () => tf.keep(engine.constant(type, data)));
       },
+      // Codes take as much memory as what they stand for.
+      unpacked: (func, indices, layer, { op, attrs, type }, make) => {
+        const sources = indices.map((index) => this.#given.weight(func, index, layer));
+        const key = `${op} ${showAttrs(attrs)} ${showType(type)}`;
+        return this.#memory.madeOf(sources, key, () => tf.keep(make()));
+      },
       constant: (node, make) => {
         let part = this.#constants.get(node);
         if (part === undefined) {
           part = make();
-          tf.keep(part.at);
+          this.#memory.keep(tf.keep(part.at));
           this.#constants.set(node, part);
         }
         return part;

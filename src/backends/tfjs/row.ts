@@ -12,6 +12,8 @@ import type { TensorEngine } from "./engine.ts";
 export interface Part<T> {
   readonly at: T;
   readonly shape: Shape;
+  /** As an operand: nothing reads the tensor, or what it shares memory with, after this op. */
+  readonly dead?: boolean;
 }
 
 export type Row<N extends OpName> = <T>(engine: TensorEngine<T>, ins: readonly Part<T>[], node: Node<N>) => Part<T>;

@@ -92,40 +92,52 @@ export const contractRow: Row<"contract"> = whole((engine, [a, b], { ins, attrs,
   if (sizeOf([...sizes.values()]) === 0) return filled(engine, 0, type.shape);
   const sides = [0, 1].map((i) => {
     const lone = (axis: string) => !out.includes(axis) && !axes[1 - i]!.includes(axis);
-    return summed(engine, [a!, b!][i]!, axes[i]!, lone, size);
+    return sumAway(engine, [a!, b!][i]!, axes[i]!, lone, size);
   });
   const [left, right] = [sides[0]!, sides[1]!];
   const batch = out.filter((axis) => left.axes.includes(axis) && right.axes.includes(axis));
-  const inner = left.axes.filter((axis) => right.axes.includes(axis) && !out.includes(axis));
+  const shared = left.axes.filter((axis) => right.axes.includes(axis) && !out.includes(axis));
   const [rows, columns] = [left, right].map(({ axes: own }) =>
     out.filter((axis) => own.includes(axis) && !batch.includes(axis)),
   );
+  const larger = sizeOf(left.axes.map(size)) > sizeOf(right.axes.map(size)) ? left.axes : right.axes;
+  const own = larger === left.axes ? rows! : columns!;
+  // Axes that stand before the larger operand's own are multiplied apart and summed afterwards, which saves moving it.
+  const fits = (first: readonly string[], last: readonly string[]) =>
+    [
+      [...batch, ...first, ...own, ...last],
+      [...batch, ...first, ...last, ...own],
+    ].some((order) => !moves(larger, order, size));
+  const cut = shared.findIndex((_, i) => fits(shared.slice(0, i), shared.slice(i)));
+  const [apart, inner] = [shared.slice(0, Math.max(cut, 0)), shared.slice(Math.max(cut, 0))];
+  const lead = [...batch, ...apart];
   const matrix = ({ at, axes: from }: Arranged<typeof a>, own: readonly string[]) => {
     // The sum last, unless the operand has it before its rows already.
     const transposed =
-      moves(from, [...batch, ...own, ...inner], size) && !moves(from, [...batch, ...inner, ...own], size);
+      moves(from, [...lead, ...own, ...inner], size) && !moves(from, [...lead, ...inner, ...own], size);
     const [first, second] = transposed ? [inner, own] : [own, inner];
-    const ordered = arrange(engine, at!, from, [...batch, ...first, ...second], size);
+    const ordered = arrange(engine, at!, from, [...lead, ...first, ...second], size);
     const product = (list: readonly string[]) => sizeOf(list.map(size));
-    return { at: engine.reshape(ordered, [product(batch), product(first), product(second)]), innerFirst: transposed };
+    return { at: engine.reshape(ordered, [product(lead), product(first), product(second)]), innerFirst: transposed };
   };
   const [x, y] = [matrix(left, rows!), matrix(right, columns!)];
   const product = engine.matMul(x.at, y.at, { transposeA: x.innerFirst, transposeB: !y.innerFirst });
-  const order = [...batch, ...rows!, ...columns!];
-  return engine.reshape(arrange(engine, engine.reshape(product, order.map(size)), order, out, size), type.shape);
+  const order = [...lead, ...rows!, ...columns!];
+  const summed = sumAway(engine, engine.reshape(product, order.map(size)), order, (axis) => apart.includes(axis), size);
+  return engine.reshape(arrange(engine, summed.at, summed.axes, out, size), type.shape);
 });
 
-/** Sums over the axes that are the operand's alone. */
-function summed<T>(
+/** Sums over some axes. */
+function sumAway<T>(
   engine: TensorEngine<T>,
   at: T,
   axes: readonly string[],
-  lone: (axis: string) => boolean,
+  gone: (axis: string) => boolean,
   size: (axis: string) => number,
 ): Arranged<T> {
-  const kept = axes.filter((axis) => !lone(axis));
+  const kept = axes.filter((axis) => !gone(axis));
   if (kept.length === axes.length) return { at, axes };
-  const rest = axes.filter(lone);
+  const rest = axes.filter(gone);
   const last = arrange(engine, at, axes, [...kept, ...rest], size);
   return { at: engine.reduceSum(engine.reshape(last, [...kept.map(size), sizeOf(rest.map(size))])), axes: kept };
 }

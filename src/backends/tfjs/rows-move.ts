@@ -1,7 +1,7 @@
 /** Rows of the ops that move elements: shapes and indices. */
 import { sizeOf } from "../../ir/types.ts";
 import type { TensorEngine } from "./engine.ts";
-import { moving, type Row, whole } from "./row.ts";
+import { moving, type Row, whole, wholeOf } from "./row.ts";
 
 export const shapeRows = {
   reshape: moving((engine, [x], { type }) => engine.reshape(x!, type.shape)),
@@ -42,7 +42,10 @@ export const indexRows = {
     const at = clamped(engine, engine.reshape(index!, [rows, k]), size);
     return engine.reshape(engine.gather(engine.reshape(x!, [rows, size]), at, 1), type.shape);
   }),
-  updateRows: whole((engine, [x, rows, slots]) => engine.updateRows(x!, rows!, slots!)),
+  updateRows: (engine, ins, node) => {
+    const [x, rows, slots] = ins.map((part, i) => wholeOf(engine, part, node.ins[i]!.type.shape));
+    return { at: engine.updateRows(x!, rows!, slots!, ins[0]!.dead === true), shape: node.type.shape };
+  },
 } as const satisfies {
   readonly gather: Row<"gather">;
   readonly takeAlong: Row<"takeAlong">;

@@ -1,6 +1,7 @@
 /** Kernel expressions as instruction lists that leave the value, or one 128-bit part of a vector, on the stack. */
 import { UnsupportedError } from "../../ir/errors.ts";
 import { bitsFromF32 } from "../../ir/half.ts";
+import { divisorOf } from "../../ir/kernel/divisor.ts";
 import type { IntrinsicName } from "../../ir/kernel/intrinsics.ts";
 import type { Cast, Expr, Intrinsic, Load, Num, Op, Sum } from "../../ir/kernel/kernel.ts";
 import { assume, rangeOf } from "../../ir/kernel/range.ts";
@@ -11,7 +12,7 @@ import { bufOf, type Frame, kindOf, partsOf, wasmTypeOf } from "./frame.ts";
 import { type Instr, ifElse, laneOf, type MemoryOp, memory, plain, set, splatBits } from "./instr.ts";
 import { intrinsicRows } from "./rules.ts";
 import { castRows, type Kind, ruleCode, type ScalarRow, scalarRows } from "./scalar.ts";
-import { loadCode, loadFiniteF16, loadNibble, loadVector } from "./storage.ts";
+import { loadCode, loadFiniteF16, loadNibble, loadNibbles, loadShrunkF16, loadVector } from "./storage.ts";
 
 /** A scalar's value. */
 export function emitScalar(frame: Frame, expr: Expr): Code {
@@ -61,6 +62,10 @@ function emitSplat(frame: Frame, value: Expr): Code {
     const bits = dtype === "f32" ? bitsFromF32(value.value) : dtype === "bool" ? -value.value : value.value;
     return [splatBits(bits | 0)];
   }
+  if (value.k === "load" && ["f32", "i32", "u32"].includes(bufOf(frame, value.buf).dtype)) {
+    const { code, offset } = addressOf(frame, value.buf, value.index);
+    return [...code, memory("v128.load32_splat", offset)];
+  }
   const code = emitScalar(frame, value);
   if (dtype === "bool") return apply("i32x4.splat", apply("i32.sub", int(0), code));
   return apply(dtype === "f32" ? "f32x4.splat" : "i32x4.splat", code);
@@ -106,9 +111,9 @@ function emitLoadFor(frame: Frame, name: IntrinsicName, { buf, index, type }: Lo
     const { code, offset } = from();
     return [...code, memory(type.dtype === "i8" ? "v128.load8x8_s" : "v128.load8x8_u", offset)];
   }
-  if (name === "finite" && bufOf(frame, buf).dtype === "f16") {
+  if ((name === "finite" || name === "shrunk") && bufOf(frame, buf).dtype === "f16") {
     const { code, offset } = from();
-    return [...code, ...loadFiniteF16(offset + 8 * part)];
+    return [...code, ...(name === "finite" ? loadFiniteF16 : loadShrunkF16)(offset + 8 * part)];
   }
   return undefined;
 }
@@ -130,6 +135,9 @@ function emitLoad(frame: Frame, expr: Load, part: number): Code {
       ...loadNibble(dtype, temp),
     ];
     if (expr.type.lanes === 1) return at(expr.index);
+    // Four that begin in the low half of a byte are two bytes.
+    if (divisorOf(expr.index, frame.facts) % 2 === 0)
+      return [...nibbleAddress(frame, expr.buf, expr.index), ...loadNibbles(dtype, 2 * part)];
     const index = frame.locals.make(`${expr.buf}.index`, "i32");
     const lane = (i: number): Code => [
       ...farther(

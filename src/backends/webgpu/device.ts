@@ -34,6 +34,8 @@ function openDevice({ gpuDevice }: DeviceOptions = {}): Device {
   const target = webgpuTargetOf(context.limits);
   return {
     target,
+    queues: true,
+    variants: context.variants,
     summary: `WebGPU, ${adapterName(gpuDevice)}`,
     allocate: (type, use = "shared") => memory.tensor(type, use === "resident"),
     hold: (_, data) => memory.hold(data),
@@ -42,6 +44,7 @@ function openDevice({ gpuDevice }: DeviceOptions = {}): Device {
       plan.kernels.forEach(checkRunnable);
       return loadProgram(context, memory, plan);
     },
+    heldBytes: () => memory.bytes,
     close: () => {
       memory.close();
       gpuDevice.destroy();

@@ -36,6 +36,9 @@ const exactly =
       ? valueType(dtype, lanes)
       : undefined;
 
+/** The bits of 1.5 * 2^23 in f32, where the last bit counts as 1. */
+const bias = 0x4b400000;
+
 const i16 = (x: number): number => (x << 16) >> 16;
 
 /** Sums of neighbours: x[2l] + x[2l + 1]. */
@@ -115,6 +118,24 @@ export const intrinsics = {
     takes: "f32 lanes",
     eval: (x) => [...x!],
   },
+  /** Whole numbers of magnitude below 2^22 as integers, plus 0x4b400000: the bits of a sum of f32. */
+  biased: {
+    type: exactly([["f32x4"]], "i32", 4),
+    takes: "f32x4",
+    eval: (x) => x!.map((v) => (v + bias) | 0),
+  },
+  /** Integers less 0x4b400000, which must be of magnitude below 2^22. */
+  unbiased: {
+    type: exactly([["i32x4"]], "f32", 4),
+    takes: "i32x4",
+    eval: (x) => x!.map((v) => (v - bias) | 0),
+  },
+  /** The operand times 2^-112, which must be exact: f16 that is only moved to f32's place is so much too small. */
+  shrunk: {
+    type: ([x, more]) => (x !== undefined && x.dtype === "f32" && more === undefined ? x : undefined),
+    takes: "f32 lanes",
+    eval: (x) => x!.map((v) => v * 2 ** -112),
+  },
   /** a * b + c, with the product rounded or not: devices differ in the last place. The executor does not round it. */
   fma: {
     type: floats(3),
@@ -141,6 +162,8 @@ export const intrinsics = {
     takes: "16 bytes",
     eval: (x) => x!.map((v) => (v & 255) >> 4),
   },
+  /** The high four bits of each byte where they are: 0, 16 .. 240. */
+  top4: { type: bytes([16], () => valueType("u8", 16)), takes: "16 bytes", eval: (x) => x!.map((v) => v & 240) },
   /** 16 times the low four bits of each byte less 8: a signed code of 4 bits where it needs no sign to be spread. */
   low4s: {
     type: bytes([16], () => valueType("i8", 16)),

@@ -19,15 +19,20 @@ export interface Group {
 
 /** The memory of a buffer; `data` is that of a global one. */
 export function memoryOf(kernel: Kernel, buf: Buf, group: Group, data: TensorData | undefined): Memory {
-  const own = { global: () => global(buf, data), scratch: () => scratch(buf, group), shared: () => shared(buf, group) };
+  const own = {
+    global: () => global(buf, group, data),
+    scratch: () => scratch(buf, group),
+    shared: () => shared(buf, group),
+  };
   return bounded(kernel, buf, own[buf.space]());
 }
 
-function global(buf: Buf, data: TensorData | undefined): Memory {
+function global(buf: Buf, group: Group, data: TensorData | undefined): Memory {
   if (data === undefined) throw new IrError(`buffer ${buf.name}`, "has no storage");
   if (buf.dtype === "f64") throw new IrError(`buffer ${buf.name}`, "f64 storage is for scratch only");
   const tensor = tensorFrom({ dtype: buf.dtype, shape: [buf.size] }, data);
-  return { read: reader(tensor), write: writer(tensor) };
+  const memory = { read: reader(tensor), write: writer(tensor) };
+  return buf.access === "readwrite" ? ordered(buf, group, () => memory) : memory;
 }
 
 /** Every iteration of a workgroup loop has its own. */
@@ -41,20 +46,29 @@ function scratch(buf: Buf, group: Group): Memory {
   return { read: (i) => own().read(i), write: (i, value) => own().write(i, value) };
 }
 
-/** Refuses an access that another iteration's, since the last barrier, does not come before or after for certain. */
+/** Found empty by each workgroup. */
 function shared(buf: Buf, group: Group): Memory {
   let [run, memory] = [0, privateMemory(buf)];
+  return ordered(buf, group, () => {
+    if (run !== group.run) [run, memory] = [group.run, privateMemory(buf)];
+    return memory;
+  });
+}
+
+/** Refuses an access that another iteration's, since the last barrier, does not come before or after for certain. */
+function ordered(buf: Buf, group: Group, memory: () => Memory): Memory {
+  let run = 0;
   const touched = new Map<number, { epoch: number; lane: number; stored: boolean }>();
   const touch = (i: number, stored: boolean) => {
     if (run !== group.run) {
-      [run, memory] = [group.run, privateMemory(buf)];
+      run = group.run;
       touched.clear();
     }
     const { epoch, lane } = group;
     const last = touched.get(i);
     const now = last?.epoch === epoch;
     if (now && last.lane !== lane && (stored || last.stored)) {
-      throw new IrError(`shared ${buf.name}`, `two iterations use element ${i} with no barrier between them`);
+      throw new IrError(`${buf.space} ${buf.name}`, `two iterations use element ${i} with no barrier between them`);
     }
     // Several that only load are no single iteration.
     const who = now && last.lane !== lane ? Number.NaN : lane;
@@ -63,11 +77,11 @@ function shared(buf: Buf, group: Group): Memory {
   return {
     read: (i) => {
       touch(i, false);
-      return memory.read(i);
+      return memory().read(i);
     },
     write: (i, value) => {
       touch(i, true);
-      memory.write(i, value);
+      memory().write(i, value);
     },
   };
 }

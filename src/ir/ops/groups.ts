@@ -18,7 +18,6 @@ const codes = {
   u4: { low: 0, high: 15 },
 } as const satisfies { [D in DType]?: { low: number; high: number } };
 export type CodeDType = keyof typeof codes;
-export const codeDTypes: readonly string[] = Object.keys(codes);
 
 /** `range` covers the group; `mse` searches for the least squared error around that. */
 export type ScaleMethod = "range" | "mse";

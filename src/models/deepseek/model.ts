@@ -23,6 +23,11 @@ export interface BuildOptions {
    * last one after the final norm.
    */
   readonly hiddenStates?: boolean;
+  /**
+   * More results of `step`, for calibration: of each layer with experts those chosen, i32 [n, k], and their weights,
+   * f32 [n, k].
+   */
+  readonly routing?: boolean;
 }
 
 /**
@@ -37,7 +42,9 @@ export function buildModel(config: ModelConfig, bucket: Bucket, options: BuildOp
   checkBucket(bucket);
   const model = modelBuilder(config, options.weightDType);
   // Layers of one kind share one object.
-  const kinds = new Map([...new Set(config.feed_forward)].map((kind) => [kind, buildBlock(model, bucket, kind)]));
+  const kinds = new Map(
+    [...new Set(config.feed_forward)].map((kind) => [kind, buildBlock(model, bucket, kind, options.routing)]),
+  );
   const layers = config.feed_forward.flatMap((kind) => kinds.get(kind) ?? []);
   const step = buildStep(model, bucket, layers, options.hiddenStates ?? false);
   return makeModule(config.model_type, [...kinds.values(), step], step.name);
@@ -65,6 +72,7 @@ function buildStep(model: ModelBuilder, bucket: Bucket, layers: readonly Func[],
   const embedding = model.weight("model.embed_tokens.weight"); // [vocab, i]
   const embedded = m.named("embedding", m.cast(m.gather(embedding, tokens), "f32")); // [n, i]
   const hidden: Node[] = [embedded];
+  const routing: Node[] = [];
   const perLayer = caches.length / layers.length;
   let x: Node = embedded;
   const newCaches = layers.flatMap((block, layer) => {
@@ -72,7 +80,8 @@ function buildStep(model: ModelBuilder, bucket: Bucket, layers: readonly Func[],
     const [out = x, ...updated] = builder.call(block, [x, ...shared, ...own], layer);
     x = m.named(`x.${layer}`, out); // [n, i]
     hidden.push(x);
-    return updated.map((cache, i) => m.named(`${own[i]?.attrs.name}.out`, cache));
+    routing.push(...updated.slice(own.length));
+    return updated.slice(0, own.length).map((cache, i) => m.named(`${own[i]?.attrs.name}.out`, cache));
   });
 
   const last = norm(model, "model.norm", m.gather(x, outputs)); // [o, i]
@@ -81,12 +90,17 @@ function buildStep(model: ModelBuilder, bucket: Bucket, layers: readonly Func[],
   return {
     name: "step",
     params: [tokens, positions, sequence, slots, blockTable, outputs, ...caches],
-    outs: [logits, ...newCaches, ...(hiddenStates ? [...hidden.slice(0, -1), norm(model, "model.norm", x)] : [])],
+    outs: [
+      logits,
+      ...newCaches,
+      ...(hiddenStates ? [...hidden.slice(0, -1), norm(model, "model.norm", x)] : []),
+      ...routing,
+    ],
   };
 }
 
 /** A layer: attention, then the feed-forward network, each on a normalised copy of x and added to it. */
-function buildBlock(model: ModelBuilder, bucket: Bucket, feedForward: FeedForward): Func {
+function buildBlock(model: ModelBuilder, bucket: Bucket, feedForward: FeedForward, routing = false): Func {
   const { builder, m, config } = model;
   const { tokens: n, sequences: b, blocks, blockSize } = bucket;
   const s = blocks * blockSize;
@@ -107,15 +121,16 @@ function buildBlock(model: ModelBuilder, bucket: Bucket, feedForward: FeedForwar
   const attention = buildAttention(model, step, `${prefix}.self_attn`, attn_in, caches);
   const x_mid = m.named("x_mid", m.add(x, m.named("attn_out", attention.out)));
   const mlp_in = m.named("mlp_in", norm(model, `${prefix}.post_attention_layernorm`, x_mid)); // [n, i]
-  const mlp_out =
+  const mlp =
     feedForward.kind === "dense"
-      ? swiglu(model, `${prefix}.mlp`, mlp_in)
+      ? { out: swiglu(model, `${prefix}.mlp`, mlp_in), choice: null }
       : moe(model, feedForward, `${prefix}.mlp`, mlp_in); // [n, i]
-  const x_out = m.named("x_out", m.add(x_mid, m.named("mlp_out", mlp_out)));
+  const x_out = m.named("x_out", m.add(x_mid, m.named("mlp_out", mlp.out)));
+  const chosen = routing && mlp.choice !== null ? [mlp.choice.experts, mlp.choice.weights] : [];
   return {
     name: `${feedForward.kind}_block`,
     params: [x, cos, sin, keyRows, positions, sequence, slots, ...caches],
-    outs: [x_out, ...attention.caches],
+    outs: [x_out, ...attention.caches, ...chosen],
   };
 }
 

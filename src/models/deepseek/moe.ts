@@ -8,20 +8,26 @@ import type { Node } from "../../ir/graph.ts";
 import type { MoeFeedForward } from "./feed-forward-config.ts";
 import { linear, type ModelBuilder, swiglu } from "./layers.ts";
 
-/** x [n, i] -> [n, i]; `name` is e.g. `model.layers.{layer}.mlp`. */
-export function moe(model: ModelBuilder, feedForward: MoeFeedForward, name: string, x: Node): Node {
+/** x [n, i] -> [n, i], and what the gate chose; `name` is e.g. `model.layers.{layer}.mlp`. */
+export function moe(
+  model: ModelBuilder,
+  feedForward: MoeFeedForward,
+  name: string,
+  x: Node,
+): { readonly out: Node; readonly choice: Choice } {
   const { m } = model;
-  const { experts, weights } = gate(model, feedForward, name, x); // [n, k] each
+  const choice = gate(model, feedForward, name, x);
+  const { experts, weights } = choice; // [n, k] each
   const chosen = (part: string) => m.gather(model.matrix(`${name}.experts.{expert}.${part}.weight`), experts);
   const g = m.named("expert_gate", m.contract("n i, n k f i -> n k f", x, chosen("gate_proj"))); // [n, k, f]
   const u = m.named("expert_up", m.contract("n i, n k f i -> n k f", x, chosen("up_proj"))); // [n, k, f]
   const act = m.named("expert_act", m.mul(m.mul(m.silu(g), u), m.expandLast(weights)));
   const routed = m.named("routed", m.contract("n k f, n k i f -> n i", act, chosen("down_proj"))); // [n, i]
-  if (feedForward.n_shared_experts === 0) return routed;
-  return m.add(routed, m.named("shared", swiglu(model, `${name}.shared_experts`, x)));
+  if (feedForward.n_shared_experts === 0) return { out: routed, choice };
+  return { out: m.add(routed, m.named("shared", swiglu(model, `${name}.shared_experts`, x))), choice };
 }
 
-interface Choice {
+export interface Choice {
   /** i32 [n, k], best first. */
   readonly experts: Node;
   /** f32 [n, k] */

@@ -1,60 +1,100 @@
 /**
- * How a chunk of packed weights (16 bytes: four codes, or twice four, of each of four rows) is multiplied with the input's
- * codes, by the products that a device has. Every form gives the same integers.
+ * How a chunk of packed weights (16 bytes: four codes of each of four rows, or, two codes to a byte, of eight) is
+ * multiplied with the input's codes, by the products that a device has. Every form gives the same integers.
  */
 import { invariant } from "../../ir/errors.ts";
-import { type Expr, intrinsic, op } from "../../ir/kernel/kernel.ts";
+import { cast, type Expr, intrinsic, op } from "../../ir/kernel/kernel.ts";
 import type { ByteDots } from "../../ir/target.ts";
 
-/** The products of one chunk for one quad of rows. */
+interface Tile {
+  /** Blocks of rows: streams of memory for one token; for several, what shares the reading of inputs. */
+  readonly blocks: number;
+  /** Blocks whose products are made at once: as many as their sums find registers. */
+  readonly together: number;
+}
+
+const tile = (blocks: number, together: number): Tile => ({ blocks, together });
+
+/** The products of one chunk for one block of rows. Rows come in fours, whose sums lie in the lanes of a vector. */
 export interface DotProducts {
-  /** Quads of rows in a tile of one token, where they are streams of memory, and of several, where they are sums. */
-  readonly quads: readonly [one: number, several: number];
+  /** For one token, and for tiles of several. */
+  readonly one: Tile;
+  readonly several: Tile;
   /** What four codes of the input, repeated in every lane, are made into. */
   readonly inputs: (x: Expr) => readonly Expr[];
   /** What a chunk of weights is made into: `half(i)` are its bytes from 8i, `whole` all. */
   readonly weights: (whole: Expr, half: (i: number) => Expr) => readonly Expr[];
   /** Adds a chunk's products to the sums of those before; the first chunk has none, or starts with `start`. */
   readonly step: (sums: readonly Expr[] | undefined, xs: readonly Expr[], ws: readonly Expr[]) => readonly Expr[];
-  /** How the zero point's share comes in: as the first sum or at the end, at the end, or not at all. */
-  readonly start: "first" | "last" | "none";
-  /** A group's sums as one i32x4, a row in each lane. */
-  readonly finish: (sums: readonly Expr[]) => Expr;
+  /** How the zero point's share comes in: in the first sums (so many times each) or at the end, or not at all. */
+  readonly start: readonly number[] | "last" | "none";
+  /** A group's sums as one f32x4 for each four rows. */
+  readonly finish: (sums: readonly Expr[]) => readonly Expr[];
+  /** Whether the first sums are biased, which is for `finish` to undo. */
+  readonly biased?: boolean;
+  /** Whether codes are spread by loads, not from registers. */
+  readonly spreads?: boolean;
+  /** What the sums of each four rows are to be multiplied by: a power of two. */
+  readonly factors: readonly number[];
 }
 
-const only = (sums: readonly Expr[]): Expr => sums[0]!;
 const nibbles = (whole: Expr): Expr[] => [intrinsic("low4", whole), intrinsic("high4", whole)];
 const halves = (x: Expr): Expr[] => [intrinsic("evens", x), intrinsic("odds", x)];
 
-/** Four products at once, added to an i32 of a row. */
+/** Four products at once, added to an i32 of a row; `ws` are as many vectors as there are sums. */
 const quads = (
   name: "dot4i8" | "dot4u8" | "dot4s8",
-  weights: DotProducts["weights"],
-  start: DotProducts["start"],
-  several: number,
+  parts: Pick<DotProducts, "weights" | "start"> & Partial<DotProducts>,
 ): DotProducts => ({
-  quads: [8, several],
+  one: tile(8, 4),
+  several: tile(2, 2),
   inputs: (x) => [x],
-  weights,
-  start,
-  step: (sums, xs, ws) => {
+  step: (sums, [x], ws) => {
     invariant(sums !== undefined, () => "a product of four is added to something");
-    return [xs.reduce((sum, x, i) => intrinsic(name, sum, x, ws[i]!), only(sums))];
+    return ws.map((w, i) => intrinsic(name, sums[i]!, x!, w));
   },
-  finish: only,
+  finish: (sums) => sums.map((sum) => cast("f32", sum)),
+  factors: [1],
+  ...parts,
+});
+
+const smallQuads = quads("dot4i8", { weights: nibbles, start: [1, 1], factors: [1, 1] });
+
+/**
+ * Where the instruction takes any unsigned bytes, the upper halves are multiplied where they are. For one token the lower
+ * ones are not taken out either: what the upper ones add to the products of whole bytes is what their own products are.
+ */
+const wholeBytes = quads("dot4u8", {
+  weights: (whole) => [whole, intrinsic("top4", whole)],
+  start: [17, 16],
+  finish: ([both, high]) => [cast("f32", op("sub", both!, high!)), cast("f32", high!)],
+  factors: [1, 1 / 16],
+});
+const unbiased = (sums: readonly Expr[]): Expr[] => sums.map((sum) => intrinsic("unbiased", sum));
+const topBytes = quads("dot4u8", {
+  several: tile(4, 1),
+  biased: true,
+  spreads: true,
+  finish: unbiased,
+  weights: (whole) => [intrinsic("low4", whole), intrinsic("top4", whole)],
+  start: [1, 16],
+  factors: [1, 1 / 16],
 });
 
 /** Two products at once. A group has 16 per lane of at most 15 * 128, which fit into 16 bits. */
 const pairs: DotProducts = {
-  quads: [4, 4],
+  one: tile(4, 4),
+  several: tile(2, 2),
   inputs: (x) => [x],
   weights: nibbles,
   start: "last",
-  step: (sums, xs, ws) => {
-    const products = xs.map((x, i) => intrinsic("dot2i8", x, ws[i]!));
-    return [[...(sums ?? []), ...products].reduce((a, b) => intrinsic("add16", a, b))];
-  },
-  finish: (sums) => intrinsic("sum2", only(sums)),
+  step: (sums, [x], ws) =>
+    ws.map((w, i) => {
+      const products = intrinsic("dot2i8", x!, w);
+      return sums === undefined ? products : intrinsic("add16", sums[i]!, products);
+    }),
+  finish: (sums) => sums.map((sum) => cast("f32", intrinsic("sum2", sum))),
+  factors: [1, 1],
 };
 
 const addDots = (sum: Expr | undefined, products: readonly Expr[]): Expr =>
@@ -62,42 +102,46 @@ const addDots = (sum: Expr | undefined, products: readonly Expr[]): Expr =>
 
 /** Codes of 4 bits widened: even and odd codes apart, of the input likewise. */
 const smallWords: DotProducts = {
-  quads: [4, 4],
+  one: tile(4, 4),
+  several: tile(2, 2),
   inputs: halves,
   weights: (whole) => nibbles(whole).flatMap(halves),
-  start: "first",
-  step: (sums, xs, ws) => [
-    addDots(
-      sums?.[0],
-      xs.map((x, i) => intrinsic("dot2i16", x, ws[i]!)),
+  start: [1, 1],
+  step: (sums, xs, ws) =>
+    [0, 1].map((i) =>
+      addDots(
+        sums?.[i],
+        xs.map((x, half) => intrinsic("dot2i16", x, ws[2 * i + half]!)),
+      ),
     ),
-  ],
-  finish: only,
+  finish: (sums) => sums.map((sum) => cast("f32", sum)),
+  factors: [1, 1],
 };
 
 /** Codes of 8 bits widened as they are loaded, two rows at a time: a row's sums lie in two lanes until the end. */
 const words: DotProducts = {
-  quads: [4, 2],
+  one: tile(4, 4),
+  several: tile(2, 2),
   inputs: (x) => [intrinsic("widen8", x)],
   weights: (_, half) => [0, 1].map((i) => intrinsic("widen8", half(i))),
   start: "last",
   step: (sums, xs, ws) => ws.map((w, i) => addDots(sums?.[i], [intrinsic("dot2i16", xs[0]!, w)])),
-  finish: (sums) => intrinsic("join2", sums[0]!, sums[1]!),
+  finish: (sums) => [cast("f32", intrinsic("join2", sums[0]!, sums[1]!))],
+  factors: [1],
 };
 
-const smallForms: Record<ByteDots["small"], DotProducts> = {
-  quads: quads("dot4i8", nibbles, "first", 4),
-  pairs,
-  words: smallWords,
-};
+const anyBytes = { weights: (whole: Expr) => [whole], start: [1] } as const;
+const manyBytes = quads("dot4u8", { ...anyBytes, several: tile(4, 2), biased: true, spreads: true, finish: unbiased });
 
 const anyForms: Record<ByteDots["any"], DotProducts> = {
-  unsigned: quads("dot4u8", (whole) => [whole], "first", 2),
-  signed: quads("dot4s8", (whole) => [intrinsic("less128", whole)], "none", 2),
+  unsigned: quads("dot4u8", anyBytes),
+  signed: quads("dot4s8", { weights: (whole) => [intrinsic("less128", whole)], start: "none" }),
   words,
 };
 
-/** The products for codes of 4 or 8 bits. */
-export function productsFor(dots: ByteDots, bits: number): DotProducts {
-  return bits === 4 ? smallForms[dots.small] : anyForms[dots.any];
+/** The products for codes of 4 or 8 bits, and one token or several. */
+export function productsFor(dots: ByteDots, bits: number, several: boolean): DotProducts {
+  if (bits === 8) return dots.any === "unsigned" && several ? manyBytes : anyForms[dots.any];
+  if (dots.small === "quads") return dots.any !== "unsigned" ? smallQuads : several ? topBytes : wholeBytes;
+  return dots.small === "pairs" ? pairs : smallWords;
 }

@@ -2,7 +2,7 @@
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import { cast, type Expr, iadd, idiv, imul, int, irem, num, op, ref } from "../../ir/kernel/kernel.ts";
 import { assign, store, variable } from "../../ir/kernel/stmt.ts";
-import { dotGroup } from "../../ir/ops/dot.ts";
+import { dotBlock, dotGroup } from "../../ir/ops/dot.ts";
 import type { Group } from "../fuse.ts";
 import { flatten } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
@@ -21,7 +21,8 @@ function writeElement(w: KernelWriter, { anchor, root }: Group, idx: readonly Ex
   const { bits, zero } = attrsOf(anchor) as { bits: number; zero: number }; // the op's attributes
   const { accumulator } = w.target;
   const [lead, row] = [idx.slice(0, -1), idx.at(-1)!];
-  const [quad, lane] = [idiv(row, int(4)), irem(row, int(4))];
+  const rows = dotBlock(bits);
+  const [block, inBlock] = [idiv(row, int(rows)), irem(row, int(rows))];
   const own = (node: Node, trailing: number) => lead.slice(0, node.type.shape.length - trailing);
   const total = ref(w.unique("total"), accumulator);
   w.emit(variable(total.name, num(accumulator, 0)));
@@ -29,17 +30,18 @@ function writeElement(w: KernelWriter, { anchor, root }: Group, idx: readonly Ex
     const dot = ref(w.unique("dot"), "i32");
     w.emit(variable(dot.name, int(0)));
     w.loop("k", dotGroup, (k) => {
-      const inHalf = bits === 4 ? irem(k, int(16)) : k;
-      const at = [...own(weights, 5), quad, g, idiv(inHalf, int(4)), lane, irem(inHalf, int(4))];
-      const byte = w.value(weights, at);
-      const halves = op("select", op("lt", k, int(16)), irem(byte, int(16)), idiv(byte, int(16)));
+      const byte = w.value(weights, [
+        ...[...own(weights, 5), block, g, idiv(k, int(4))],
+        ...[bits === 4 ? irem(inBlock, int(4)) : inBlock, irem(k, int(4))],
+      ]);
+      const halves = op("select", op("lt", inBlock, int(4)), irem(byte, int(16)), idiv(byte, int(16)));
       const code = bits === 4 ? halves : byte;
       const input = w.value(x, [...own(x, 1), iadd(imul(g, int(dotGroup)), k)]);
       w.emit(assign(dot.name, iadd(dot, imul(input, code))));
     });
     const inputSum = w.value(xSum, [...own(xSum, 1), g]);
     const inputScale = w.value(xScale, [...own(xScale, 1), g]);
-    const ofRow = (node: Node) => w.value(node, [...own(node, 3), quad, g, lane]);
+    const ofRow = (node: Node) => w.value(node, [...own(node, 3), block, g, inBlock]);
     const scaled = (sum: Expr, factor: Expr) => op("mul", sum, cast(accumulator, op("mul", inputScale, factor)));
     const share = op("mul", cast(accumulator, inputSum), num(accumulator, zero));
     w.emit(assign(total.name, op("add", total, scaled(op("sub", cast(accumulator, dot), share), ofRow(wScale)))));

@@ -5,7 +5,7 @@ import { globalBufs } from "../../ir/kernel/walk.ts";
 import { type OpName, opKind } from "../../ir/ops/all.ts";
 import type { Target } from "../../ir/target.ts";
 import { showType } from "../../ir/types.ts";
-import { type FuseOptions, fuse, type Group } from "../fuse.ts";
+import { type FuseOptions, type Fusion, fuse, type Group } from "../fuse.ts";
 import { lowerAttention } from "./attention.ts";
 import { lowerContract } from "./contract.ts";
 import { lowerDotGroups } from "./dot.ts";
@@ -49,9 +49,16 @@ const anchors: Partial<Record<OpName, (w: KernelWriter, anchor: Node, group: Gro
   groupMinimums: lowerGroupMinimums,
 };
 
-/** Fuses and lowers one function. */
-export function lowerFunc(func: Func, target: Target, options: FuseOptions): LoweredKernel[] {
-  const { groups, buffers } = fuse(func, target, options);
+/** Fuses and lowers one function; `report` gets what fusion decided. */
+export function lowerFunc(
+  func: Func,
+  target: Target,
+  options: FuseOptions,
+  report?: (fusion: Fusion) => void,
+): LoweredKernel[] {
+  const fusion = fuse(func, target, options);
+  report?.(fusion);
+  const { groups, buffers } = fusion;
   return withoutUnused(
     func,
     groups.map((group) => lowerGroup(group, target, buffers)),

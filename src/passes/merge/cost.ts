@@ -6,6 +6,8 @@
 import type { Expr, Kernel, Stmt } from "../../ir/kernel/kernel.ts";
 import { afterStmt, assume, type Facts, insideLoop, looseFactsOf, rangeOf } from "../../ir/kernel/range.ts";
 import { exprsOf, operandsOf } from "../../ir/kernel/walk.ts";
+import type { Nest } from "./nest.ts";
+import { busyLanes, invocationsOf, type Team } from "./together.ts";
 
 /** Threads that a launch is assumed to be divided among. */
 const workers = 4;
@@ -28,6 +30,29 @@ export function paysOff(a: Launch, b: Launch, extent: number, repeated: number):
     repeated <= work * mostRepeated && timeOf({ work: work + repeated, extent }) <= timeOf(a) + timeOf(b) + barrier
   );
 }
+
+/**
+ * The same on a GPU, where the merged launch is `extent` workgroups of `size` invocations. Invocations beyond `resident` wait
+ * for others; starting a launch and waiting for it takes as long as a thousand ops of one invocation.
+ */
+export function paysOffTogether(a: TeamLaunch, b: TeamLaunch, extent: number, size: number): boolean {
+  const apart = [a, b].map(({ nest, team, work }) => work / Math.min(invocationsOf(nest, team), resident));
+  const merged = [a, b].map(
+    ({ nest, team, work }) => work / Math.min(extent * busyLanes(nest, team, extent, size), resident),
+  );
+  return merged[0]! + merged[1]! <= apart[0]! + apart[1]! + gpuLaunch;
+}
+
+interface TeamLaunch {
+  readonly nest: Nest;
+  readonly team: Team;
+  readonly work: number;
+}
+
+/** Invocations that a GPU runs at the same time. */
+const resident = 1 << 15;
+/** What a launch costs in ops of one invocation: starting it, and waiting for memory once more, some three microseconds. */
+const gpuLaunch = 1024;
 
 export interface Launch {
   readonly work: number;

@@ -11,17 +11,15 @@ import { invariant } from "../../ir/errors.ts";
 import { type Func, isOp, type Node, topoOrder } from "../../ir/graph.ts";
 import type { Target } from "../../ir/target.ts";
 import type { LoweredKernel } from "../lower/lower.ts";
-import { type Candidate, candidateOf, type MergeContext, mergePair, withGrid } from "./merge-pair.ts";
+import { type Candidate, candidateOf } from "./candidate.ts";
+import type { MergeContext } from "./keep-inside.ts";
+import { mergePair, withGrid } from "./merge-pair.ts";
 
-/** The kernels of a function with as many merged as is worth it, in no particular order. */
-export function mergeLaunches(func: Func, kernels: readonly LoweredKernel[], target: Target): readonly LoweredKernel[] {
-  const merger = new Merger(func, kernels, target);
-  let changed = true;
-  while (changed) {
-    changed = false;
-    for (const kind of ["divided", "whole", "apart"] as const) while (merger.mergeOne(kind)) changed = true;
-  }
-  return merger.candidates.map((each) => withGrid(each, target));
+/** Two kernels that became one. */
+export interface Merged {
+  readonly first: string;
+  readonly second: string;
+  readonly into: string;
 }
 
 /** Why a launch and one that reads a result of it stay two. */
@@ -31,17 +29,31 @@ export interface Unmerged {
   readonly why: string;
 }
 
+export interface MergeReport {
+  readonly merged: readonly Merged[];
+  readonly unmerged: readonly Unmerged[];
+}
+
+/** The kernels of a function with as many merged as is worth it, in no particular order. */
+export function mergeLaunches(
+  func: Func,
+  kernels: readonly LoweredKernel[],
+  target: Target,
+  report?: (report: MergeReport) => void,
+): readonly LoweredKernel[] {
+  const merger = new Merger(func, kernels, target);
+  let changed = true;
+  while (changed) {
+    changed = false;
+    for (const kind of ["divided", "whole", "apart"] as const) while (merger.mergeOne(kind)) changed = true;
+  }
+  report?.({ merged: merger.merged, unmerged: merger.unmerged() });
+  return merger.candidates.map((each) => (target.workgroup === null ? withGrid(each, target) : each.lowered));
+}
+
 /** The reasons for all such pairs of these kernels. */
 export function whyUnmerged(func: Func, kernels: readonly LoweredKernel[], target: Target): Unmerged[] {
-  const merger = new Merger(func, kernels, target);
-  return merger.candidates.flatMap((a) =>
-    merger.candidates.flatMap((b) => {
-      if (a === b || !b.operands.some((node) => a.results.includes(node))) return [];
-      const merged = merger.tryMerge(a, b);
-      const why = typeof merged === "string" ? merged : "they can be merged";
-      return [{ first: a.lowered.kernel.name, second: b.lowered.kernel.name, why }];
-    }),
-  );
+  return new Merger(func, kernels, target).unmerged();
 }
 
 /** Which pairs: one reads the other's result and the whole stays divisible, or becomes one iteration; or neither reads. */
@@ -49,6 +61,7 @@ type Kind = "divided" | "whole" | "apart";
 
 class Merger {
   candidates: Candidate[];
+  readonly merged: Merged[] = [];
   readonly #context: MergeContext;
   /** What calls and results need, which must stay in memory. */
   readonly #outside: ReadonlySet<Node>;
@@ -74,6 +87,8 @@ class Merger {
         if (linked !== (kind !== "apart")) continue;
         const merged = this.tryMerge(a, b, kind === "divided");
         if (typeof merged === "string") continue;
+        const [first, second, into] = [a, b, merged].map((each) => each.lowered.kernel.name);
+        this.merged.push({ first: first!, second: second!, into: into! });
         this.candidates = this.#inOrder([...this.candidates.filter((each) => each !== a && each !== b), merged]);
         return true;
       }
@@ -86,11 +101,23 @@ class Merger {
     const known = this.#tried.get(a)?.get(b);
     if (known !== undefined) return known;
     const between = this.#between(a, b);
-    const merged = between ?? mergePair(a, b, this.#context);
+    const merged = between ?? this.#tooEarly(a, b) ?? mergePair(a, b, this.#context);
     if (typeof merged === "string") {
       this.#tried.set(a, (this.#tried.get(a) ?? new Map()).set(b, merged));
     }
     return merged;
+  }
+
+  /** Why each two that pass a value on are two; most of these pairs have been tried. */
+  unmerged(): Unmerged[] {
+    return this.candidates.flatMap((a) =>
+      this.candidates.flatMap((b) => {
+        if (a === b || !b.operands.some((node) => a.results.includes(node))) return [];
+        const merged = this.tryMerge(a, b);
+        const why = typeof merged === "string" ? merged : "they can be merged";
+        return [{ first: a.lowered.kernel.name, second: b.lowered.kernel.name, why }];
+      }),
+    );
   }
 
   #isNeeded(node: Node, a: Candidate, b: Candidate): boolean {
@@ -101,20 +128,37 @@ class Merger {
 
   /** Whether something must run after `a` and before `b`; `a` comes first in the function. */
   #between(a: Candidate, b: Candidate): string | undefined {
+    const others = b.operands.filter((node) => !a.results.includes(node));
+    return this.#needs(others, a.results) ? "another step stands between them" : undefined;
+  }
+
+  /** Whether an update in place would come before something that reads what it replaces, which would cost a copy. */
+  #tooEarly(a: Candidate, b: Candidate): string | undefined {
+    const results = [...a.results, ...b.results];
+    for (const old of [a, b].flatMap(({ lowered }) => [...lowered.replaces.values()])) {
+      const reads = (each: Candidate) => each !== a && each !== b && each.operands.includes(old);
+      const later = this.candidates.find((each) => reads(each) && this.#needs(each.operands, results));
+      if (later !== undefined) return `${later.lowered.kernel.name} reads what one of them updates in place`;
+    }
+    return undefined;
+  }
+
+  /** Whether computing these values needs one of those. */
+  #needs(values: readonly Node[], wanted: readonly Node[]): boolean {
     const made = makers(this.candidates);
     const seen = new Set<Node>();
-    const stack = b.operands.filter((node) => !a.results.includes(node));
+    const stack = [...values];
     while (stack.length > 0) {
       const node = stack.pop()!;
       if (seen.has(node)) continue;
       seen.add(node);
-      if (a.results.includes(node)) return "another step stands between them";
+      if (wanted.includes(node)) return true;
       const maker = made.get(node);
       // What one kernel computes needs all that it reads, and with its other results comes what reads them.
       if (maker !== undefined) stack.push(...maker.operands);
       else if (isOp(node, "call")) stack.push(...node.ins);
     }
-    return undefined;
+    return false;
   }
 
   /** Topological, and as far as that allows by where the last result stands in the function. */

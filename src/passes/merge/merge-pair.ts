@@ -5,48 +5,23 @@
  * one block.
  */
 import { IrError } from "../../ir/errors.ts";
-import type { Node } from "../../ir/graph.ts";
 import { touchedBlocks } from "../../ir/kernel/blocks.ts";
-import { type Buf, type Expr, imul, int, isub, type Kernel, ref, type Stmt } from "../../ir/kernel/kernel.ts";
+import { type Buf, type Kernel, ref, type Stmt } from "../../ir/kernel/kernel.ts";
 import { reservedWords } from "../../ir/kernel/print.ts";
 import { looseFactsOf } from "../../ir/kernel/range.ts";
-import { loop } from "../../ir/kernel/stmt.ts";
+import { barrier, loop } from "../../ir/kernel/stmt.ts";
 import { storageBits } from "../../ir/kernel/value.ts";
 import { verifyKernel } from "../../ir/kernel/verify.ts";
-import { boundName, eachStmt, globalBufs, gridLoop, mapOperands, mapStmt, namesOf } from "../../ir/kernel/walk.ts";
+import { eachStmt, globalBufs, gridLoop, namesOf } from "../../ir/kernel/walk.ts";
 import type { Target } from "../../ir/target.ts";
 import { sizeOf } from "../../ir/types.ts";
-import { type LoweredKernel, operandsOf, resultsOf } from "../lower/lower.ts";
-import { paysOff, workOf } from "./cost.ts";
-import { extentOf, extentsOf, freshName, iterationOf, type Nest, nestOf } from "./nest.ts";
-
-/** A kernel that may be merged, with what was found out about it. */
-export interface Candidate {
-  readonly lowered: LoweredKernel;
-  readonly nest: Nest;
-  readonly work: number;
-  /** The part of it that every iteration would repeat. */
-  readonly repeated: number;
-  /** Iterations that can run on different threads as it is. */
-  readonly extent: number;
-  readonly results: readonly Node[];
-  readonly operands: readonly Node[];
-}
-
-export function candidateOf(lowered: LoweredKernel): Candidate {
-  const { kernel } = lowered;
-  const nest = nestOf(kernel);
-  const plain = nest.prologue.length === 0 || gridLoop(kernel) !== undefined;
-  return {
-    lowered,
-    nest,
-    work: workOf(kernel),
-    repeated: nest.prologue.length === 0 ? 0 : workOf({ ...kernel, body: nest.prologue }),
-    extent: plain ? extentOf(nest) : 1,
-    results: resultsOf(lowered),
-    operands: operandsOf(lowered),
-  };
-}
+import type { LoweredKernel } from "../lower/lower.ts";
+import { type Candidate, candidateOf } from "./candidate.ts";
+import { paysOff, paysOffTogether } from "./cost.ts";
+import { buffersOf, keeper, keepInside, type MergeContext } from "./keep-inside.ts";
+import { extentsOf, freshName, iterationOf } from "./nest.ts";
+import { renamed } from "./rename.ts";
+import { areGrids, runTogether } from "./together.ts";
 
 /** The kernel with its outermost loop as a grid, where that was proved to be one and lowering did not know. */
 export function withGrid({ lowered, nest }: Candidate, target: Target): LoweredKernel {
@@ -59,25 +34,22 @@ export function withGrid({ lowered, nest }: Candidate, target: Target): LoweredK
   return { ...lowered, kernel: { ...kernel, body: kernel.body.with(-1, { ...outermost, how: "grid" }) } };
 }
 
-export interface MergeContext {
-  readonly target: Target;
-  /** Values that something other than the two kernels reads. */
-  readonly needed: (node: Node, a: Candidate, b: Candidate) => boolean;
-}
-
 /** Larger kernels are hard to read, and slow to compile. */
 const maxStatements = 400;
 /** Extents that are tried; what cannot be proved for the largest few is seldom true of smaller ones, but for 1. */
 const mostTries = 6;
 /** Bytes of an operand that fills a good part of a second-level cache. */
 const largeOperand = 1 << 17;
-/** Global buffers of a merged kernel. */
+/** Global buffers of a merged kernel, where the target does not limit them. */
 const maxBuffers = 16;
 
 /** The two kernels as one, `a` first, at the largest of `extents` that is proved right and pays off; else why not. */
 export function mergePair(a: Candidate, b: Candidate, context: MergeContext): Candidate | string {
   const shared = sharedProblem(a, b);
   if (shared !== undefined) return shared;
+  const size = context.target.workgroup === null ? 0 : workgroupOf(a, b);
+  if (typeof size === "string")
+    return areGrids(a.nest.kernel) && areGrids(b.nest.kernel) ? besides(a, b, context) : size;
   const inB = new Set(extentsOf(b.nest));
   const extents = extentsOf(a.nest).filter((extent) => inB.has(extent));
   let tries = mostTries;
@@ -87,12 +59,12 @@ export function mergePair(a: Candidate, b: Candidate, context: MergeContext): Ca
   for (const extent of extents) {
     if (passed.some((size) => size % extent !== 0)) continue;
     const repeated = (a.repeated + b.repeated) * (extent - 1);
-    if (!paysOff(a, b, extent, repeated)) {
+    if (size > 0 ? !paysOffTogether(a, b, extent, size) : !paysOff(a, b, extent, repeated)) {
       why ??= `${a.work + b.work + repeated} ops are too many for ${extent} iterations`;
       continue;
     }
     if (tries === 0 && extent > 1) continue;
-    const merged = mergeAt(a, b, extent, context);
+    const merged = mergeAt(a, b, { extent, size }, context);
     if (typeof merged !== "string") return merged;
     why ??= merged;
     tries--;
@@ -107,27 +79,64 @@ function sharedProblem(a: Candidate, b: Candidate): string | undefined {
   return problem(a, b) || problem(b, a) ? "one updates in place what the other reads or writes" : undefined;
 }
 
-function mergeAt(a: Candidate, b: Candidate, extent: number, context: MergeContext): Candidate | string {
+/** Invocations of the workgroups that would run both, or why there are none. */
+function workgroupOf(a: Candidate, b: Candidate): number | string {
+  const sizes = [a, b].map(({ team }) => (team.kind === "together" ? team.lanes : 0));
+  if ([a, b].some(({ team }) => team.kind === "parts")) return "one is no single grid";
+  const size = Math.max(...sizes);
+  return size > 0 ? size : "no workgroup runs either";
+}
+
+/** Grids that have nothing to do with each other, one after another in one launch. */
+function besides(a: Candidate, b: Candidate, context: MergeContext): Candidate | string {
+  if (a.results.some((node) => b.lowered.args.includes(node))) return "one reads the other's result";
+  const second = renamed(a, b, new Set([...namesOf(a.nest.kernel), ...reservedWords]));
+  const { bufs, args } = buffersOf(a, second);
+  if (args.length > Math.min(context.target.buffers, maxBuffers)) return "too many buffers";
+  const body = [...a.nest.kernel.body, ...second.nest.kernel.body];
+  if (countStmts(body) > maxStatements) return `more than ${maxStatements} statements`;
+  const replaces = new Map([...a.lowered.replaces, ...b.lowered.replaces]);
+  return candidateOf({ kernel: { ...headOf(a, b), bufs, body }, args, replaces });
+}
+
+function headOf(
+  { nest: { kernel: first } }: Candidate,
+  { nest: { kernel: last } }: Candidate,
+): Pick<Kernel, "name" | "origin"> {
+  const name = `${first.name.replace(/_to_.*/, "")}_to_${last.name.replace(/.*_to_/, "")}`;
+  return { name, origin: [...first.origin, ...last.origin] };
+}
+
+interface Form {
+  readonly extent: number;
+  /** Invocations of the workgroup that runs an iteration; 0 where one thread does. */
+  readonly size: number;
+}
+
+function mergeAt(a: Candidate, b: Candidate, { extent, size }: Form, context: MergeContext): Candidate | string {
   const names = new Set([...namesOf(a.nest.kernel), ...reservedWords]);
   const second = renamed(a, b, names);
-  const i = freshName(new Set([...names, ...namesOf(second.nest.kernel)]), "i");
-  const stmts = [a, second].flatMap(({ nest }) => iterationOf(nest, extent, ref(i)));
+  for (const name of namesOf(second.nest.kernel)) names.add(name);
+  const i = freshName(names, "i");
   const { bufs, args } = buffersOf(a, second);
+  const linked = b.operands.some((node) => a.results.includes(node));
+  const stmts =
+    size > 0
+      ? groupStmts(a, second, { extent, size, i, linked, names })
+      : [a, second].flatMap(({ nest }) => iterationOf(nest, extent, ref(i)));
   const globals = bufs.filter(({ space }) => space === "global").length;
-  const [first, last] = [a.nest.kernel, b.nest.kernel];
-  const name = `${first.name.replace(/_to_.*/, "")}_to_${last.name.replace(/.*_to_/, "")}`;
-  const origin = [...first.origin, ...last.origin];
-  const whole = { name, origin, bufs, body: extent === 1 ? stmts : [loop(i, 0, extent, stmts, "grid")] };
+  const whole = { ...headOf(a, b), bufs, body: extent === 1 ? stmts : [loop(i, 0, extent, stmts, "grid")] };
   const passed = bufs.filter((_, at) => a.results.includes(args[at]!) && b.lowered.args.includes(args[at]!));
   const problem = extent === 1 ? undefined : outsideOwn(whole, passed);
   if (problem !== undefined) return problem;
   if (extent > 1 && bothStream(whole, a, second)) return "each iteration would pass over two large operands";
-  const kept = keepInside(whole, args, extent, i, (node) => context.needed(node, a, b));
-  if (globals - (args.length - kept.args.length) > maxBuffers) return `more than ${maxBuffers} buffers`;
+  const kept = keepInside(whole, args, extent, i, keeper(a, b, size > 0, whole, extent, context));
+  const mostBuffers = Math.min(context.target.buffers, maxBuffers);
+  if (globals - (args.length - kept.args.length) > mostBuffers) return `more than ${mostBuffers} buffers`;
   if (countStmts(kept.kernel.body) > maxStatements) return `more than ${maxStatements} statements`;
   if (scratchOf(kept.kernel) > context.target.scratchBytes) return "too much scratch";
   // An index loaded from a buffer may be known to be in bounds only where nothing stores to that buffer.
-  const outOfBounds = passed.some(({ dtype }) => dtype === "i32") ? problemOf(kept.kernel) : undefined;
+  const outOfBounds = size > 0 || passed.some(({ dtype }) => dtype === "i32") ? problemOf(kept.kernel) : undefined;
   if (outOfBounds !== undefined) return outOfBounds;
   const replaces = new Map([...a.lowered.replaces, ...b.lowered.replaces]);
   return candidateOf({ kernel: kept.kernel, args: kept.args, replaces });
@@ -171,115 +180,24 @@ function scratchOf({ bufs }: Kernel): number {
   return scratch.reduce((sum, { size, dtype }) => sum + Math.ceil((size * storageBits(dtype)) / 8), 0);
 }
 
-/** The second kernel with the first one's names for the values they share, and no other name of it. */
-function renamed(a: Candidate, b: Candidate, taken: ReadonlySet<string>): Candidate {
-  const mine = globalBufs(b.nest.kernel);
-  const shared = new Map<string, string>();
-  for (const [i, node] of b.lowered.args.entries()) {
-    const known = a.lowered.args.indexOf(node);
-    if (known >= 0) shared.set(mine[i]!.name, globalBufs(a.nest.kernel)[known]!.name);
-  }
-  const used = new Set(taken);
-  for (const name of namesOf(b.nest.kernel)) if (!shared.has(name)) used.add(name);
-  const by = new Map(shared);
-  for (const name of namesOf(b.nest.kernel)) {
-    if (shared.has(name) || !taken.has(name)) continue;
-    const fresh = freshName(used, name.replace(/\d+$/, "") || name);
-    used.add(fresh);
-    by.set(name, fresh);
-  }
-  if (by.size === 0) return b;
-  const to = (name: string) => by.get(name) ?? name;
-  const kernel: Kernel = {
-    ...b.nest.kernel,
-    bufs: b.nest.kernel.bufs.map((buf) => ({ ...buf, name: to(buf.name) })),
-    body: b.nest.kernel.body.map((stmt) => renameStmt(stmt, to)),
-  };
-  const nest: Nest = {
-    kernel,
-    dims: b.nest.dims.map((dim) => ({ ...dim, name: to(dim.name) })),
-    prologue: b.nest.prologue.map((stmt) => renameStmt(stmt, to)),
-    body: b.nest.body.map((stmt) => renameStmt(stmt, to)),
-  };
-  return { ...b, nest };
-}
-
-function renameStmt(stmt: Stmt, to: (name: string) => string): Stmt {
-  const next = mapStmt(
-    stmt,
-    (expr) => renameExpr(expr, to),
-    (block) => block.map((inner) => renameStmt(inner, to)),
-  );
-  if (next.k === "store") return { ...next, buf: to(next.buf) };
-  return boundName(next) !== undefined || next.k === "set"
-    ? ({ ...next, name: to((next as { name: string }).name) } as Stmt)
-    : next; // these have a name
-}
-
-function renameExpr(expr: Expr, to: (name: string) => string): Expr {
-  const next = mapOperands(expr, (operand) => renameExpr(operand, to));
-  if (next.k === "ref") return to(next.name) === next.name ? next : { ...next, name: to(next.name) };
-  return next.k === "load" && to(next.buf) !== next.buf ? { ...next, buf: to(next.buf) } : next;
-}
-
-/** The buffers of both, those written first; what one stores and the other loads is read and written. */
-function buffersOf(a: Candidate, b: Candidate): { bufs: Buf[]; args: Node[] } {
-  const found = new Map<Node, Buf>();
-  for (const { nest, lowered } of [a, b]) {
-    const bufs = globalBufs(nest.kernel);
-    for (const [i, node] of lowered.args.entries()) {
-      const known = found.get(node);
-      const access = known === undefined || known.access === bufs[i]!.access ? bufs[i]!.access : "readwrite";
-      found.set(node, { ...(known ?? bufs[i]!), access });
-    }
-  }
-  const entries = [...found].sort(([, x], [, y]) => Number(x.access === "read") - Number(y.access === "read"));
-  const scratch = [a, b].flatMap(({ nest }) => nest.kernel.bufs.filter(({ space }) => space === "scratch"));
-  return { bufs: [...entries.map(([, buf]) => buf), ...scratch], args: entries.map(([node]) => node) };
-}
-
-/** Makes scratch of the values that nothing outside needs: each iteration keeps its own block. */
-function keepInside(
-  kernel: Kernel,
-  args: readonly Node[],
-  extent: number,
-  i: string,
-  needed: (node: Node) => boolean,
-): { kernel: Kernel; args: readonly Node[] } {
-  const sizes = new Map<string, number>();
-  for (const [at, node] of args.entries()) {
-    const buf = kernel.bufs[at]!;
-    // Whole elements of bytes, stored as a whole: a value of few bits shares bytes with its neighbours.
-    if (buf.access === "readwrite" && buf.size % extent === 0 && storageBits(buf.dtype) >= 8 && !needed(node))
-      sizes.set(buf.name, buf.size / extent);
-  }
-  if (sizes.size === 0) return { kernel, args };
-  const shift = (name: string, index: Expr) =>
-    extent === 1 ? index : isub(index, imul(ref(i), int(sizes.get(name)!)));
-  const inExpr = (expr: Expr): Expr => {
-    const next = mapOperands(expr, inExpr);
-    return next.k === "load" && sizes.has(next.buf) ? { ...next, index: shift(next.buf, next.index) } : next;
-  };
-  const inStmt = (stmt: Stmt): Stmt => {
-    const next = mapStmt(stmt, inExpr, (block) => block.map(inStmt));
-    return next.k === "store" && sizes.has(next.buf) ? { ...next, index: shift(next.buf, next.index) } : next;
-  };
-  const globals = kernel.bufs.filter((buf) => buf.space === "global" && !sizes.has(buf.name));
-  const scratch = kernel.bufs.flatMap((buf): Buf[] => {
-    if (buf.space === "scratch") return [buf];
-    const size = sizes.get(buf.name);
-    return size === undefined
-      ? []
-      : [{ name: buf.name, dtype: buf.dtype, size, access: "readwrite", space: "scratch" }];
-  });
-  return {
-    kernel: { ...kernel, bufs: [...globals, ...scratch], body: kernel.body.map(inStmt) },
-    args: args.filter((_, at) => !sizes.has(kernel.bufs[at]!.name)),
-  };
-}
-
 function countStmts(stmts: readonly Stmt[]): number {
   let count = 0;
   eachStmt(stmts, () => count++);
   return count;
+}
+
+interface GroupForm extends Form {
+  readonly i: string;
+  readonly linked: boolean;
+  readonly names: Set<string>;
+}
+
+/** What a workgroup runs: the first's part, a barrier if the second reads of it, and the second's part. */
+function groupStmts(a: Candidate, b: Candidate, { extent, size, i, linked, names }: GroupForm): readonly Stmt[] {
+  names.add(i);
+  const lane = freshName(names, "lane");
+  names.add(lane);
+  const part = ({ nest, team }: Candidate) =>
+    runTogether(nest, team, { index: ref(i), extent, lane: ref(lane), size, names });
+  return [loop(lane, 0, size, [...part(a), ...(linked ? [barrier] : []), ...part(b)], "workgroup")];
 }

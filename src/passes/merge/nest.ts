@@ -23,7 +23,7 @@ import { eachStmt, exprsOf, mapStmt, namesOf, writesOf } from "../../ir/kernel/w
 import { mapExprs, mentions, substitute } from "../kernel/share.ts";
 
 /** One loop of the nest: its variable takes `count` values from `from` in steps. */
-interface Dim {
+export interface Dim {
   readonly name: string;
   readonly from: number;
   readonly count: number;
@@ -127,16 +127,38 @@ export function gridOf(nest: Nest, extent: number, name: string): For {
 
 /** What iteration `i` of `extent` runs; `extent` is one of `extentsOf`, and `i` is not used where it is 1. */
 export function iterationOf(nest: Nest, extent: number, i: Expr): readonly Stmt[] {
-  const { dims, prologue, body } = nest;
+  const { prologue, body } = nest;
   if (extent === 1) return nest.kernel.body.map(serial);
+  const { values, rest } = divide(nest, extent, i);
+  let stmts: readonly Stmt[] = at(body, values);
+  for (const { name, from, count, step } of [...rest].reverse())
+    stmts = [loop(name, from, from + count * step, stmts, "serial", step)];
+  return [...prologue.map(serial), ...stmts];
+}
+
+/** Statements at these values of loop variables, their own grid loops run in order. */
+export function at(stmts: readonly Stmt[], values: ReadonlyMap<string, Expr>): Stmt[] {
+  return stmts.map((stmt) => mapExprs(serial(stmt), (expr) => substitute(expr, values)));
+}
+
+export interface Division {
+  /** The loop variables that the iteration says something about. */
+  readonly values: ReadonlyMap<string, Expr>;
+  /** The loops that each iteration runs for itself; the first may be part of one, whose value above refers to its name. */
+  readonly rest: readonly Dim[];
+}
+
+/** Iteration `i` of `extent`, one of `extentsOf`. */
+export function divide({ dims }: Nest, extent: number, i: Expr): Division {
+  const values = new Map<string, Expr>();
+  if (extent === 1) return { values, rest: dims };
   let split = 0;
   let whole = dims[0]!.count;
   while (whole % extent !== 0) whole *= dims[++split]!.count;
   // The part of the split loop that is divided, and what each iteration keeps of it.
   const kept = whole / extent;
   const part = dims[split]!.count / kept;
-  const values = new Map<string, Expr>();
-  const at = (dim: Dim, index: Expr) => iadd(imul(index, int(dim.step)), int(dim.from));
+  const valueAt = (dim: Dim, index: Expr) => iadd(imul(index, int(dim.step)), int(dim.from));
   let below = part;
   const digit = (count: number, first: boolean) => {
     const quotient = idiv(i, int(below / count));
@@ -144,17 +166,14 @@ export function iterationOf(nest: Nest, extent: number, i: Expr): readonly Stmt[
   };
   const own = digit(part, split === 0);
   const inner = dims[split]!;
-  values.set(inner.name, at(inner, kept === 1 ? own : iadd(imul(own, int(kept)), ref(inner.name))));
+  values.set(inner.name, valueAt(inner, kept === 1 ? own : iadd(imul(own, int(kept)), ref(inner.name))));
   for (let d = split - 1; d >= 0; d--) {
     const dim = dims[d]!;
     below *= dim.count;
-    values.set(dim.name, at(dim, digit(dim.count, d === 0)));
+    values.set(dim.name, valueAt(dim, digit(dim.count, d === 0)));
   }
-  let stmts: readonly Stmt[] = body.map(serial);
-  stmts = stmts.map((stmt) => mapExprs(stmt, (expr) => substitute(expr, values)));
-  for (const { name, from, count, step } of dims.slice(split + 1).reverse())
-    stmts = [loop(name, from, from + count * step, stmts, "serial", step)];
-  return [...prologue.map(serial), ...(kept === 1 ? stmts : [loop(inner.name, 0, kept, stmts)])];
+  const first = kept === 1 ? [] : [{ name: inner.name, from: 0, count: kept, step: 1 }];
+  return { values, rest: [...first, ...dims.slice(split + 1)] };
 }
 
 /** The statement with its grid loops run in order. */

@@ -95,6 +95,21 @@ export function weightNames(expr: Node): string[] {
     .map((node) => node.attrs.name);
 }
 
+/**
+ * Whether a weight, by its name in the checkpoint, is a matrix of a linear layer or an expert: what may be pruned by
+ * magnitude. What `defaultRules` keeps more precise is left as it is there too.
+ */
+export function isMatrixOfLayers(name: string): boolean {
+  return name.endsWith(".weight") && planWeight(name, { weights: "int4" }).format === "int4";
+}
+
+/** "weights rounded to int4, layer inputs to int8". */
+export function quantizeSentence({ weights, activations = "none", overrides = {} }: QuantizeOptions): string {
+  const inputs = activations === "none" ? "" : `, layer inputs to ${activations}`;
+  const others = Object.entries(overrides).map(([pattern, format]) => `, ${pattern} ${format}`);
+  return `weights rounded to ${weights}${inputs}${others.join("")}`;
+}
+
 function morePrecise(a: WeightFormat, b: WeightFormat): WeightFormat {
   return weightFormats.indexOf(a) < weightFormats.indexOf(b) ? a : b;
 }

@@ -15,21 +15,12 @@ export function replicated(rank: number): Sharding {
   return { dims: new Array<readonly string[]>(rank).fill(uncut) };
 }
 
-/** One dimension cut, all others whole. */
-export function cutAlong(rank: number, dim: number, axes: readonly string[]): Sharding {
-  return { dims: replicated(rank).dims.with(dim, axes) };
-}
-
 export function sameAxesList(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((axis, i) => axis === b[i]);
 }
 
 export function sameSharding(a: Sharding, b: Sharding): boolean {
   return a.dims.length === b.dims.length && a.dims.every((axes, i) => sameAxesList(axes, b.dims[i]!));
-}
-
-export function axesOfSharding({ dims }: Sharding): readonly string[] {
-  return dims.flat();
 }
 
 /** "[tp, -]" */

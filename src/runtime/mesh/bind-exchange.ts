@@ -9,7 +9,7 @@ import { attrsOf, type Node } from "../../ir/graph.ts";
 import { groupOf, parseOver } from "../../ir/mesh.ts";
 import { opDef } from "../../ir/ops/all.ts";
 import { type Tensor, type TensorData, tensorFrom, zeros } from "../../ir/tensor.ts";
-import type { TensorType } from "../../ir/types.ts";
+import { sizeOf, type TensorType } from "../../ir/types.ts";
 import type { Incoming, Link, Outgoing } from "./link.ts";
 
 /** Memory of operands and results is bound once; running is exchanging bytes between that. */
@@ -55,9 +55,14 @@ export function bindExchange(
 
 /** Memory for the operands of a group of `count`, of which this rank is number `place`; and what makes the result of them. */
 function bindCollective(node: Node, place: number, count: number, own: TensorData, result: TensorData) {
-  const { across } = opDef(node.op);
+  const { across, gathers } = opDef(node.op);
   const { type } = node.ins[0]!;
   invariant(across !== undefined, () => `${node.op} is no collective, but programs are cut at it`);
+  if (gathers && sizeOf(type.shape.slice(0, Number(attrsOf(node).axis))) === 1) {
+    // Operands lie whole in the result: what comes is received there.
+    const parts = Array.from({ length: count }, (_, i) => result.subarray(i * own.length, (i + 1) * own.length));
+    return { operands: parts.map((data) => tensorFrom(type, data)), finish: () => parts[place]!.set(own) };
+  }
   const operands = Array.from({ length: count }, (_, i) => (i === place ? tensorFrom(type, own) : emptyLike(type)));
   const attrs = attrsOf(node);
   return { operands, finish: () => result.set(across(operands, attrs, node.type)[place]!.data) };

@@ -18,7 +18,8 @@ export interface BoundRank {
   input(name: string): TensorData | undefined;
   /** Memory of a result of the whole program; undefined where another rank computes it. */
   result(i: number): TensorData | undefined;
-  run(step: number): Promise<void>;
+  /** Gives the milliseconds that exchanges took, waiting for other ranks included. */
+  run(step: number): Promise<number>;
 }
 
 export interface RankHome {
@@ -27,6 +28,8 @@ export interface RankHome {
   readonly weights: WeightStore;
   readonly link: Link;
   readonly compile: CompileOptions;
+  /** Pieces compiled so far, by their text. */
+  readonly known: Map<string, Executable>;
 }
 
 /** Caches are parameters whose result, by number, is to lie where they do. */
@@ -55,12 +58,18 @@ export async function bindRank(rankProgram: RankProgram, home: RankHome, caches:
 
 type Launch = (step: number) => void | Promise<void>;
 
+/** What a run consists of, in order; exchanges are timed. */
+interface Stage {
+  readonly launch: Launch;
+  readonly exchanges: boolean;
+}
+
 /** Gives every value its memory, in the order in which values come to be. */
 class Binder implements BoundRank {
   readonly #program: RankProgram;
   readonly #home: RankHome;
   readonly #memory: TensorData[] = [];
-  readonly #launches: Launch[] = [];
+  readonly #stages: Stage[] = [];
 
   constructor(program: RankProgram, home: RankHome) {
     this.#program = program;
@@ -77,8 +86,14 @@ class Binder implements BoundRank {
     return place < 0 ? undefined : this.#memory[this.#program.pieces.results[place]!];
   }
 
-  async run(step: number): Promise<void> {
-    for (const launch of this.#launches) await launch(step);
+  async run(step: number): Promise<number> {
+    let ms = 0;
+    for (const { launch, exchanges } of this.#stages) {
+      const start = performance.now();
+      await launch(step);
+      if (exchanges) ms += performance.now() - start;
+    }
+    return ms;
   }
 
   bindParams(caches: RankCaches): void {
@@ -99,12 +114,12 @@ class Binder implements BoundRank {
       // A piece that leaves a result in the memory of a parameter that others read later gets a copy.
       if (!entry.donated.includes(i) || !this.#isReadAfter(at, value)) return [name, memory];
       const copy = device.allocate(this.#typeOf(value));
-      this.#launches.push(() => copy.set(memory));
+      this.#add(() => copy.set(memory));
       return [name, copy];
     });
     const instance = program.instantiate({ weight: weights.lookup(plan), params: new Map(params) });
     for (const [i, value] of piece.results.entries()) this.#memory[value] = instance.results[i]!;
-    this.#launches.push(() => instance.run());
+    this.#add(() => instance.run());
   }
 
   bindExchanges(at: number): void {
@@ -114,7 +129,8 @@ class Binder implements BoundRank {
     for (const { result } of exchanges) {
       if (result !== null) this.#memory[result] = device.allocate(this.#typeOf(result));
     }
-    this.#launches.push(bindExchange(exchanges, at, this.#program, rank, (value) => this.#memory[value]!, link));
+    const launch = bindExchange(exchanges, at, this.#program, rank, (value) => this.#memory[value]!, link);
+    this.#stages.push({ launch, exchanges: true });
   }
 
   /** A cache that was not updated where it lies is copied there. */
@@ -123,8 +139,12 @@ class Binder implements BoundRank {
       const number = caches.result(name);
       const updated = number === undefined ? undefined : this.result(number);
       const cache = this.#memory[value]!;
-      if (updated !== undefined && updated !== cache) this.#launches.push(() => cache.set(updated));
+      if (updated !== undefined && updated !== cache) this.#add(() => cache.set(updated));
     }
+  }
+
+  #add(launch: Launch): void {
+    this.#stages.push({ launch, exchanges: false });
   }
 
   #typeOf(value: number): TensorType {
@@ -150,18 +170,17 @@ interface CompiledPiece {
 /** Compiles pieces that differ in the number of the layer alone once, and loads the weights of each. */
 class PieceCompiler {
   readonly #home: RankHome;
-  readonly #known = new Map<string, Executable>();
 
   constructor(home: RankHome) {
     this.#home = home;
   }
 
   async compile(module: Module): Promise<CompiledPiece> {
-    const { device, weights, compile: options } = this.#home;
+    const { device, weights, known, compile: options } = this.#home;
     const relative = relativeLayers(module);
     const key = printModule(relative.module, { canonical: true });
-    const executable = this.#known.get(key) ?? compile(relative.module, device, options);
-    this.#known.set(key, executable);
+    const executable = known.get(key) ?? compile(relative.module, device, options);
+    known.set(key, executable);
     const plan = withLayers(executable.plan, relative.first);
     await weights.load(plan);
     return { plan, program: executable.program };

@@ -18,8 +18,11 @@ export interface MeshState {
   readonly threads: MeshThreads;
   readonly deadlines: MeshDeadlines;
   readonly vocabSize: number;
+  /** Of each lane. */
   readonly limits: BucketLimits;
+  readonly lanes: number;
   steps: number;
+  exchangeMs: readonly number[];
   memory: readonly RankMemory[];
   summaries: readonly string[];
 }
@@ -36,8 +39,9 @@ export class MeshRunner implements StepRunner {
   readonly #limits: BucketLimits;
   readonly #prepared = new Set<string>();
   #single: MeshRunner | null = null;
+  #lanes: readonly MeshRunner[] | null = null;
 
-  constructor(mesh: MeshState, space: CacheSpace = "requests") {
+  constructor(mesh: MeshState, space: CacheSpace = 0) {
     const limits = limitsOfSpace(mesh.limits, space);
     this.#mesh = mesh;
     this.#space = space;
@@ -60,6 +64,11 @@ export class MeshRunner implements StepRunner {
     return this.#mesh.memory;
   }
 
+  /** Milliseconds of the last step that each rank spent in exchanges, waiting for other ranks included. */
+  get exchangeMs(): readonly number[] {
+    return this.#mesh.exchangeMs;
+  }
+
   /** What each rank computes with, for people. */
   get summaries(): readonly string[] {
     return this.#mesh.summaries;
@@ -73,6 +82,16 @@ export class MeshRunner implements StepRunner {
   /** Of all ranks together. */
   get cacheBytes(): number {
     return this.ranks.reduce((sum, { caches }) => sum + caches, 0);
+  }
+
+  /**
+   * This runner first, and others with caches of their own, one per stage of a pipeline: while one stage computes a step
+   * of one lane, the next stage computes that of another. Steps of different lanes may overlap, those of a lane do not.
+   */
+  get lanes(): readonly MeshRunner[] {
+    const others = Array.from({ length: this.#mesh.lanes - 1 }, (_, i) => i + 1);
+    this.#lanes ??= [this, ...others.map((lane) => new MeshRunner(this.#mesh, lane))];
+    return this.#lanes;
   }
 
   /** A runner of its own cache for one sequence on the same weights, to score tokens beside running requests. */
@@ -105,7 +124,9 @@ export class MeshRunner implements StepRunner {
     const command = { kind: "step", space: this.#space, step, batch: own } as const;
     const answers = await mesh.threads.command(command, `step ${step}`, mesh.deadlines.stepMs);
     signal?.throwIfAborted();
-    for (const answer of answers) if (answer.kind === "stepped" && answer.logits !== null) return answer.logits;
+    const ranks = answers.flatMap((answer) => (answer.kind === "stepped" ? [answer] : []));
+    mesh.exchangeMs = ranks.map(({ exchangeMs }) => exchangeMs);
+    for (const { logits } of ranks) if (logits !== null) return logits;
     throw new InternalError(`step ${step}`, "no rank has logits");
   }
 

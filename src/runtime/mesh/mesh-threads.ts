@@ -1,7 +1,7 @@
 /**
  * The threads of a mesh as one: a command goes to all ranks, and what they answer comes back together. Whatever goes wrong
  * on one rank (it fails, it ends, it does not answer in time) ends all of them, since the others would wait for it and the
- * caches no longer agree: the command under way and all later ones fail with an error that names the rank and the step.
+ * caches no longer agree: the commands under way and all later ones fail with an error that names the rank and the step.
  */
 import { CompilerError, InputError } from "../../ir/errors.ts";
 import { errorFrom } from "../error-message.ts";
@@ -16,6 +16,7 @@ type Answer = Exclude<FromRank, { kind: "failed" }>;
 interface Pending {
   /** For messages: "step 7". */
   readonly what: string;
+  readonly deadlineMs: number;
   readonly answers: (Answer | null)[];
   readonly resolve: (answers: readonly Answer[]) => void;
   readonly reject: (error: unknown) => void;
@@ -30,10 +31,12 @@ export class MeshThreads {
   readonly #name: string;
   readonly #memory: MeshMemory;
   readonly #threads: readonly RankThread[];
-  #pending: Pending | null = null;
+  /** Commands that are not answered yet, in the order in which every rank obeys them. */
+  readonly #pending: Pending[] = [];
+  /** Until the first of these must be answered. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
   /** Why the mesh can no longer be used. */
   #broken: Error | null = null;
-  #turn: Promise<unknown> = Promise.resolve();
   #last = "its start";
   #ended: Promise<unknown> = Promise.resolve();
 
@@ -57,11 +60,18 @@ export class MeshThreads {
     return this.#broken === null;
   }
 
-  /** Sends a command to all ranks and waits for all answers, in the order of ranks. Commands follow one another. */
-  async command(message: ToRank, what: string, deadlineMs: number): Promise<readonly Answer[]> {
-    const turn = this.#turn.then(() => this.#send(message, what, deadlineMs));
-    this.#turn = turn.catch(() => {});
-    return turn;
+  /**
+   * Sends a command to all ranks and waits for all answers, in the order of ranks. Every rank obeys commands in the order in
+   * which they were given; several may be under way. The deadline counts from when those before have been answered.
+   */
+  command(message: ToRank, what: string, deadlineMs: number): Promise<readonly Answer[]> {
+    if (this.#broken !== null) return Promise.reject(this.#broken);
+    const answers = this.#threads.map(() => null);
+    return new Promise((resolve, reject) => {
+      this.#pending.push({ what, deadlineMs, answers, resolve, reject });
+      if (this.#pending.length === 1) this.#watch();
+      for (const thread of this.#threads) thread.post(message);
+    });
   }
 
   /** Ends one rank's thread at once, as a crash would. */
@@ -75,23 +85,14 @@ export class MeshThreads {
     await this.#ended;
   }
 
-  async #send(message: ToRank, what: string, deadlineMs: number): Promise<readonly Answer[]> {
-    if (this.#broken !== null) throw this.#broken;
-    this.#last = what;
-    for (const thread of this.#threads) thread.hold(true);
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    try {
-      return await new Promise<readonly Answer[]>((resolve, reject) => {
-        const answers = this.#threads.map(() => null);
-        this.#pending = { what, answers, resolve, reject };
-        timer = setTimeout(() => this.#late(deadlineMs), deadlineMs);
-        for (const thread of this.#threads) thread.post(message);
-      });
-    } finally {
-      clearTimeout(timer);
-      this.#pending = null;
-      for (const thread of this.#threads) thread.hold(false);
-    }
+  /** Waits for the first command that is not answered; with none, threads do not keep the process alive. */
+  #watch(): void {
+    clearTimeout(this.#timer);
+    const [first] = this.#pending;
+    for (const thread of this.#threads) thread.hold(first !== undefined);
+    if (first === undefined) return;
+    this.#last = first.what;
+    this.#timer = setTimeout(() => this.#late(first), first.deadlineMs);
   }
 
   #hear(rank: number, message: FromRank): void {
@@ -99,26 +100,35 @@ export class MeshThreads {
       const cause = errorFrom(message.error);
       const what = `failed: ${message.error.message}`;
       const kind = message.error.kind ?? "internal";
-      this.#break(new CompilerError(kind, `${this.#name}rank ${rank}, ${this.#last}`, what, { cause }), rank);
+      this.#break(new CompilerError(kind, `${this.#name}rank ${rank}, ${this.#under(rank)}`, what, { cause }), rank);
       return;
     }
-    const pending = this.#pending;
-    if (pending === null) return;
+    const pending = this.#pending.find(({ answers }) => answers[rank] === null);
+    if (pending === undefined) return;
     pending.answers[rank] = message;
     const answers = pending.answers.filter((answer) => answer !== null);
-    if (answers.length === this.ranks) pending.resolve(answers);
+    if (answers.length < this.ranks) return;
+    // All ranks have answered what came before, too.
+    this.#pending.shift();
+    this.#watch();
+    pending.resolve(answers);
+  }
+
+  /** What a rank is at: the first command that it has not answered. */
+  #under(rank: number): string {
+    return this.#pending.find(({ answers }) => answers[rank] === null)?.what ?? this.#last;
   }
 
   #lose(rank: number, why: string): void {
     const what = `the thread ended: ${why}`;
     this.#break(
-      new CompilerError("internal", `${this.#name}rank ${rank}, ${this.#last}`, what, { hint: endedHint }),
+      new CompilerError("internal", `${this.#name}rank ${rank}, ${this.#under(rank)}`, what, { hint: endedHint }),
       rank,
     );
   }
 
-  #late(deadlineMs: number): void {
-    const silent = this.#pending?.answers.flatMap((answer, rank) => (answer === null ? [rank] : [])) ?? [];
+  #late({ answers, deadlineMs }: Pending): void {
+    const silent = answers.flatMap((answer, rank) => (answer === null ? [rank] : []));
     const what = `expected an answer within ${deadlineMs} ms, got none`;
     const where = `${this.#name}rank ${silent.join(" and ")}, ${this.#last}`;
     this.#break(new CompilerError("internal", where, what, { hint: endedHint }), silent[0] ?? null);
@@ -129,7 +139,8 @@ export class MeshThreads {
     if (this.#broken !== null) return;
     this.#broken = why;
     stopMesh(this.#memory, rank);
-    this.#pending?.reject(why);
+    clearTimeout(this.#timer);
+    for (const pending of this.#pending.splice(0)) pending.reject(why);
     this.#ended = Promise.all(this.#threads.map((thread) => this.#end(thread)));
   }
 

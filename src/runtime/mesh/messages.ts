@@ -21,6 +21,7 @@ export interface RankStart {
   readonly mesh: Mesh;
   /** Path of the model's folder: every rank reads its own share of the weights. */
   readonly folder: string;
+  /** Of each lane. */
   readonly limits: BucketLimits;
   /** Null: the default backend, on one thread. */
   readonly backend: string | null;
@@ -31,8 +32,8 @@ export interface RankStart {
   readonly spinMs: number;
 }
 
-/** Caches of their own: those of requests, and those of one sequence whose tokens are scored beside. */
-export type CacheSpace = "requests" | "single";
+/** Caches of their own: those of the requests of each lane, by its number, and those of one sequence whose tokens are scored beside. */
+export type CacheSpace = number | "single";
 
 export type ToRank =
   | { readonly kind: "prepare"; readonly space: CacheSpace; readonly size: StepSize }
@@ -49,8 +50,15 @@ export interface RankMemory {
   readonly read: number;
 }
 
+/** What a rank says of a step. */
+export interface RankStep {
+  /** From one rank of the last stage. */
+  readonly logits: Float32Array | null;
+  /** In exchanges, waiting for other ranks included. */
+  readonly exchangeMs: number;
+}
+
 export type FromRank =
   | { readonly kind: "prepared"; readonly memory: RankMemory; readonly summary: string }
-  /** Logits come from one rank of the last stage. */
-  | { readonly kind: "stepped"; readonly logits: Float32Array | null }
+  | ({ readonly kind: "stepped" } & RankStep)
   | { readonly kind: "failed"; readonly error: ErrorMessage };

@@ -1,5 +1,5 @@
 /** One rank of a mesh: compiles its part of each bucket when it is first needed, holds its weights and caches, runs steps. */
-import { type CompileOptions, type Device, openDefaultDevice, openDevice } from "../../compile.ts";
+import { type CompileOptions, type Device, type Executable, openDefaultDevice, openDevice } from "../../compile.ts";
 import { compileOptionsFromEnv } from "../../compile-options.ts";
 import { programOfRank } from "../../compile-ranks.ts";
 import { InternalError } from "../../ir/errors.ts";
@@ -21,7 +21,7 @@ import type { RaggedBatch } from "../step.ts";
 import { weightReader } from "../weight-reader.ts";
 import { type ReadWeight, WeightStore } from "../weight-store.ts";
 import { type BoundRank, bindRank } from "./bind-rank.ts";
-import type { CacheSpace, RankMemory, RankStart } from "./messages.ts";
+import type { CacheSpace, RankMemory, RankStart, RankStep } from "./messages.ts";
 import { SharedLink } from "./shared-link.ts";
 import { limitsOfSpace } from "./space-limits.ts";
 
@@ -57,8 +57,9 @@ export class RankRunner {
   readonly #parts: RankParts;
   readonly #weights: WeightStore;
   readonly #link: SharedLink;
-  readonly #caches: Readonly<Record<CacheSpace, Map<string, TensorData>>> = { requests: new Map(), single: new Map() };
+  readonly #caches = new Map<CacheSpace, Map<string, TensorData>>();
   readonly #bound = new Map<string, BoundRank>();
+  readonly #known = new Map<string, Executable>();
   /** Whether it is this rank's turn to hand out results that all ranks of its stage have. */
   readonly #speaks: boolean;
   #read = 0;
@@ -82,7 +83,7 @@ export class RankRunner {
   }
 
   get memory(): RankMemory {
-    const caches = Object.values(this.#caches).flatMap((each) => [...each.values()]);
+    const caches = [...this.#caches.values()].flatMap((each) => [...each.values()]);
     const bytes = caches.reduce((sum, { byteLength }) => sum + byteLength, 0);
     return { weights: this.#weights.bytes, caches: bytes, read: this.#read };
   }
@@ -97,10 +98,11 @@ export class RankRunner {
     const sharding = modelSharding(config, start.mesh, { group });
     const program = programOfRank(buildModel(config, bucket, build), sharding, start.rank);
     const names = cacheSpecs(config, limits).map(({ name }) => name);
-    const held = this.#caches[space];
+    const held = this.#caches.get(space) ?? new Map<string, TensorData>();
+    this.#caches.set(space, held);
     const bound = await bindRank(
       program,
-      { rank: start.rank, device, weights: this.#weights, link: this.#link, compile },
+      { rank: start.rank, device, weights: this.#weights, link: this.#link, compile, known: this.#known },
       {
         memory: (name, allocate) => {
           if (!names.includes(name)) return undefined;
@@ -115,19 +117,20 @@ export class RankRunner {
     this.#bound.set(key, bound);
   }
 
-  /** A copy of the logits where it is this rank that hands them out. The bucket is prepared. */
-  async step(space: CacheSpace, step: number, batch: RaggedBatch): Promise<Float32Array | null> {
+  /** `logits` is a copy, where it is this rank that hands them out. The bucket is prepared. */
+  async step(space: CacheSpace, step: number, batch: RaggedBatch): Promise<RankStep> {
     const { start, config } = this.#parts;
     const bucket = bucketFor(stepSizeOf(batch), limitsOfSpace(start.limits, space));
     const bound = this.#bound.get(`${space} ${bucketKey(bucket)}`);
     if (bound === undefined) throw new InternalError(`rank ${start.rank}, step ${step}`, "its bucket is not prepared");
     fillBatch((name) => bound.input(name), batch, bucket.blocks);
-    await bound.run(step);
+    const exchangeMs = await bound.run(step);
     const logits = bound.result(0);
-    if (logits === undefined || !this.#speaks) return null;
+    if (logits === undefined || !this.#speaks) return { logits: null, exchangeMs };
     if (!(logits instanceof Float32Array)) throw new InternalError("step", "logits are not f32");
     // Memory of its own: what is handed to another thread may not be shared memory's.
-    return new Float32Array(logits.subarray(0, batch.outputs.length * config.vocab_size));
+    const rows = logits.subarray(0, batch.outputs.length * config.vocab_size);
+    return { logits: new Float32Array(rows), exchangeMs };
   }
 
   async close(): Promise<void> {

@@ -24,9 +24,10 @@ async function obey(port: RankPort, opened: Promise<RankRunner>, message: ToRank
       await runner.close();
       port.close();
     } else {
-      const logits = await runner.step(message.space, message.step, message.batch);
+      const stepped = await runner.step(message.space, message.step, message.batch);
+      const { logits } = stepped;
       const transfer = logits?.buffer instanceof ArrayBuffer ? [logits.buffer] : [];
-      port.post({ kind: "stepped", logits }, transfer);
+      port.post({ kind: "stepped", ...stepped }, transfer);
     }
   } catch (error) {
     port.post({ kind: "failed", error: errorMessage(error) });

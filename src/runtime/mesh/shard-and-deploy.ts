@@ -1,5 +1,5 @@
 /** `shardAndDeploy`: a Hugging Face folder becomes a model that chats, divided over several devices of this host. */
-import { allBackendNames, checkQuantizeOptions } from "../../compile.ts";
+import { allBackendNames, checkQuantizeOptions, type QuantizeOptions } from "../../compile.ts";
 import { didYouMean, InputError, invariant, UnsupportedError } from "../../ir/errors.ts";
 import { type Mesh, rankCount } from "../../ir/mesh.ts";
 import { tensorType } from "../../ir/types.ts";
@@ -18,6 +18,7 @@ import { MeshRunner } from "./mesh-runner.ts";
 import { MeshThreads } from "./mesh-threads.ts";
 import type { PlainCompileOptions, RankStart } from "./messages.ts";
 import { meshMemory } from "./shared-memory.ts";
+import { limitsOfLane } from "./space-limits.ts";
 
 export interface DeployOptions extends LimitOptions {
   /**
@@ -27,8 +28,9 @@ export interface DeployOptions extends LimitOptions {
   readonly devices: number | Mesh;
   /** What each device computes with. Default "wasm", or "js" where the engine cannot. */
   readonly backend?: string | undefined;
-  /** Optimisation and quantisation. */
-  readonly compile?: PlainCompileOptions | undefined;
+  /** As for `loadModel`, but one format for all weights: without `overrides`. Default: as stored. */
+  readonly quantize?: QuantizeOptions | undefined;
+  readonly compile?: Omit<PlainCompileOptions, "quantize"> | undefined;
   readonly inputScales?: InputScales | undefined;
   /** How long a step, and within it an exchange, may take, in milliseconds. Default 60 s. */
   readonly stepMs?: number | undefined;
@@ -39,6 +41,7 @@ export interface DeployOptions extends LimitOptions {
 const optionNames = [
   "devices",
   "backend",
+  "quantize",
   "compile",
   "inputScales",
   "stepMs",
@@ -59,7 +62,7 @@ export async function shardAndDeploy(path: string, options: DeployOptions): Prom
   checkOptions(options);
   const folder = await openNodeFolder(path);
   const config = parseModelConfigText(await folder.readText("config.json", maxConfigBytes), `${path} config.json`);
-  const quantize = options.compile?.quantize;
+  const { quantize } = options;
   const group = quantize === undefined ? 1 : (quantize.group ?? 32);
   const { dp = 1, ...mesh } = chooseMesh(config, options.devices, group);
   // Says what cannot be divided before anything is started.
@@ -99,8 +102,10 @@ function startRunner(
   options: DeployOptions,
   name: string,
 ): MeshRunner {
-  const { backend = null, compile = {}, inputScales = null, stepMs = 60_000, loadMs = 1_800_000 } = options;
-  const limits = limitsOf(config, options);
+  const { backend = null, inputScales = null, stepMs = 60_000, loadMs = 1_800_000 } = options;
+  const compile = { ...options.compile, ...(options.quantize && { quantize: options.quantize }) };
+  const lanes = mesh.pp ?? 1;
+  const limits = limitsOfLane(limitsOf(config, options), lanes);
   const ranks = rankCount(mesh);
   const memory = meshMemory(ranks, ringBytes);
   const cores = typeof navigator === "undefined" ? 1 : (navigator.hardwareConcurrency ?? 1);
@@ -115,7 +120,9 @@ function startRunner(
     deadlines: { stepMs: stepMs + 1000, loadMs },
     vocabSize: config.vocab_size,
     limits,
+    lanes,
     steps: 0,
+    exchangeMs: [],
     memory: [],
     summaries: [],
   });
@@ -127,14 +134,14 @@ function checkOptions(options: DeployOptions): void {
     const hint = didYouMean(name, optionNames) ?? `Options: ${optionNames.join(", ")}.`;
     throw new InputError(`shardAndDeploy ${name}`, "unknown option", { hint });
   }
-  const { backend, compile, stepMs = 1, loadMs = 1 } = options;
+  const { backend, quantize, stepMs = 1, loadMs = 1 } = options;
   if (backend !== undefined && !["js", "wasm"].includes(backend)) {
     const what = `expected js or wasm, which threads can run, got ${JSON.stringify(backend)}`;
     const known = allBackendNames.some((name) => name === backend);
     throw new UnsupportedError("backend", what, known ? { hint: "Use loadModel for one device of another kind." } : {});
   }
-  if (compile?.quantize !== undefined) checkQuantizeOptions(compile.quantize);
-  if (compile?.quantize?.overrides !== undefined) {
+  if (quantize !== undefined) checkQuantizeOptions(quantize);
+  if (quantize?.overrides !== undefined) {
     throw new UnsupportedError("quantize overrides", "a divided model has one format for all weights", {
       hint: "Leave overrides out, or use loadModel.",
     });

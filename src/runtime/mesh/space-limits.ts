@@ -2,7 +2,17 @@
 import type { BucketLimits } from "../bucket-ladder.ts";
 import type { CacheSpace } from "./messages.ts";
 
+/** Each lane's share of what a mesh may hold at once; a lane has room for one sequence at least. */
+export function limitsOfLane(limits: BucketLimits, lanes: number): BucketLimits {
+  const blocks = Math.floor(limits.slots / limits.blockSize / lanes);
+  return {
+    ...limits,
+    sequences: Math.max(1, Math.floor(limits.sequences / lanes)),
+    slots: Math.max(limits.blocks, blocks) * limits.blockSize,
+  };
+}
+
 /** One sequence of its own has a cache of its own. */
 export function limitsOfSpace(limits: BucketLimits, space: CacheSpace): BucketLimits {
-  return space === "requests" ? limits : { ...limits, sequences: 1, slots: limits.blocks * limits.blockSize };
+  return space !== "single" ? limits : { ...limits, sequences: 1, slots: limits.blocks * limits.blockSize };
 }

@@ -13,13 +13,15 @@ const any = ["unsigned", "signed", "words"] as const;
 const forms: readonly (readonly [string, number, string, ByteDots])[] = [
   ...small.map((form) => ["codes", 4, form, { small: form, any: "words" }] as const),
   ...small.map((form) => ["affine codes", 4, form, { small: form, any: "words" }] as const),
+  ["codes", 4, "whole bytes", { small: "quads", any: "unsigned" }],
+  ["affine codes", 4, "whole bytes", { small: "quads", any: "unsigned" }],
   ...any.map((form) => ["codes", 8, form, { small: "words", any: form }] as const),
 ];
 
 interface Sizes {
   /** Leading axes of the input and of the weights. */
   readonly lead: readonly [readonly number[], readonly number[]];
-  readonly quads: number;
+  readonly blocks: number;
   readonly groups: number;
 }
 
@@ -32,20 +34,20 @@ const arbSizes: fc.Arbitrary<Sizes> = fc.record({
     [[2], [2, 3]] as const,
   ),
   // Up to more tiles of the largest size than eight, and numbers that no tile divides.
-  quads: fc.constantFrom(1, 3, 16, 32, 129, 256),
+  blocks: fc.constantFrom(1, 3, 16, 32, 129, 256),
   groups: fc.integer({ min: 1, max: 3 }),
 });
 
-function dotModule({ lead: [x, w], quads, groups }: Sizes, bits: number, affine: boolean): Module {
+function dotModule({ lead: [x, w], blocks, groups }: Sizes, bits: number, affine: boolean): Module {
   const builder = new Builder();
   const params = [
     builder.param("x", "i8", [...x, groups * 32]),
     builder.param("x_scale", "f32", [...x, groups]),
     builder.param("x_sum", "f32", [...x, groups]),
-    builder.param("w", "u8", [...w, quads, groups, bits, 4, 4]),
-    builder.param("w_scale", "f16", [...w, quads, groups, 4]),
+    builder.param("w", "u8", [...w, blocks, groups, 8, 4, 4]),
+    builder.param("w_scale", "f16", [...w, blocks, groups, 32 / bits]),
   ];
-  if (affine) params.push(builder.param("w_min", "f16", [...w, quads, groups, 4]));
+  if (affine) params.push(builder.param("w_min", "f16", [...w, blocks, groups, 32 / bits]));
   const out = builder.make("dotGroups", params, { bits, zero: affine ? 0 : bits === 8 ? 128 : 8 });
   return makeModule("m", [{ name: "main", params, outs: [out] }], "main");
 }

@@ -6,7 +6,8 @@ import { printKernel } from "../../../src/ir/kernel/print.ts";
 import { globalBufs, gridLoop } from "../../../src/ir/kernel/walk.ts";
 import { jsTarget } from "../../../src/ir/target.ts";
 import type { DType } from "../../../src/ir/types.ts";
-import { type Candidate, candidateOf, mergePair } from "../../../src/passes/merge/merge-pair.ts";
+import { type Candidate, candidateOf } from "../../../src/passes/merge/candidate.ts";
+import { mergePair } from "../../../src/passes/merge/merge-pair.ts";
 
 /** Values by the names of the buffers that hold them. */
 class Values {

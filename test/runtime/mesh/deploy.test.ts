@@ -27,6 +27,8 @@ describe.each<[GoldenName, Mesh, typeof quick]>([
   ["v3", { ep: 2 }, quick],
   ["v3", { pp: 2, tp: 2 }, quick],
   ["v2-lite", { tp: 4 }, plain],
+  ["v2-lite", { pp: 3 }, plain],
+  ["v3", { ep: 4 }, plain],
   ["qwen3-distill", { tp: 2 }, quick],
 ])("%s over %j", (name, devices, options) => {
   test("has the golden's logits and tokens, and the memory of its plan", async () => {
@@ -59,16 +61,51 @@ describe("replicas", () => {
   test("share requests, and go on without one that has ended", async () => {
     const model = await shardAndDeploy(goldenFolder("qwen2-tied"), { ...plain, devices: { dp: 2 } });
     try {
-      const generate = async () => (await model.generate(ids, prompt).collect()).result.tokens;
+      const generate = async () => [...(await model.generate(ids, prompt).collect()).result.tokens];
       const [first, second] = [generate(), generate()];
       expect(model.engine.stats.running + model.engine.stats.waiting).toBe(2);
       expect([[...(await first)], [...(await second)]]).toEqual([greedy, greedy]);
-      await (model.runner as MeshRunner).endRank(0); // what shardAndDeploy makes
-      await expect.poll(async () => generate().catch(() => [])).toEqual(greedy);
+      const under = [generate(), generate()];
+      const runner = model.runner as MeshRunner; // what shardAndDeploy makes
+      const step = runner.step.bind(runner);
+      let count = 0;
+      runner.step = (...args) => {
+        if (++count === 9) void runner.endRank(0);
+        return step(...args);
+      };
+      // In the middle of a request, whose tokens the other replica computes again.
+      expect(await Promise.all(under)).toEqual([greedy, greedy]);
+      expect(runner.alive).toBe(false);
+      expect(await generate()).toEqual(greedy);
     } finally {
       await model.close();
     }
   });
+});
+
+test("stages compute steps of different requests at the same time", async () => {
+  const golden = goldenTensors("v3", "golden");
+  const ids = [...golden.get("input_ids")!.data].slice(0, 12);
+  const model = await shardAndDeploy(goldenFolder("v3"), { ...plain, devices: { pp: 2 } });
+  try {
+    const { lanes } = model.runner as MeshRunner; // what shardAndDeploy makes
+    expect(lanes).toHaveLength(2);
+    let [under, most] = [0, 0];
+    for (const lane of lanes) {
+      const step = lane.step.bind(lane);
+      lane.step = async (...args) => {
+        most = Math.max(most, ++under);
+        return step(...args).finally(() => under--);
+      };
+    }
+    const prompt = { maxTokens: 28, temperature: 0, ignoreEos: true };
+    const generate = async () => [...(await model.generate(ids, prompt).collect()).result.tokens];
+    const greedy = [...golden.get("greedy")!.data].slice(12);
+    expect(await Promise.all([generate(), generate(), generate()])).toEqual([greedy, greedy, greedy]);
+    expect(most).toBe(2);
+  } finally {
+    await model.close();
+  }
 });
 
 test("the demo model, its weights in 8 bits, answers as on one device", async () => {
@@ -76,7 +113,8 @@ test("the demo model, its weights in 8 bits, answers as on one device", async ()
     contextLength: 256,
     devices: 2,
     // Groups that two devices divide.
-    compile: { verify: 0, quantize: { weights: "int8", group: 16 } },
+    compile: { verify: 0 },
+    quantize: { weights: "int8", group: 16 },
   });
   try {
     expect(model.runner).toBeInstanceOf(MeshRunner);
@@ -112,7 +150,7 @@ describe("devices by number", () => {
     const folder = goldenFolder("v3");
     await expect(shardAndDeploy(folder, { devices: 2, backend: "webgpu" })).rejects.toThrow("expected js or wasm");
     const quantize = { weights: "int8", overrides: { lm_head: "none" } } as const;
-    await expect(shardAndDeploy(folder, { devices: 2, compile: { quantize } })).rejects.toThrow("overrides");
+    await expect(shardAndDeploy(folder, { devices: 2, quantize })).rejects.toThrow("overrides");
     const misspelt = { devices: 2, stepMS: 5 };
     await expect(shardAndDeploy(folder, misspelt)).rejects.toThrow('Did you mean "stepMs"?');
   });

@@ -1,0 +1,96 @@
+/** `ciuic trace`: a page that shows what the compiler did with a model, pass by pass and kernel by kernel. */
+import { stat } from "node:fs/promises";
+import { InputError } from "../ir/errors.ts";
+import { type Trace, tracing } from "../passes/instruments.ts";
+import { asObject, parseJson } from "../runtime/json.ts";
+import { KernelProfile } from "../runtime/kernel-profile.ts";
+import type { Model } from "../runtime/model.ts";
+import { type TraceFile, traceFile, traceFormat } from "../trace-file.ts";
+import { defineCommand, exitCodes } from "./command.ts";
+import { withModel } from "./model-source.ts";
+import type { OptionTable, OptionValues } from "./options.ts";
+import { pruneFlags, pruneOptions } from "./prune-flags.ts";
+import { quantizeFlags, quantizeOptions } from "./quantize-flags.ts";
+import { readText } from "./read-input.ts";
+import { tracePage } from "./trace-page.ts";
+import { writeOutput } from "./write-output.ts";
+
+const options = {
+  out: { kind: "text", value: "FILE.html", doc: "Where to write the page. Default: trace.html." },
+  backend: { kind: "text", value: "NAME", doc: "What to compile for and run on. Default: wasm." },
+  ...quantizeOptions,
+  ...pruneOptions,
+} as const satisfies OptionTable;
+
+export const trace = defineCommand({
+  name: "trace",
+  usage: ["[MODEL | TRACE.json] [--out FILE.html] [--quantize FORMAT]"],
+  summary: "Write a page that shows passes, kernels with their times, and memory.",
+  details: [
+    "Compiles the step of one token, runs some on one thread to time every kernel, and writes one HTML file, which needs no network: what each pass changed in the IR and by which rules, each kernel's source, time and bytes, and where every value lies in memory.",
+    "A file that TRACE=FILE.json wrote is shown too, without times, as far as it goes: a pass that failed leaves those before it.",
+  ],
+  options,
+  examples: ["ciuic trace", "ciuic trace --quantize int4 --out int4.html"],
+  positionals: 1,
+  run: async ({ values, positionals }) => {
+    const [source] = positionals;
+    const file = source !== undefined && (await stat(source).catch(() => undefined))?.isFile() === true;
+    const data = file ? readTrace(await readText(source), source) : await traceModel(source, values);
+    const out = values.out ?? "trace.html";
+    await writeOutput(out, await tracePage(data));
+    process.stderr.write(`${out}: open it in a browser\n`);
+    return exitCodes.done;
+  },
+});
+
+/** As many as are certain to be computed in the smallest bucket, whose sequences have one block. */
+const timedTokens = 12;
+const timedRuns = 4;
+
+async function traceModel(path: string | undefined, values: OptionValues<typeof options>): Promise<TraceFile> {
+  const { instrument, trace } = tracing();
+  const profile = new KernelProfile();
+  // What is compiled first is the step of one token.
+  const load = { backend: values.backend, threads: 1, maxSequences: 1, profile };
+  const changes = { quantize: quantizeFlags("trace", values), prune: await pruneFlags(values) };
+  const compile = { instruments: [instrument] };
+  return withModel(path, { ...load, ...changes, compile }, async (model) => {
+    const { program } = model;
+    return traceFile(trace, program, program.program.sources, await timesOf(model, profile));
+  });
+}
+
+/** Milliseconds of each kernel in a step of one token; none where the device cannot time its kernels. */
+async function timesOf(model: Model, profile: KernelProfile): Promise<(number | null)[]> {
+  const run = async (): Promise<void> => {
+    for (let i = 0; i < timedRuns; i++) {
+      await model.generate([0], { maxTokens: timedTokens, temperature: 0, ignoreEos: true }).result;
+    }
+  };
+  await run();
+  profile.reset();
+  await run();
+  const times = profile.times();
+  // Sequences of one block are computed in the smallest bucket alone.
+  const ms = new Map(times.filter(({ program }) => program === times[0]?.program).map((each) => [each.index, each.ms]));
+  if (ms.size === 0) return [];
+  return model.program.plan.kernels.map((_, i) => (ms.get(i) ?? 0) / (timedRuns * timedTokens));
+}
+
+/** A trace as `TRACE` writes it. @throws InputError for another file */
+function readTrace(text: string, where: string): TraceFile {
+  const fields = asObject(parseJson(text, where), where);
+  if (!fields.has("nodes") || !fields.has("passes")) {
+    throw new InputError(where, "is no trace", { hint: "TRACE=trace.json ciuic inspect writes one." });
+  }
+  const given = JSON.parse(text) as Trace & Partial<TraceFile>; // the page shows what there is
+  if (given.format !== undefined && given.format !== traceFormat) {
+    throw new InputError(
+      `${where} format`,
+      `expected ${JSON.stringify(traceFormat)}, got ${JSON.stringify(given.format)}`,
+    );
+  }
+  const nothing = { kernels: [], memory: [], bytes: { arena: 0, weights: 0, touched: 0 }, name: where, target: "?" };
+  return { ...nothing, format: traceFormat, ...given };
+}
