@@ -1,4 +1,5 @@
 /** Numbers that divide an index whatever its variables are: where a load of several elements begins. */
+import { gcd } from "./interval.ts";
 import type { Expr } from "./kernel.ts";
 import type { Facts } from "./range.ts";
 
@@ -27,8 +28,4 @@ export function divisorOf(expr: Expr, facts: Facts): number {
     default:
       return 1;
   }
-}
-
-export function gcd(a: number, b: number): number {
-  return b === 0 ? Math.abs(a) : gcd(b, a % b);
 }

@@ -4,8 +4,7 @@
  * var, no load from a buffer that the kernel stores to. A let of such a value is transparent to later conditions.
  */
 import { dtypeInfo } from "../types.ts";
-import { gcd } from "./divisor.ts";
-import { anything, bit, combine, type Range } from "./interval.ts";
+import { anything, bit, combine, gcd, type Range } from "./interval.ts";
 import type { Buf, Expr, For, Kernel, Stmt, Var } from "./kernel.ts";
 import { printExpr } from "./print.ts";
 import { isIntValue, isPackedValue, type PackedDType, type VDType } from "./value.ts";
