@@ -4,6 +4,7 @@ import {
   type CompileOptions,
   type Device,
   type DeviceOptions,
+  missingWasm,
   openDefaultDevice,
   prepareDevice,
   type QuantizeOptions,
@@ -19,7 +20,7 @@ import { type ModelConfig, parseModelConfigText } from "../models/deepseek/confi
 import { checkpointDTypes } from "../models/deepseek/layers.ts";
 import { buildModel } from "../models/deepseek/model.ts";
 import { namesOf, scaleSuffix, weightSpecs } from "../models/deepseek/weights.ts";
-import { type Recipe, type RecipeStep, recipeOf } from "../recipe.ts";
+import { type Choices, type Recipe, type RecipeStep, recipeOf } from "../recipe.ts";
 import { bucketFor } from "./bucket-ladder.ts";
 import type { ModelFolder } from "./byte-source.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.ts";
@@ -30,8 +31,11 @@ import { type InputScales, readInputScales } from "./input-scales.ts";
 import { type InterpreterOptions, InterpreterRunner } from "./interpreter-runner.ts";
 import type { KernelProfile } from "./kernel-profile.ts";
 import { type LimitOptions, limitsOf, maxConfigBytes } from "./load-limits.ts";
+import { chooseFor, type LoadTarget, loadOnFirst } from "./load-target.ts";
 import { Model } from "./model.ts";
 import { ModelRunner, type RunnerOptions } from "./model-runner.ts";
+import type { TargetChoice } from "./probe/target-choice.ts";
+import type { Tokenizer } from "./tokenizer.ts";
 import { loadTokenizer } from "./tokenizer.ts";
 import { weightReader } from "./weight-reader.ts";
 import { WeightStore } from "./weight-store.ts";
@@ -46,11 +50,11 @@ export interface LoadProgress {
 export interface LoadOptions extends LimitOptions {
   /**
    * What computes: js, wasm, webgpu, or an engine of TensorFlow.js (tfjs-cpu, tfjs-wasm, tfjs-webgpu, tensorflow,
-   * tensorflow-gpu), whose packages are imported when it is asked for. Default "wasm", or "js" where the engine cannot; `model.device` says what it is.
-   * "interpreter" is the slow definition of every op, for comparison.
+   * tensorflow-gpu), whose packages are imported when it is asked for. Default: what should be fastest of what fits, see
+   * `chooseTarget`; `model.choice` says why, `model.device` what it is. "interpreter" is the slow definition of every op, for comparison.
    */
   readonly backend?: string | undefined;
-  /** Threads that compute together, where the backend has threads. Default: one per core, one alone for small models. */
+  /** Threads that compute together, where the backend has threads. Default: as many as should be fastest. */
   readonly threads?: number | undefined;
   /** Where backends webgpu and tfjs-webgpu find their GPU. Default: `navigator.gpu`, under Node the package `webgpu`. */
   readonly gpu?: GPU | undefined;
@@ -116,10 +120,37 @@ export async function loadModel(
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
-  const { profile, stepsAhead, threads = defaultThreads(config), threadUrl, gpu, packageFolder } = options;
-  const { backend = choices.hardware?.backend } = options;
-  const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }), ...(packageFolder && { packageFolder }) };
-  const device = backend === interpreterName ? null : await openNamedDevice(backend, on);
+  const open = { folder, config, tokenizer, defaults, checkpoint, choices };
+  try {
+    const { backend = choices.hardware?.backend, quantize = choices.quantize } = options;
+    const choice = await chooseFor(config, { ...options, backend, quantize });
+    const targets = choice === null ? [{ backend, threads: options.threads }] : [choice, ...choice.others];
+    return await loadOnFirst(targets, (target) => loadOn(target, choice, open, options));
+  } catch (error) {
+    await checkpoint.close();
+    throw error;
+  }
+}
+
+interface OpenModel {
+  readonly folder: ModelFolder;
+  readonly config: ModelConfig;
+  readonly tokenizer: Tokenizer | null;
+  readonly defaults: GenerationDefaults;
+  readonly checkpoint: Checkpoint;
+  readonly choices: Choices;
+}
+
+async function loadOn(
+  { backend, threads }: LoadTarget,
+  choice: TargetChoice | null,
+  { folder, config, tokenizer, defaults, checkpoint, choices }: OpenModel,
+  options: LoadOptions,
+): Promise<Model> {
+  const { profile, stepsAhead } = options;
+  // Where the engine lacks what the default needs, the default device is plain JavaScript, and says why.
+  const lacking = choice !== null && backend === "js" && missingWasm() !== null;
+  const device = await openFor(lacking ? undefined : backend, threads ?? defaultThreads(config), options);
   try {
     const headers = new Map(
       [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
@@ -127,7 +158,7 @@ export async function loadModel(
     checkWeights(config, headers, folder.name);
     const limits = limitsOf(config, options);
     const build = { weightDType: checkpointDTypes(config, headers) };
-    const parts = { name: folder.name, config, tokenizer, device, checkpoint, defaults };
+    const parts = { name: folder.name, config, tokenizer, device, checkpoint, defaults, choice };
     if (device === null) {
       if ((options.quantize ?? choices.quantize) !== undefined) throw interpreterQuantizes();
       return new Model({ ...parts, runner: await loadInterpreter(config, checkpoint, { limits, build }, options) });
@@ -150,9 +181,20 @@ export async function loadModel(
     return new Model({ ...parts, runner, lossy: why === null ? lossy : [...lossy, why] });
   } catch (error) {
     await device?.close();
-    await checkpoint.close();
     throw error;
   }
+}
+
+/** Null for the interpreter. */
+async function openFor(backend: string | undefined, threads: number, options: LoadOptions): Promise<Device | null> {
+  if (backend === interpreterName) return null;
+  const { threadUrl, gpu, packageFolder } = options;
+  return openNamedDevice(backend, {
+    threads,
+    ...(threadUrl && { threadUrl }),
+    ...(gpu && { gpu }),
+    ...(packageFolder && { packageFolder }),
+  });
 }
 
 async function openNamedDevice(backend: string | undefined, options: DeviceOptions): Promise<Device> {

@@ -28,7 +28,19 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   "compile-options": ["ir", "passes", "compile", "env"],
   // Prices deployments from configs alone.
   plan: ["ir", "models", "passes"],
-  runtime: ["ir", "models", "compile", "compile-options", "compile-ranks", "fold", "recipe", "compile-recipe"],
+  // Chooses what computes a model, by the costs that plans have.
+  runtime: [
+    "ir",
+    "models",
+    "plan",
+    "env",
+    "compile",
+    "compile-options",
+    "compile-ranks",
+    "fold",
+    "recipe",
+    "compile-recipe",
+  ],
 };
 const seeAll = ["cli", "index", "browser"];
 
@@ -128,7 +140,7 @@ export const environmentInOnePlace = noCode(
 export const processInCommandLine = noCode(/\bprocess\./, "only src/cli (and src/env.ts) sees the process", {
   // Node's modules are reached through the process, so that a browser bundle holds no import of them.
   except:
-    /^src\/(cli\/|env\.ts$|backends\/(wasm\/machine|tfjs\/(graph-(thread|worker)|package-folder))\.ts$|runtime\/(node-folder|debug-files|mesh\/threads)\.ts$)/,
+    /^src\/(cli\/|env\.ts$|backends\/(wasm\/machine|tfjs\/(graph-(thread|worker)|package-folder))\.ts$|runtime\/(node-folder|debug-files|mesh\/threads|probe\/(node-modules|machine|probe-cache))\.ts$)/,
 });
 
 export const fileNames: Rule = (sources) =>
