@@ -66,6 +66,11 @@ export const variables = {
     doc: "Seed of the random inputs of VERIFY=3.",
     parse: (text) => (text === "" ? 1 : level(2 ** 31)(text)),
   },
+  CIUIC_CACHE: {
+    values: "a folder",
+    doc: "Where what was probed of this machine is kept, instead of the system's folder for caches.",
+    parse: (text) => text,
+  },
 } as const satisfies Record<string, Variable<unknown>>;
 
 export type VariableName = keyof typeof variables;
@@ -83,6 +88,20 @@ export function readEnv(source: Readonly<Record<string, string | undefined>> = p
   });
   // One entry per variable, of the type that its own parser gives.
   return Object.fromEntries(parsed) as Env;
+}
+
+/** The folder for what can be found out again: `CIUIC_CACHE`, or where the system keeps such things. */
+export function cacheHome(source: Readonly<Record<string, string | undefined>> = processEnv()): string {
+  const { CIUIC_CACHE, XDG_CACHE_HOME, LOCALAPPDATA, HOME } = source;
+  if (CIUIC_CACHE) return CIUIC_CACHE;
+  const home = XDG_CACHE_HOME || LOCALAPPDATA || `${HOME || "/tmp"}/.cache`;
+  return `${home}/ciuic`;
+}
+
+/** Where the environment says that Vulkan's drivers are described. */
+export function vulkanDrivers(source: Readonly<Record<string, string | undefined>> = processEnv()): string {
+  const { VK_DRIVER_FILES, VK_ICD_FILENAMES } = source;
+  return VK_DRIVER_FILES || VK_ICD_FILENAMES || "";
 }
 
 function processEnv(): Readonly<Record<string, string | undefined>> {

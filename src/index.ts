@@ -15,7 +15,9 @@ export { verifyModule } from "./ir/verify.ts";
 export { type ModelConfig, parseModelConfigText } from "./models/deepseek/config.ts";
 export { buildModel } from "./models/deepseek/model.ts";
 export { type DeviceSpec, devices, type LinkSpec, links } from "./plan/hardware.ts";
+export { type BackendLimits, type MemoryTable, memoryTable } from "./plan/memory-table.ts";
 export { type Plan as DeploymentPlan, type PlanRequest, planDeployment } from "./plan/plan.ts";
+export { sizesOfConfig, sizesOfHeaders, type WeightSizes } from "./plan/weight-groups.ts";
 export {
   fuse,
   type HardwareWish,
@@ -36,6 +38,10 @@ export { type LoadOptions, type LoadProgress, loadModel } from "./runtime/load-m
 export { type DeployOptions, shardAndDeploy } from "./runtime/mesh/shard-and-deploy.ts";
 export type { ChatOptions, Model } from "./runtime/model.ts";
 export { type OptimizationSummary, optimizationSummary, type SummaryOptions } from "./runtime/optimization-summary.ts";
+export type { BackendProbe, Figures } from "./runtime/probe/backend-probe.ts";
+export { chooseTarget } from "./runtime/probe/choose-target.ts";
+export { type ProbeOptions, type ProbeReport, probe } from "./runtime/probe/probe.ts";
+export type { TargetCandidate, TargetChoice, WantedTarget } from "./runtime/probe/target-choice.ts";
 export { type Pruning, parsePruning, showPruning } from "./runtime/pruning-file.ts";
 export { showSummary } from "./runtime/summary-text.ts";
 export type { Tokenizer } from "./runtime/tokenizer.ts";

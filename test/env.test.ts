@@ -23,6 +23,7 @@ test("defaults", () => {
     NOOPT: false,
     TRACE: "",
     SEED: 1,
+    CIUIC_CACHE: "",
   });
 });
 

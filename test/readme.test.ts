@@ -73,7 +73,7 @@ it("commands are scripts of package.json", () => {
   expect(Object.keys(scripts)).toEqual(expect.arrayContaining(["start", "test", "ciuic"]));
 });
 
-it.for(["README.md", "docs/architecture.md", "docs/adding.md", "docs/api.md", "docs/browser.md"])(
+it.for(["README.md", "docs/architecture.md", "docs/adding.md", "docs/api.md", "docs/browser.md", "docs/machine.md"])(
   "links of %s lead somewhere",
   (page) => {
     const links = [...readFileSync(page, "utf8").matchAll(/\]\((?!https?:)([^)#]+)[^)]*\)/g)].map((match) => match[1]!);

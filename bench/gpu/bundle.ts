@@ -1,10 +1,10 @@
 /**
  * Makes a folder that runs this benchmark on another x86-64 Linux with an NVIDIA driver and nothing else installed but a
  * shell, tar and xz: Node, Dawn, a Vulkan loader, our code and the golden models. `node bench/gpu/bundle.ts [FOLDER]`,
- * then there `./run.sh goldens` or `./run.sh decode`; README.md says more.
+ * then there `./run.sh goldens`, `./run.sh decode` or `./run.sh llama`; README.md says more.
  */
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { bundleCode, packNode, packRest, reportSizes, unpackScript } from "../pack.ts";
 
@@ -12,7 +12,10 @@ const here = fileURLToPath(new URL(".", import.meta.url));
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const folder = process.argv[2] ?? `${here}bundle`;
 const stage = `${folder}/stage`;
-const mostBytes = 33 * 2 ** 20;
+const mostBytes = 52 * 2 ** 20;
+/** llama.cpp with Vulkan, where the peers of bench/cpu are installed. */
+const llama = "node_modules/@node-llama-cpp/linux-x64-vulkan/bins/linux-x64-vulkan";
+const peer = existsSync(`${here}../cpu/${llama}`);
 
 /** Where Debian keeps its libraries. */
 const libraries = "/usr/lib/x86_64-linux-gnu";
@@ -42,6 +45,8 @@ rmSync(stage, { recursive: true, force: true });
 await bundleCode([`${here}main.ts`], `${stage}/code`);
 copyDawn();
 copyLoader();
+if (peer) copyLlama();
+else console.log("without llama.cpp, which is not installed in bench/cpu");
 cpSync(`${root}test/fixtures/goldens`, `${stage}/goldens`, { recursive: true });
 packRest(folder, stage, ["code", "node_modules", "lib", "goldens"]);
 packNode(folder);
@@ -58,6 +63,14 @@ function copyDawn(): void {
   const binary = "dist/linux-x64/dawn.node";
   mkdirSync(`${to}/dist/linux-x64`, { recursive: true });
   execFileSync("strip", ["-s", "-o", `${to}/${binary}`, realpathSync(`${from}/${binary}`)]);
+}
+
+/** With the kernels for processors that are needed to start at all. */
+function copyLlama(): void {
+  for (const file of readdirSync(`${here}../cpu/${llama}`)) {
+    if (file.endsWith(".json") || (file.startsWith("libggml-cpu-") && !/haswell|icelake/.test(file))) continue;
+    cpSync(`${here}../cpu/${llama}/${file}`, `${stage}/${llama}/${file}`);
+  }
 }
 
 /** The Vulkan loader, which Dawn opens by name, and what NVIDIA's driver links to. */

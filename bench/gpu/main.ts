@@ -1,8 +1,10 @@
-/** The benchmark of the GPU: `goldens` compares what it computes, `decode` measures how fast. README.md lists the flags. */
+/** The benchmark of the GPU: `goldens` compares what it computes, `decode` and `choice` measure how fast, `llama` how fast llama.cpp is. README.md lists the flags. */
 import { parseArgs } from "node:util";
 import { openNodeGpu } from "../../src/runtime/node-gpu.ts";
+import { measureChoice } from "../choice.ts";
 import { measureDecode } from "./decode.ts";
 import { compareGoldens } from "./goldens.ts";
+import { measureLlama } from "./llama.ts";
 
 /** Dawn refuses f16 on NVIDIA's older drivers, and keeps times coarse, unless told otherwise. */
 const dawnFlags = [
@@ -10,6 +12,11 @@ const dawnFlags = [
   "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model",
   "disable-dawn-features=timestamp_quantization",
 ];
+
+if (process.argv[2] === "choice") {
+  // Opens the GPU as `loadModel` does.
+  process.exit((await measureChoice(process.argv.slice(3))) ? 0 : 1);
+}
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -59,8 +66,17 @@ if (mode === "goldens") {
     cache: values.cache ?? `${beside}models`,
     gigabytesPerSecond: values.rate === undefined ? ratesOf(`${description} ${device}`) : [Number(values.rate)],
   });
+} else if (mode === "llama") {
+  await measureLlama({
+    layers: Number(values.layers),
+    formats: ["q4_0", "q8_0"],
+    tokens: Number(values.tokens),
+    prefill: Number(values.prefill),
+    context: Number(values.context),
+    cache: values.cache ?? `${beside}models`,
+  });
 } else {
-  console.error("expected: goldens or decode");
+  console.error("expected: goldens, decode, choice or llama");
   process.exitCode = 2;
 }
 

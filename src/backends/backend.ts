@@ -50,6 +50,8 @@ export interface Device {
   readonly load: (plan: Plan) => Program;
   /** Bytes per second at which all threads together read this device's memory; takes some ten milliseconds. */
   readonly measureReading?: () => Promise<number>;
+  /** Bytes that are in use of memory that the device manages itself. */
+  readonly heldBytes?: () => number;
   /** Whether its programs run on by themselves (`Instance.queue`). */
   readonly queues?: boolean;
   /** Ends threads. Nothing may run afterwards. */

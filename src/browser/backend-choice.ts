@@ -1,6 +1,8 @@
 /** Which backend runs in this browser: the first of a list that nothing speaks against, and what spoke against those before. */
 import { missingWasm } from "../compile.ts";
 import { UnsupportedError } from "../ir/errors.ts";
+import { isSoftwareGpu } from "../runtime/probe/gpu-adapter.ts";
+import { type Refusal, runnableTargets } from "../runtime/probe/rank-targets.ts";
 
 /** What decides. Texts say why something is not there, null that it is. */
 export interface Capabilities {
@@ -22,26 +24,18 @@ export interface BackendChoice {
   readonly threads?: number;
 }
 
-export interface Refusal {
-  readonly label: string;
-  readonly reason: string;
-}
+export type { Refusal } from "../runtime/probe/rank-targets.ts";
 
 interface Rung {
   readonly label: string;
   readonly backend: string;
-  readonly threads?: (wanted: number | undefined, capabilities: Capabilities) => number;
-  readonly missing: (capabilities: Capabilities, threads: number, asked: boolean) => string | null;
+  readonly threads: (wanted: number | undefined, capabilities: Capabilities) => number | null;
+  readonly missing: (capabilities: Capabilities, threads: number) => string | null;
 }
 
 /** From the fastest to what runs everywhere. A new backend is one more entry, and a capability that speaks against it. */
 const ladder: readonly Rung[] = [
-  {
-    label: "WebGPU",
-    backend: "webgpu",
-    missing: ({ webgpu, softwareGpu }, _, asked) =>
-      webgpu ?? (softwareGpu && !asked ? "it would run on the processor, slower than WebAssembly" : null),
-  },
+  { label: "WebGPU", backend: "webgpu", threads: () => null, missing: ({ webgpu }) => webgpu },
   {
     label: "WebAssembly with threads",
     backend: "wasm",
@@ -50,7 +44,7 @@ const ladder: readonly Rung[] = [
       wasm ?? isolation ?? (threads > 1 ? null : "one thread was asked for, or is best for this model on this machine"),
   },
   { label: "WebAssembly on one thread", backend: "wasm", threads: () => 1, missing: ({ wasm }) => wasm },
-  { label: "JavaScript", backend: "js", missing: () => null },
+  { label: "JavaScript", backend: "js", threads: () => null, missing: () => null },
 ];
 
 export interface Wanted {
@@ -67,23 +61,19 @@ export interface Choices {
 
 /** @throws UnsupportedError for a backend that does not exist, or none of which can run here */
 export function chooseBackends({ backend, threads }: Wanted, capabilities: Capabilities): Choices {
-  const rungs = ladder.filter((rung) => backend === undefined || rung.backend === backend);
-  const possible: BackendChoice[] = [];
-  const refused: Refusal[] = [];
-  for (const rung of rungs) {
-    const count = rung.threads?.(threads, capabilities);
-    const reason = rung.missing(capabilities, count ?? 1, backend !== undefined);
-    if (reason !== null) refused.push({ label: rung.label, reason });
-    else
-      possible.push({ label: rung.label, backend: rung.backend, ...(count === undefined ? {} : { threads: count }) });
-  }
-  if (possible.length > 0) return { possible, refused };
-  const names = [...new Set(ladder.map((rung) => rung.backend))].join(", ");
-  throw new UnsupportedError(
-    `backend ${backend}`,
-    refused.length === 0 ? "no such backend" : refused.map(({ label, reason }) => `${label}: ${reason}`).join("; "),
-    { hint: `Left out, the best there is runs. Backends: ${names}.` },
-  );
+  const rows = ladder.map((rung) => {
+    const count = rung.threads(threads, capabilities);
+    const missing = rung.missing(capabilities, count ?? 1);
+    const software = rung.backend === "webgpu" && capabilities.softwareGpu;
+    return { label: rung.label, backend: rung.backend, threads: count, missing, software };
+  });
+  const { possible, refused } = runnableTargets(rows, backend);
+  const choices = possible.map(({ label, backend: name, threads: count }) => ({
+    label,
+    backend: name,
+    ...(count === null ? {} : { threads: count }),
+  }));
+  return { possible: choices, refused };
 }
 
 /** Looks at the browser; to be called in the worker that will compute. @throws UnsupportedError where nothing can run */
@@ -114,8 +104,7 @@ async function findWebgpu(): Promise<Pick<Capabilities, "webgpu" | "softwareGpu"
   if (!("gpu" in navigator)) return { webgpu: "this browser has no WebGPU", softwareGpu: false };
   const adapter = await navigator.gpu.requestAdapter().catch(() => null);
   if (adapter === null) return { webgpu: "the browser offers no GPU", softwareGpu: false };
-  const { isFallbackAdapter, architecture } = adapter.info;
-  return { webgpu: null, softwareGpu: isFallbackAdapter || /software|swiftshader/i.test(architecture) };
+  return { webgpu: null, softwareGpu: isSoftwareGpu(adapter.info) };
 }
 
 function missingIsolation(): string | null {

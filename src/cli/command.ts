@@ -2,8 +2,8 @@
 import { InputError } from "../ir/errors.ts";
 import { type Arguments, type OptionTable, parseOptions } from "./options.ts";
 
-/** Exit codes, the same for all commands. 130 is what shells expect of a program that Ctrl-C ended. */
-export const exitCodes = { done: 0, bug: 1, usage: 2, interrupted: 130 } as const;
+/** Exit codes, the same for all commands: `no` is an answer that was printed. 130 is what shells expect of a program that Ctrl-C ended. */
+export const exitCodes = { done: 0, no: 1, bug: 1, usage: 2, interrupted: 130 } as const;
 
 export interface CommandParts<T extends OptionTable> {
   readonly name: string;

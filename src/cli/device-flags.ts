@@ -5,7 +5,11 @@ export const deviceOptions = {
   backend: {
     kind: "text",
     value: "NAME",
-    doc: "What computes: wasm, js, webgpu (a GPU; under Node with the package webgpu), or interpreter, which is slow and the definition of every op. Default: wasm, or js where the engine has no WebAssembly with SIMD.",
+    doc: "What computes: wasm, js, webgpu (a GPU; under Node with the package webgpu), tensorflow or tensorflow-gpu (TensorFlow graphs, with TensorFlow.js' packages), tfjs-cpu, tfjs-wasm, tfjs-webgpu, tensorflow-ops or tensorflow-gpu-ops (op by op), or interpreter, which is slow and the definition of every op. Default: what should be fastest (ciuic probe).",
   },
-  threads: { kind: "whole", value: "N", doc: "Threads of wasm. Default: one per core; one for very small models." },
+  threads: {
+    kind: "whole",
+    value: "N",
+    doc: "Threads of wasm. Default: as many as should be fastest; one for very small models.",
+  },
 } as const satisfies OptionTable;

@@ -8,6 +8,8 @@ import { inspect } from "./inspect.ts";
 import { logits } from "./logits.ts";
 import { opt } from "./opt.ts";
 import { plan } from "./plan.ts";
+import { planMemory } from "./plan-memory.ts";
+import { probeCommand } from "./probe.ts";
 import { prune } from "./prune.ts";
 import { reportError } from "./report.ts";
 import { run } from "./run.ts";
@@ -15,7 +17,20 @@ import { tokenize } from "./tokenize.ts";
 import { trace } from "./trace.ts";
 
 /** In the order of `--help`. */
-export const commands: readonly Command[] = [run, chat, evaluate, prune, inspect, trace, plan, opt, logits, tokenize];
+export const commands: readonly Command[] = [
+  run,
+  chat,
+  evaluate,
+  prune,
+  inspect,
+  trace,
+  plan,
+  planMemory,
+  probeCommand,
+  opt,
+  logits,
+  tokenize,
+];
 
 /** Gives the exit code; `complain` gets what belongs on stderr. */
 export async function dispatch(argv: readonly string[], complain: (text: string) => void): Promise<number> {

@@ -24,6 +24,7 @@ export async function withModel<T>(
     console.error(
       `${model.device?.summary ?? "interpreter"}; weights ${model.memory.weights} bytes, caches ${model.memory.caches} bytes`,
     );
+  for (const reason of DEBUG >= 1 ? (model.choice?.reasons ?? []) : []) console.error(reason);
   try {
     return await use(model);
   } finally {

@@ -45,7 +45,7 @@ export const plan = defineCommand({
   details: [
     "Prices every division into pipeline stages, tensor, data and expert parallelism: memory per device, what links carry, speed.",
     "MODEL may be a folder without weights, or the path of a config.json: nothing is computed or loaded.",
-    "Estimates; docs/plans.md compares them with published measurements.",
+    "Estimates; docs/plans.md compares them with published measurements. Exit code 1 where nothing fits.",
   ],
   options,
   examples: [
@@ -80,7 +80,7 @@ export const plan = defineCommand({
     });
     if (values.html !== undefined) await writeOutput(values.html, planPage(made));
     await write(process.stdout, values.json ? `${JSON.stringify(made, null, 2)}\n` : showPlan(made));
-    return exitCodes.done;
+    return made.recommended === null ? exitCodes.no : exitCodes.done;
   },
 });
 

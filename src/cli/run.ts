@@ -76,6 +76,7 @@ async function runText(values: Values, path: string | undefined, signal: AbortSi
     process.stderr.write(summary(result));
     const speed = signal.aborted ? null : await measureSpeed(model, result);
     if (speed !== null) process.stderr.write(showSpeed(speed));
+    if (model.choice !== null && !signal.aborted) process.stderr.write(`[${model.choice.why}]\n`);
   });
 }
 

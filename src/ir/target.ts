@@ -3,7 +3,7 @@ import type { CompositeOp } from "./ops/all.ts";
 import type { DType } from "./types.ts";
 
 export interface Target {
-  /** The backend's name: js, wasm, webgpu, tfjs. */
+  /** The backend's name: js, wasm, webgpu, tfjs-cpu .. */
   readonly name: string;
   /** Whether the backend takes kernels or tensor ops. */
   readonly level: "tensor" | "kernel";
@@ -100,7 +100,7 @@ export const webgpuTarget: Target = webgpuTargetOf(leastWebGpu);
 
 /**
  * A TensorFlow engine: runs tensor ops, so what is said of kernels means nothing. It has hardly a kernel for u32; all
- * other dtypes are carried as one that the engine has (docs/decisions/0016), so that they can be stored.
+ * other dtypes are carried as one that the engine has (docs/decisions/0017), so that they can be stored.
  */
 export function tensorTargetOf(name: string): Target {
   return {

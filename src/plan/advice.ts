@@ -4,6 +4,7 @@ import { tensorParts } from "../models/deepseek/sharding.ts";
 import { type Candidate, degreesFor, price, rank, totalWeights } from "./candidate.ts";
 import type { System, Workload } from "./cost.ts";
 import { groupOf, type ModelShape, type PlanFormat, shapeOf } from "./shape.ts";
+import { showBytes } from "./show.ts";
 
 /** What is planned. */
 export interface Task {
@@ -17,8 +18,6 @@ export interface Task {
   readonly system: System;
 }
 
-const GiB = 2 ** 30;
-const gib = (bytes: number) => `${(bytes / GiB).toFixed(bytes < 10 * GiB ? 1 : 0)} GiB`;
 const formats = ["fp8", "int8", "int4"] as const satisfies readonly PlanFormat[];
 
 /** Sentences. `nearest` is the candidate that lacks least. */
@@ -26,13 +25,13 @@ export function advise(task: Task, recommended: Candidate | null, nearest: Candi
   const { name, devices, shape, system } = task;
   if (recommended !== null) {
     const { mostSequences, limit, peak } = recommended;
-    return [`${gib(limit - peak)} of each device stay free; ${mostSequences} such sequences would fit.`];
+    return [`${showBytes(limit - peak)} of each device stay free; ${mostSequences} such sequences would fit.`];
   }
-  const given = `${devices} x ${gib(system.device.memory)} are given`;
-  const said = [`Nothing fits: ${name} has ${gib(totalWeights(shape))} of weights, ${given}.`];
+  const given = `${devices} x ${showBytes(system.device.memory)} are given`;
+  const said = [`Nothing fits: ${name} has ${showBytes(totalWeights(shape))} of weights, ${given}.`];
   if (nearest !== undefined) {
     said.push(
-      `With ${devices} devices, each needs ${gib(nearest.peak / system.software.memoryUse)} (${nearest.name}).`,
+      `With ${devices} devices, each needs ${showBytes(nearest.peak / system.software.memoryUse)} (${nearest.name}).`,
     );
     const { mostSequences } = nearest;
     if (mostSequences > 0) said.push(`At most ${mostSequences} sequences of this context would fit (${nearest.name}).`);

@@ -75,13 +75,14 @@ export function shapeOf(name: string, config: ModelConfig, format: PlanFormat, c
   // As the policy of quantisation has it: tables and the head at 8 bits at least.
   const coded = format === "int8" || format === "int4";
   const table = coded ? formatBits.int8 : format === "stored" ? wide : formatBits.bf16;
+  const isCut = cutOf(config);
   const { attention } = config;
   const h = attention.num_attention_heads;
   const layers = config.feed_forward.map((feedForward, layer): LayerShape => {
     const all = specs.filter((spec) => spec.layers?.includes(layer));
     const plain = all.filter((spec) => spec.experts === null);
     const count = (list: readonly WeightSpec[]) => list.reduce((sum, spec) => sum + sizeOf(spec.shape), 0);
-    const cut = plain.filter((spec) => isCut(config, spec));
+    const cut = plain.filter(isCut);
     const experts =
       feedForward.kind === "dense"
         ? null
@@ -122,10 +123,15 @@ export function shapeOf(name: string, config: ModelConfig, format: PlanFormat, c
 }
 
 /** Whether tensor parallelism cuts a weight: what the placement of the pass says for any degree. */
-function isCut(config: ModelConfig, { name, shape }: WeightSpec): boolean {
+function cutOf(config: ModelConfig): (spec: WeightSpec) => boolean {
   const { num_attention_heads: heads } = config.attention;
-  const probe = modelSharding(config, { tp: smallestDivisor(heads) });
-  return (probe.weight(name, shape)?.dims.flat().length ?? 0) > 0;
+  const { weight } = modelSharding(config, { tp: smallestDivisor(heads) });
+  const known = new Map<WeightSpec, boolean>();
+  return (spec) => {
+    const cut = known.get(spec) ?? (weight(spec.name, spec.shape)?.dims.flat().length ?? 0) > 0;
+    known.set(spec, cut);
+    return cut;
+  };
 }
 
 /** Of more than 1; 1 only for 1. */

@@ -13,7 +13,7 @@ import { type ElementRange, readElements, readSafetensorsHeader, readTensor, typ
 const singleFile = "model.safetensors";
 const indexFile = "model.safetensors.index.json";
 /** DeepSeek-V3's index, with 91,991 tensors, has 8.9 MB. */
-const maxIndexBytes = 64_000_000;
+export const maxIndexBytes = 64_000_000;
 const maxShards = 4096;
 
 export interface CheckpointTensor {

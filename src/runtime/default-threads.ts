@@ -3,14 +3,19 @@ import type { ModelConfig } from "../models/deepseek/config.ts";
 import { weightSpecs } from "../models/deepseek/weights.ts";
 
 /** Beyond this many, decoding waits for memory, not for cores. */
-const mostThreads = 16;
+export const mostThreads = 16;
 
 /** Below this many parameters per token, a few milliseconds, threads mostly wait for each other on a busy machine. */
 const smallModel = 20e6;
 
 /** One per core, up to a limit; one alone for a model so small that threads would mostly wait for each other. */
 export function defaultThreads(config: ModelConfig, cores = availableCores()): number {
-  return parametersPerToken(config) < smallModel ? 1 : Math.max(1, Math.min(cores, mostThreads));
+  return isSmall(config) ? 1 : Math.max(1, Math.min(cores, mostThreads));
+}
+
+/** Whether a token takes so little that neither threads nor a GPU could save much. */
+export function isSmall(config: ModelConfig): boolean {
+  return parametersPerToken(config) < smallModel;
 }
 
 /** Parameters that a token is multiplied with: of experts those chosen, of the embedding none. */
@@ -27,6 +32,6 @@ export function parametersPerToken(config: ModelConfig): number {
 }
 
 /** Both Node and browsers tell; elsewhere one. */
-function availableCores(): number {
+export function availableCores(): number {
   return typeof navigator === "undefined" ? 1 : (navigator.hardwareConcurrency ?? 1);
 }

@@ -5,9 +5,9 @@ import {
   checkPruneOptions,
   type Device,
   type DeviceOptions,
+  missingWasm,
   openDefaultDevice,
   type PruneOptions,
-  parseSparsity,
   prepareDevice,
   pruneSentences,
   type QuantizeOptions,
@@ -24,7 +24,7 @@ import { checkpointDTypes } from "../models/deepseek/layers.ts";
 import { buildModel } from "../models/deepseek/model.ts";
 import { prunedConfig } from "../models/deepseek/pruned.ts";
 import { namesOf, scaleSuffix, weightSpecs } from "../models/deepseek/weights.ts";
-import { type Recipe, type RecipeStep, recipeOf } from "../recipe.ts";
+import { type Choices, type Recipe, type RecipeStep, recipeOf } from "../recipe.ts";
 import { bucketFor } from "./bucket-ladder.ts";
 import type { ModelFolder } from "./byte-source.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.ts";
@@ -35,10 +35,12 @@ import { type InputScales, readInputScales } from "./input-scales.ts";
 import { type InterpreterOptions, InterpreterRunner } from "./interpreter-runner.ts";
 import type { KernelProfile } from "./kernel-profile.ts";
 import { type LimitOptions, limitsOf, maxConfigBytes } from "./load-limits.ts";
+import { chooseFor, type LoadTarget, loadOnFirst } from "./load-target.ts";
 import { Model } from "./model.ts";
 import { ModelRunner, type RunnerOptions } from "./model-runner.ts";
-import { prunedCheckpoint } from "./pruned-checkpoint.ts";
-import { sparseCheckpoint } from "./sparse-checkpoint.ts";
+import type { TargetChoice } from "./probe/target-choice.ts";
+import { pruneCheckpoint } from "./pruned-checkpoint.ts";
+import type { Tokenizer } from "./tokenizer.ts";
 import { loadTokenizer } from "./tokenizer.ts";
 import { weightReader } from "./weight-reader.ts";
 import { WeightStore } from "./weight-store.ts";
@@ -53,11 +55,11 @@ export interface LoadProgress {
 export interface LoadOptions extends LimitOptions {
   /**
    * What computes: js, wasm, webgpu, or an engine of TensorFlow.js (tfjs-cpu, tfjs-wasm, tfjs-webgpu, tensorflow,
-   * tensorflow-gpu), whose packages are imported when it is asked for. Default "wasm", or "js" where the engine cannot; `model.device` says what it is.
-   * "interpreter" is the slow definition of every op, for comparison.
+   * tensorflow-gpu), whose packages are imported when it is asked for. Default: what should be fastest of what fits, see
+   * `chooseTarget`; `model.choice` says why, `model.device` what it is. "interpreter" is the slow definition of every op, for comparison.
    */
   readonly backend?: string | undefined;
-  /** Threads that compute together, where the backend has threads. Default: one per core, one alone for small models. */
+  /** Threads that compute together, where the backend has threads. Default: as many as should be fastest. */
   readonly threads?: number | undefined;
   /** Where backends webgpu and tfjs-webgpu find their GPU. Default: `navigator.gpu`, under Node the package `webgpu`. */
   readonly gpu?: GPU | undefined;
@@ -127,17 +129,47 @@ export async function loadModel(
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = pruneCheckpoint(await openCheckpoint(folder), prune);
-  const { profile, stepsAhead, threads = defaultThreads(config), threadUrl, gpu, packageFolder } = options;
-  const { backend = chosenBackend(choices) } = options;
-  const on = { threads, ...(threadUrl && { threadUrl }), ...(gpu && { gpu }), ...(packageFolder && { packageFolder }) };
-  const device = backend === interpreterName ? null : await openNamedDevice(backend, on);
+  const open = { folder, stored, config, tokenizer, defaults, checkpoint, choices, prune };
+  try {
+    const { backend = chosenBackend(choices), quantize = choices.quantize } = options;
+    const choice = await chooseFor(config, { ...options, backend, quantize });
+    const targets = choice === null ? [{ backend, threads: options.threads }] : [choice, ...choice.others];
+    return await loadOnFirst(targets, (target) => loadOn(target, choice, open, options));
+  } catch (error) {
+    await checkpoint.close();
+    throw error;
+  }
+}
+
+interface OpenModel {
+  readonly folder: ModelFolder;
+  /** The config of what is stored; `config` is without the experts that are left out. */
+  readonly stored: ModelConfig;
+  readonly config: ModelConfig;
+  readonly tokenizer: Tokenizer | null;
+  readonly defaults: GenerationDefaults;
+  readonly checkpoint: Checkpoint;
+  readonly choices: Choices;
+  readonly prune: PruneOptions | null;
+}
+
+async function loadOn(
+  { backend, threads }: LoadTarget,
+  choice: TargetChoice | null,
+  { folder, stored, config, tokenizer, defaults, checkpoint, choices, prune }: OpenModel,
+  options: LoadOptions,
+): Promise<Model> {
+  const { profile, stepsAhead } = options;
+  // Where the engine lacks what the default needs, the default device is plain JavaScript, and says why.
+  const lacking = choice !== null && backend === "js" && missingWasm() !== null;
+  const device = await openFor(lacking ? undefined : backend, threads ?? defaultThreads(config), options);
   try {
     const headers = headersOf(checkpoint);
     checkWeights(stored, headers, folder.name);
     const limits = limitsOf(config, options);
     const build = { weightDType: checkpointDTypes(stored, headers) };
     const pruned = prune === null ? [] : pruneSentences(prune);
-    const parts = { name: folder.name, config, tokenizer, device, checkpoint, defaults, lossy: pruned };
+    const parts = { name: folder.name, config, tokenizer, device, checkpoint, defaults, choice, lossy: pruned };
     if (device === null) {
       if ((options.quantize ?? choices.quantize) !== undefined) throw interpreterQuantizes();
       return new Model({ ...parts, runner: await loadInterpreter(config, checkpoint, { limits, build }, options) });
@@ -151,19 +183,12 @@ export async function loadModel(
     return new Model({ ...parts, runner, lossy: [...pruned, ...rounded, ...(why === null ? [] : [why])] });
   } catch (error) {
     await device?.close();
-    await checkpoint.close();
     throw error;
   }
 }
 
 function headersOf({ tensors }: Checkpoint): Map<string, TensorType> {
   return new Map([...tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]));
-}
-
-function pruneCheckpoint(checkpoint: Checkpoint, prune: PruneOptions | null): Checkpoint {
-  const { experts, sparsity } = prune ?? {};
-  const kept = experts === undefined ? checkpoint : prunedCheckpoint(checkpoint, experts);
-  return sparsity === undefined ? kept : sparseCheckpoint(kept, parseSparsity(sparsity));
 }
 
 /** What a call asks for goes before the debug variables. */
@@ -173,6 +198,18 @@ async function compileOptions({ compile, quantize }: LoadOptions): Promise<Compi
 
 async function readConfig(folder: ModelFolder): Promise<ModelConfig> {
   return parseModelConfigText(await folder.readText("config.json", maxConfigBytes), `${folder.name} config.json`);
+}
+
+/** Null for the interpreter. */
+async function openFor(backend: string | undefined, threads: number, options: LoadOptions): Promise<Device | null> {
+  if (backend === interpreterName) return null;
+  const { threadUrl, gpu, packageFolder } = options;
+  return openNamedDevice(backend, {
+    threads,
+    ...(threadUrl && { threadUrl }),
+    ...(gpu && { gpu }),
+    ...(packageFolder && { packageFolder }),
+  });
 }
 
 async function openNamedDevice(backend: string | undefined, options: DeviceOptions): Promise<Device> {

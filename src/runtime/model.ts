@@ -15,6 +15,7 @@ import type { InputScales } from "./input-scales.ts";
 import type { InterpreterRunner } from "./interpreter-runner.ts";
 import type { MeshRunner } from "./mesh/mesh-runner.ts";
 import { ModelRunner } from "./model-runner.ts";
+import type { TargetChoice } from "./probe/target-choice.ts";
 import type { Pruning } from "./pruning-file.ts";
 import { thinkTags } from "./reasoning.ts";
 import { scoreTokens } from "./score.ts";
@@ -41,6 +42,8 @@ export interface ModelParts {
   readonly end?: () => Promise<void>;
   readonly checkpoint: Checkpoint;
   readonly defaults: GenerationDefaults;
+  /** Why it is this device; null where the caller chose. */
+  readonly choice?: TargetChoice | null;
   /** Sentences on what was changed on purpose and may change answers. */
   readonly lossy?: readonly string[];
 }
@@ -73,6 +76,11 @@ export class Model {
       lanes.length === 1
         ? new Engine(runner, options)
         : new EngineGroup(lanes.map((lane) => ({ start: start(lane.runner), alive: lane.alive })));
+  }
+
+  /** Why this backend, and what else there was; null where the caller chose. The device may be a runner-up where the first refused the model. */
+  get choice(): TargetChoice | null {
+    return this.#parts.choice ?? null;
   }
 
   /** The compiled step for one token: its IR, kernels and plan. @throws UnsupportedError under the interpreter and over a mesh. */

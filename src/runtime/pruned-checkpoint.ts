@@ -1,10 +1,19 @@
 /** A checkpoint as a pruned model sees it: experts by their new numbers, gates with the rows that are kept. */
+import { type PruneOptions, parseSparsity } from "../compile.ts";
 import { type Tensor, tensorFrom, zeros } from "../ir/tensor.ts";
 import { sizeOf, tensorType } from "../ir/types.ts";
 import { type KeptExperts, originOf } from "../models/deepseek/pruned.ts";
 import type { Checkpoint, CheckpointTensor } from "./checkpoint.ts";
+import { sparseCheckpoint } from "./sparse-checkpoint.ts";
 
-/** `tensors` stays what is in the files. */
+/** The checkpoint of a pruned model. `tensors` stays what is in the files. */
+export function pruneCheckpoint(checkpoint: Checkpoint, prune: PruneOptions | null): Checkpoint {
+  const { experts, sparsity } = prune ?? {};
+  const kept = experts === undefined ? checkpoint : prunedCheckpoint(checkpoint, experts);
+  return sparsity === undefined ? kept : sparseCheckpoint(kept, parseSparsity(sparsity));
+}
+
+/** Without the experts that are left out. */
 export function prunedCheckpoint(checkpoint: Checkpoint, kept: KeptExperts): Checkpoint {
   const find = (name: string): CheckpointTensor => {
     const { name: original, rows } = originOf(name, kept);

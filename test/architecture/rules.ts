@@ -30,9 +30,12 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   "trace-file": ["ir", "passes", "compile"],
   // Prices deployments from configs alone.
   plan: ["ir", "models", "passes"],
+  // Chooses what computes a model, by the costs that plans have.
   runtime: [
     "ir",
     "models",
+    "plan",
+    "env",
     "compile",
     "compile-options",
     "compile-ranks",
@@ -140,7 +143,7 @@ export const environmentInOnePlace = noCode(
 export const processInCommandLine = noCode(/\bprocess\./, "only src/cli (and src/env.ts) sees the process", {
   // Node's modules are reached through the process, so that a browser bundle holds no import of them.
   except:
-    /^src\/(cli\/|env\.ts$|backends\/(wasm\/machine|tfjs\/(graph-(thread|worker)|package-folder))\.ts$|runtime\/(node-folder|debug-files|mesh\/threads)\.ts$)/,
+    /^src\/(cli\/|env\.ts$|backends\/(wasm\/machine|tfjs\/(graph-(thread|worker)|package-folder))\.ts$|runtime\/(node-folder|debug-files|mesh\/threads|probe\/(node-modules|machine|probe-cache))\.ts$)/,
 });
 
 export const fileNames: Rule = (sources) =>

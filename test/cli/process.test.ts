@@ -121,7 +121,7 @@ describe("plan", () => {
 
   it("says what it would take where nothing fits", async () => {
     const { code, stdout } = await ciuic(["plan", config, "--devices", "4", "--memory", "24GiB"]);
-    expect(code).toBe(0);
-    expect(stdout).toMatch(/Nothing fits: .*\nWith 4 devices, each needs \d+ GiB/);
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/Nothing fits: .*\nWith 4 devices, each needs \d+ GB/);
   });
 });

@@ -172,3 +172,17 @@ test("what does not divide stays as it is", () => {
   const plain = runPasses(module, [quantize({ weights: "int4", activations: "int8" })], wasmTarget);
   expect(runPasses(plain, [packDots], wasmTarget).funcs.get("main")!.outs[0]!.op).toBe("contract");
 });
+
+test("a zero point is one of the codes", () => {
+  const builder = new Builder();
+  const ins = [
+    builder.param("x", "i8", [1, 32]),
+    builder.param("x_scale", "f32", [1, 1]),
+    builder.param("x_sum", "f32", [1, 1]),
+    builder.param("w", "u8", [1, 1, 8, 4, 4]),
+    builder.param("w_scale", "f16", [1, 1, 8]),
+  ];
+  for (const zero of [-1, 16])
+    expect(() => builder.make("dotGroups", ins, { bits: 4, zero })).toThrow("a zero point that is a code of 4 bits");
+  expect(builder.make("dotGroups", ins, { bits: 4, zero: 15 }).type.shape).toEqual([1, 8]);
+});

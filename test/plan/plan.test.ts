@@ -91,8 +91,8 @@ describe("a search", () => {
     expect(good.recommended!.peak).toBeLessThan(good.recommended!.limit);
     const bad = planDeployment("v3", v3, { devices: 7, ...small });
     expect(bad.recommended).toBeNull();
-    expect(bad.advice.join("\n")).toMatch(/Nothing fits: v3 has 627 GiB of weights, 7 x 24 GiB are given\./);
-    expect(bad.advice.join("\n")).toMatch(/With 7 devices, each needs \d+ GiB/);
+    expect(bad.advice.join("\n")).toMatch(/Nothing fits: v3 has 673 GB of weights, 7 x 25.8 GB are given\./);
+    expect(bad.advice.join("\n")).toMatch(/With 7 devices, each needs \d+ GB/);
     expect(bad.advice.join("\n")).toMatch(/\d+ devices of this size would do \(/);
   });
 

@@ -17,6 +17,8 @@ export type Spec =
       readonly batch: number;
       /** Name of a build of ggml's CPU kernels, e.g. `icelake`; null: the one that llama.cpp chooses. */
       readonly build: string | null;
+      /** Whether the whole model goes to a GPU, by Vulkan. */
+      readonly gpu?: boolean;
     }
   | { readonly engine: "wllama"; readonly file: string; readonly threads: number };
 

@@ -35,9 +35,11 @@ interface AddonContext {
   sampleToken(index: number, sampler: AddonSampler): Promise<number>;
 }
 
-/** Where the addon and its libraries lie; the bundle has the same place. */
-function llamaFolder(): string {
-  return fileURLToPath(new URL("../node_modules/@node-llama-cpp/linux-x64/bins/linux-x64", import.meta.url));
+type LlamaSpec = Extract<Spec, { engine: "llama" }>;
+
+/** Where the addon and its libraries lie; the bundles have the same place. */
+function llamaFolder(variant = "linux-x64"): string {
+  return fileURLToPath(new URL(`../node_modules/@node-llama-cpp/${variant}/bins/${variant}`, import.meta.url));
 }
 
 /** The builds of the CPU kernels that are there, e.g. `zen4`. */
@@ -45,8 +47,8 @@ export function llamaBuilds(): string[] {
   return readdirSync(llamaFolder()).flatMap((file) => /^libggml-cpu-(\w+)\.so$/.exec(file)?.[1] ?? []);
 }
 
-export async function openLlama({ file, threads, build, batch }: Extract<Spec, { engine: "llama" }>): Promise<Runner> {
-  const folder = llamaFolder();
+export async function openLlama({ file, threads, build, batch, gpu }: LlamaSpec): Promise<Runner> {
+  const folder = llamaFolder(gpu ? "linux-x64-vulkan" : undefined);
   // The addon has no types of its own; `Addon` is what its registration exports.
   const addon = createRequire(import.meta.url)(join(folder, "llama-addon.node")) as Addon;
   const lines: string[] = [];
@@ -55,7 +57,7 @@ export async function openLlama({ file, threads, build, batch }: Extract<Spec, {
   addon.loadBackends();
   addon.loadBackends(build === null ? folder : onlyBuild(folder, build));
   await addon.init();
-  const model = new addon.AddonModel(file, { gpuLayers: 0, useMmap: true });
+  const model = new addon.AddonModel(file, { gpuLayers: gpu ? 999 : 0, useMmap: true });
   if (!(await model.init())) throw new Error(`llama.cpp does not load ${file}:\n${lines.slice(-20).join("")}`);
   const context = new addon.AddonContext(model, { contextSize: 2048, batchSize: batch, sequences: 1, threads });
   if (!(await context.init())) throw new Error(`llama.cpp makes no context:\n${lines.slice(-20).join("")}`);

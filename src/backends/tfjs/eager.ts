@@ -4,7 +4,7 @@ import { reader, type TensorData, tensorFrom, writer, zeros } from "../../ir/ten
 import { type Shape, sizeOf, type TensorType } from "../../ir/types.ts";
 import { type CastOptions, carrierOf, castTensor } from "./cast.ts";
 import type { Computed, TensorEngine } from "./engine.ts";
-import { type Elements, gatherRows, overwriteRows, sliceRows } from "./host-moves.ts";
+import { type Elements, gatherRows, overwriteRows, sliceRows, spreadElements } from "./host-moves.ts";
 import { scalarRows, selectInt } from "./scalar.ts";
 import type { Tf, TfData, TfDType, TfTensor } from "./tf.ts";
 
@@ -38,7 +38,10 @@ export function eagerEngine(tf: Tf, options: EagerOptions): TensorEngine<TfTenso
       return rows ?? tf.slice(x, [...begin], [...size]);
     },
     concat: (xs, axis) => tf.concat([...xs], axis),
-    broadcastTo: (x, shape) => tf.broadcastTo(x, [...shape]),
+    broadcastTo: (x, shape) => {
+      const spread = elements === undefined ? undefined : spreadElements(tf, elements, x, shape);
+      return spread ?? tf.broadcastTo(x, [...shape]);
+    },
     gather: (x, index, batch) => (batch === 0 ? gather(x, index) : gatherInBatch(tf, gather, x, index, batch)),
     updateRows: (x, rows, slots, dead) => {
       return dead && elements !== undefined

@@ -2,7 +2,7 @@
  * Moves of whole rows for engines whose tensors are in this process' memory. Their own kernels find the place of every
  * single element, which takes longer than all arithmetic of a step; a row is one copy.
  */
-import { type Shape, sizeOf, stridesOf } from "../../ir/types.ts";
+import { type Shape, sameShape, sizeOf, stridesOf } from "../../ir/types.ts";
 import type { Tf, TfData, TfDType, TfTensor } from "./tf.ts";
 
 /** The elements of a tensor, not a copy. */
@@ -46,6 +46,18 @@ export function sliceRows(
     }
   }
   return tf.tensor(out, [...size], dtypeOf(x));
+}
+
+/** x [.., 1] repeated along its last axis; undefined where other axes repeat too. */
+export function spreadElements(tf: Tf, elements: Elements, x: TfTensor, shape: Shape): TfTensor | undefined {
+  const last = x.shape.length - 1;
+  const width = shape.at(-1);
+  const fits = x.shape.length === shape.length && x.shape[last] === 1 && width !== undefined && width > 1;
+  if (!fits || !sameShape(x.shape.slice(0, -1), shape.slice(0, -1))) return undefined;
+  const from = elements(x);
+  const out = emptyLike(from, sizeOf(shape));
+  for (let i = 0; i < from.length; i++) out.fill(from[i]!, i * width, (i + 1) * width);
+  return tf.tensor(out, [...shape], dtypeOf(x));
 }
 
 /** Writes rows into x [s, r..] itself, in order; those whose slot is outside are dropped. */

@@ -11,19 +11,23 @@ import type { TfTensor } from "./tf.ts";
 interface Entry {
   readonly resident: boolean;
   tensor: TfTensor | null;
+  /** What is kept in place of codes: by what is made of them. */
+  readonly made: Map<string, TfTensor>;
 }
 
 export class TfMemory {
   readonly #entries = new Map<TensorData, Entry>();
+  /** Constants of programs, which have no arrays. */
+  readonly #constants = new Set<TfTensor>();
 
   allocate({ dtype, shape }: TensorType, resident: boolean): TensorData {
     const { data } = zeros(dtype, shape);
-    this.#entries.set(data, { resident, tensor: null });
+    this.#entries.set(data, { resident, tensor: null, made: new Map() });
     return data;
   }
 
   hold(data: TensorData): TensorData {
-    if (!this.#entries.has(data)) this.#entries.set(data, { resident: false, tensor: null });
+    if (!this.#entries.has(data)) this.#entries.set(data, { resident: false, tensor: null, made: new Map() });
     return data;
   }
 
@@ -38,6 +42,24 @@ export class TfMemory {
     return entry.tensor;
   }
 
+  /**
+   * What `make` makes of values, kept as long as the first of them. Tensors that these got for it alone are disposed of.
+   */
+  madeOf(sources: readonly TensorData[], key: string, make: () => TfTensor): TfTensor {
+    const entries = sources.map((data) => this.#entry(data));
+    let tensor = entries[0]?.made.get(key);
+    if (tensor === undefined) {
+      const bare = entries.filter((entry) => entry.tensor === null);
+      tensor = make();
+      entries[0]?.made.set(key, tensor);
+      for (const entry of bare) {
+        entry.tensor?.dispose();
+        entry.tensor = null;
+      }
+    }
+    return tensor;
+  }
+
   /** Puts a tensor in the place of a resident one. */
   replace(data: TensorData, tensor: TfTensor): void {
     const entry = this.#entry(data);
@@ -46,12 +68,23 @@ export class TfMemory {
   }
 
   free(data: TensorData): void {
-    this.#entry(data).tensor?.dispose();
+    disposeOf(this.#entry(data));
     this.#entries.delete(data);
   }
 
+  /** Holds a constant until it is dropped or the memory closed. */
+  keep(tensor: TfTensor): void {
+    this.#constants.add(tensor);
+  }
+
+  drop(tensor: TfTensor): void {
+    if (this.#constants.delete(tensor)) tensor.dispose();
+  }
+
   close(): void {
-    for (const { tensor } of this.#entries.values()) tensor?.dispose();
+    for (const tensor of this.#constants) tensor.dispose();
+    this.#constants.clear();
+    for (const entry of this.#entries.values()) disposeOf(entry);
     this.#entries.clear();
   }
 
@@ -64,4 +97,9 @@ export class TfMemory {
     }
     return entry;
   }
+}
+
+function disposeOf({ tensor, made }: Entry): void {
+  tensor?.dispose();
+  for (const each of made.values()) each.dispose();
 }

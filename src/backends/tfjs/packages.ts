@@ -104,7 +104,7 @@ function failureOf(
   if (code === "ERR_DLOPEN_FAILED" && message.includes("libtensorflow")) {
     return {
       what: `the TensorFlow library that ${name} runs on is missing: ${message}`,
-      hint: `Fetch it: node node_modules/${name}/scripts/install.js ${kind === "tensorflow-gpu" ? "gpu" : "cpu"} download`,
+      hint: `Let its install script fetch it: npm rebuild ${name}`,
     };
   }
   return { what: `${name} cannot be loaded: ${message}`, hint: `Reinstall it: npm install ${name}@${tfVersion}` };

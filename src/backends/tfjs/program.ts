@@ -1,9 +1,10 @@
 /** Plans of tensor ops on TensorFlow.js: each run walks the entry function; weights, constants and caches stay tensors. */
+import { showAttrs } from "../../ir/attrs.ts";
 import { InternalError, invariant } from "../../ir/errors.ts";
 import type { Node } from "../../ir/graph.ts";
 import type { Plan } from "../../ir/plan.ts";
 import { storageLength, type TensorData } from "../../ir/tensor.ts";
-import type { TensorType } from "../../ir/types.ts";
+import { showType, type TensorType } from "../../ir/types.ts";
 import type { Instance, Program, ProgramMemory } from "../backend.ts";
 import { withBackend } from "./current.ts";
 import { type EagerOptions, eagerEngine, storeValues } from "./eager.ts";
@@ -83,8 +84,7 @@ class TfInstance implements Instance {
   }
 
   release(): void {
-    const tensors = new Set([...this.#constants.values()].map(({ at }) => at));
-    for (const tensor of tensors) tensor.dispose();
+    for (const { at } of this.#constants.values()) this.#memory.drop(at);
     this.#constants.clear();
     for (const data of this.#own) this.#memory.free(data);
   }
@@ -143,11 +143,17 @@ class TfInstance implements Instance {
         const data = this.#given.weight(func, index, layer);
         return this.#memory.tensorOf(data, () => tf.keep(engine.constant(type, data)));
       },
+      // Codes take as much memory as what they stand for.
+      unpacked: (func, indices, layer, { op, attrs, type }, make) => {
+        const sources = indices.map((index) => this.#given.weight(func, index, layer));
+        const key = `${op} ${showAttrs(attrs)} ${showType(type)}`;
+        return this.#memory.madeOf(sources, key, () => tf.keep(make()));
+      },
       constant: (node, make) => {
         let part = this.#constants.get(node);
         if (part === undefined) {
           part = make();
-          tf.keep(part.at);
+          this.#memory.keep(tf.keep(part.at));
           this.#constants.set(node, part);
         }
         return part;

@@ -1,5 +1,5 @@
 /** The row of `dotGroups`: products of packed codes as one batched matrix product per group, in f32 throughout. */
-import { dotGroup, dotShapes } from "../../ir/ops/dot.ts";
+import { dotBlock, dotGroup, dotShapes } from "../../ir/ops/dot.ts";
 import { sizeOf } from "../../ir/types.ts";
 import { asFloat, floatMath } from "./build.ts";
 import type { TensorEngine } from "./engine.ts";
@@ -13,9 +13,10 @@ export const dotRow: Row<"dotGroups"> = whole((engine, xs, { ins, attrs: { bits,
   const floats = xs.map((x, i) => asFloat(engine, engine.reshape(x, [sizeOf(types[i]!.shape)]), types[i]!.dtype));
   const count = sizeOf(lead);
   const [xRows, wRows] = [sizeOf(types[0]!.shape.slice(0, -1)), sizeOf(types[3]!.shape.slice(0, -5))];
-  /** [wRows, quads, groups, 4, ..size] -> [count, groups, rows, ..size] */
+  const block = dotBlock(bits);
+  /** [wRows, rows / block, groups, block, size] -> [count, groups * rows * size] */
   const perRow = (x: (typeof xs)[number], size: number) => {
-    const turned = engine.transpose(engine.reshape(x, [wRows, rows / 4, groups, 4, size]), [0, 2, 1, 3, 4]);
+    const turned = engine.transpose(engine.reshape(x, [wRows, rows / block, groups, block, size]), [0, 2, 1, 3, 4]);
     return serve(engine, turned, wRows, count, groups * rows * size);
   };
   const perGroup = (x: (typeof xs)[number]) =>
@@ -24,7 +25,7 @@ export const dotRow: Row<"dotGroups"> = whole((engine, xs, { ins, attrs: { bits,
   // Sums of 32 products of bytes are below 2^24, so exact in f32.
   const products = engine.matMul(
     engine.reshape(serve(engine, x!, xRows, count, groups * dotGroup), [count * groups, 1, dotGroup]),
-    engine.reshape(perRow(unpack(engine, w!, bits, wRows * (rows / 4) * groups), dotGroup), [
+    engine.reshape(perRow(unpack(engine, w!, bits, wRows * (rows / block) * groups), dotGroup), [
       count * groups,
       rows,
       dotGroup,
@@ -46,12 +47,12 @@ function serve<T>(engine: TensorEngine<T>, x: T, from: number, count: number, si
   return engine.reshape(repeated, [count, size]);
 }
 
-/** Bytes [n, bits, 4, 4] of packed rows as codes [n, 4, 32]: byte [c, r, t] is row r at 4c + t, its high half 16 later. */
+/** Bytes [n, 8, 4, 4] of packed rows as codes [n, block, 32]: byte [c, q, t] is row q at 4c + t, its high half row 4 + q. */
 function unpack<T>(engine: TensorEngine<T>, bytes: T, bits: number, n: number): T {
   const { floor, mul, sub } = floatMath(engine);
-  const byRow = engine.transpose(engine.reshape(bytes, [n, bits, 4, 4]), [0, 2, 1, 3]);
+  const byRow = engine.transpose(engine.reshape(bytes, [n, 8, 4, 4]), [0, 2, 1, 3]);
   if (bits === 8) return engine.reshape(byRow, [n, 4, dotGroup]);
   const high = floor(mul(byRow, 1 / 16));
-  const halves = [sub(byRow, mul(high, 16)), high].map((half) => engine.reshape(half, [n, 4, dotGroup / 2]));
-  return engine.concat(halves, 2);
+  const halves = [sub(byRow, mul(high, 16)), high].map((half) => engine.reshape(half, [n, 4, dotGroup]));
+  return engine.concat(halves, 1);
 }

@@ -1,7 +1,7 @@
 /** Runs a function of a plan on an engine, op by op; what it gives and what it disposes of is said at `walkFunc`. */
 import { invariant } from "../../ir/errors.ts";
 import { isOp, type Node } from "../../ir/graph.ts";
-import { opKind } from "../../ir/ops/all.ts";
+import { opDef, opKind } from "../../ir/ops/all.ts";
 import type { Plan, TensorFunc } from "../../ir/plan.ts";
 import type { TensorEngine } from "./engine.ts";
 import { lowerNode } from "./ops.ts";
@@ -11,6 +11,11 @@ import { type Part, wholeOf } from "./row.ts";
 export interface Leaves<T> {
   /** Weight expression `index` of a function, for the `layer` of a call. */
   readonly weight: (func: string, index: number, layer: number | null) => T;
+  /**
+   * Codes of weights times their scales, which are weight expressions `indices` of the function: for engines that keep
+   * that rather than the codes. `make` computes it. Default: computed whenever it is read.
+   */
+  readonly unpacked?: (func: string, indices: readonly number[], layer: number | null, node: Node, make: () => T) => T;
   /** What a constant is; `make` computes it. Kept by whoever gives it. */
   readonly constant: (node: Node, make: () => Part<T>) => Part<T>;
 }
@@ -42,6 +47,7 @@ class Walk<T> {
   /** How many values share each tensor that was made here. */
   readonly #holders = new Map<T, number>();
   readonly #uses: ReadonlyMap<Node, number>;
+  readonly #weights: readonly Node[];
   /** Tensors with memory of their own that may be overwritten after their last use: results of updates, and of calls. */
   readonly #alone: Set<T>;
 
@@ -52,16 +58,13 @@ class Walk<T> {
     this.#call = call;
     this.#leaves = leaves;
     this.#uses = usesOf(tensors);
+    this.#weights = plan.funcs.get(call.func)!.weights;
     this.#alone = new Set(call.dead);
   }
 
   run(): T[] {
     const { func, order, constants } = this.#tensors;
-    const { weights } = this.#plan.funcs.get(func.name)!;
     for (const [i, param] of func.params.entries()) this.#borrow(param, this.#call.params[i]!);
-    for (const [i, weight] of weights.entries()) {
-      this.#borrow(weight, this.#leaves.weight(func.name, i, this.#call.layer));
-    }
     for (const node of constants) this.#values.set(node, this.#constant(node));
     const left = new Map(this.#uses);
     for (const node of order) {
@@ -79,6 +82,18 @@ class Walk<T> {
 
   #borrow(node: Node, at: T): void {
     this.#values.set(node, { at, shape: node.type.shape });
+  }
+
+  /** The value of an operand; weights are asked for when they are first read. */
+  #value(node: Node): Part<T> {
+    let part = this.#values.get(node);
+    if (part === undefined) {
+      const index = this.#weights.indexOf(node);
+      invariant(index >= 0, () => `@${this.#call.func}: ${node.op} is read but was not computed`);
+      part = { at: this.#leaves.weight(this.#call.func, index, this.#call.layer), shape: node.type.shape };
+      this.#values.set(node, part);
+    }
+    return part;
   }
 
   #constant(node: Node): Part<T> {
@@ -102,9 +117,18 @@ class Walk<T> {
   }
 
   #compute(node: Node): void {
+    const indices = node.ins.map((operand) => this.#weights.indexOf(operand));
+    const { unpacked } = this.#leaves;
+    const ofWeights = opDef(node.op).unpacks === true && !indices.includes(-1);
     if (isOp(node, "call")) this.#callFunc(node);
-    else {
-      const ins = node.ins.map((operand) => ({ ...this.#values.get(operand)!, dead: this.#isDead(operand, 1) }));
+    else if (ofWeights && unpacked !== undefined) {
+      // Not as values of this run: whoever keeps the result may give these back.
+      const weight = (i: number) => this.#leaves.weight(this.#call.func, indices[i]!, this.#call.layer);
+      const ins = () => node.ins.map(({ type }, i) => ({ at: weight(i), shape: type.shape }));
+      const make = () => wholeOf(this.#engine, this.#lower(node, ins()), node.type.shape);
+      this.#borrow(node, unpacked(this.#call.func, indices, this.#call.layer, node, make));
+    } else {
+      const ins = node.ins.map((operand) => ({ ...this.#value(operand), dead: this.#isDead(operand, 1) }));
       const part = this.#lower(node, ins);
       this.#own(node, part);
       if (opKind(node.op) === "update") this.#alone.add(part.at);
@@ -115,7 +139,7 @@ class Walk<T> {
   #callFunc(node: Node<"call">): void {
     const { func, layer = null } = node.attrs;
     const params = node.ins.map((operand) => {
-      const part = this.#values.get(operand)!;
+      const part = this.#value(operand);
       const at = wholeOf(this.#engine, part, operand.type.shape);
       if (at !== part.at) this.#swap(operand, at);
       return at;
@@ -128,7 +152,7 @@ class Walk<T> {
       other.ins.every((x, i) => x === node.ins[i]);
     const readers = this.#tensors.order.filter(same);
     const once = node.ins.filter((operand) => this.#isDead(operand, readers.length));
-    const dead = new Set(once.map((operand) => this.#values.get(operand)!.at));
+    const dead = new Set(once.map((operand) => this.#value(operand).at));
     const results = walkFunc(this.#engine, this.#plan, { func, layer, params, dead }, this.#leaves);
     const { donated } = this.#plan.funcs.get(func)!;
     for (const [i, at] of results.entries()) {
@@ -143,7 +167,7 @@ class Walk<T> {
 
   /** Whether a tensor with memory of its own is read by the op that is run now and by nothing else, before or after. */
   #isDead(operand: Node, reads: number): boolean {
-    const { at } = this.#values.get(operand)!;
+    const { at } = this.#value(operand);
     return this.#uses.get(operand) === reads && this.#alone.has(at) && (this.#holders.get(at) ?? 1) === 1;
   }
 
@@ -177,7 +201,7 @@ class Walk<T> {
 
   /** A tensor in the shape of its type that nothing else holds. */
   #result(out: Node): T {
-    const part = this.#values.get(out)!;
+    const part = this.#value(out);
     const at = wholeOf(this.#engine, part, out.type.shape);
     if (at !== part.at) return at;
     if (this.#holders.get(at) === 1) {

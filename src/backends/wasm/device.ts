@@ -42,6 +42,7 @@ export function openWasm(options: DeviceOptions = {}, more: HomeOptions = {}): D
     free: (data) => home.memory.free(home.memory.addressOf(data, () => "free")),
     load: (plan) => load(home, plan),
     measureReading: () => measureReading(home),
+    heldBytes: () => home.memory.bytes,
     close: () => home.close(),
   };
 }

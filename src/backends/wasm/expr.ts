@@ -1,6 +1,7 @@
 /** Kernel expressions as instruction lists that leave the value, or one 128-bit part of a vector, on the stack. */
 import { UnsupportedError } from "../../ir/errors.ts";
 import { bitsFromF32 } from "../../ir/half.ts";
+import { divisorOf } from "../../ir/kernel/divisor.ts";
 import type { IntrinsicName } from "../../ir/kernel/intrinsics.ts";
 import type { Cast, Expr, Intrinsic, Load, Num, Op, Sum } from "../../ir/kernel/kernel.ts";
 import { assume, rangeOf } from "../../ir/kernel/range.ts";
@@ -11,7 +12,7 @@ import { bufOf, type Frame, kindOf, partsOf, wasmTypeOf } from "./frame.ts";
 import { type Instr, ifElse, laneOf, type MemoryOp, memory, plain, set, splatBits } from "./instr.ts";
 import { intrinsicRows } from "./rules.ts";
 import { castRows, type Kind, ruleCode, type ScalarRow, scalarRows } from "./scalar.ts";
-import { loadCode, loadFiniteF16, loadNibble, loadShrunkF16, loadVector } from "./storage.ts";
+import { loadCode, loadFiniteF16, loadNibble, loadNibbles, loadShrunkF16, loadVector } from "./storage.ts";
 
 /** A scalar's value. */
 export function emitScalar(frame: Frame, expr: Expr): Code {
@@ -134,6 +135,9 @@ function emitLoad(frame: Frame, expr: Load, part: number): Code {
       ...loadNibble(dtype, temp),
     ];
     if (expr.type.lanes === 1) return at(expr.index);
+    // Four that begin in the low half of a byte are two bytes.
+    if (divisorOf(expr.index, frame.facts) % 2 === 0)
+      return [...nibbleAddress(frame, expr.buf, expr.index), ...loadNibbles(dtype, 2 * part)];
     const index = frame.locals.make(`${expr.buf}.index`, "i32");
     const lane = (i: number): Code => [
       ...farther(

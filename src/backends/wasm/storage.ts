@@ -2,7 +2,7 @@
 import type { StorageDType } from "../../ir/kernel/value.ts";
 import { dtypeInfo } from "../../ir/types.ts";
 import type { Code, Temp } from "./code.ts";
-import { call, f32, get, type Instr, i32, type MemoryOp, memory, plain, set, splatBits, tee } from "./instr.ts";
+import { call, f32, get, type Instr, i32, type MemoryOp, memory, plain, set, splatBits, tee, v128 } from "./instr.ts";
 import { castRows, type Rule, ruleCode, scalarRows } from "./scalar.ts";
 
 /** A small float by its bits: exponent and fraction shifted into place as an f32, and the bias put right by a product,
@@ -90,6 +90,22 @@ export function loadNibble(dtype: "i4" | "u4", temp: Temp): Code {
   const byte: Code = [set(index), memory("i32.load8_u")];
   if (dtype === "u4") return [...byte, ...shift, plain("i32.shr_u"), i32(15), plain("i32.and")];
   return [...byte, i32(28), ...shift, plain("i32.sub"), plain("i32.shl"), i32(28), plain("i32.shr_s")];
+}
+
+const lanesOf = (bits: (lane: number) => number): Instr =>
+  v128([0, 1, 2, 3].flatMap((lane) => [0, 8, 16, 24].map((shift) => (bits(lane) >>> shift) & 255)));
+
+/** What follows the address of the byte in whose low half the first of four codes lies: each shifted up by a product of its own. */
+export function loadNibbles(dtype: "i4" | "u4", offset: number): Code {
+  return [
+    memory("v128.load16_splat", offset),
+    lanesOf((lane) => 15 << (4 * lane)),
+    plain("v128.and"),
+    lanesOf((lane) => 1 << (28 - 4 * lane)),
+    plain("i32x4.mul"),
+    i32(28),
+    plain(dtype === "i4" ? "i32x4.shr_s" : "i32x4.shr_u"),
+  ];
 }
 
 const demote: Code = [plain("f32.demote_f64")];

@@ -3,6 +3,7 @@
  * buffer that a kernel reads in such vectors alone is declared as an array of them.
  */
 import { invariant } from "../../ir/errors.ts";
+import { divisorOf } from "../../ir/kernel/divisor.ts";
 import type { IntrinsicName } from "../../ir/kernel/intrinsics.ts";
 import type { Buf, Expr, Kernel, Load } from "../../ir/kernel/kernel.ts";
 import type { Facts } from "../../ir/kernel/range.ts";
@@ -75,36 +76,6 @@ export function halvesText(load: Load, buf: Buf, place: Place): Text | undefined
   if (words !== 2 || buf.dtype !== "f16" || place.wide.get(buf.name) !== 2) return undefined;
   const bytes: Load = { ...load, type: { dtype: "u8", lanes: 8 } };
   return atom(`${fourHalves}(${wordsText(bytes, buf, place).text})`);
-}
-
-/** A number that divides an index. */
-function divisorOf(expr: Expr, facts: Facts): number {
-  if (expr.k === "num") return expr.value;
-  if (expr.k === "ref") {
-    const def = facts.names.get(expr.name)?.def;
-    return def === undefined ? 1 : divisorOf(def, facts);
-  }
-  if (expr.k !== "op") return 1;
-  const divisors = expr.args.map((arg) => divisorOf(arg, facts));
-  const [a, b, c] = divisors as [number, number, number]; // as many as the op takes
-  switch (expr.op) {
-    case "mul":
-      return a * b;
-    case "add":
-    case "sub":
-    case "min":
-    case "max":
-    case "rem":
-      return gcd(a, b);
-    case "select":
-      return gcd(b, c);
-    default:
-      return 1;
-  }
-}
-
-function gcd(a: number, b: number): number {
-  return b === 0 ? Math.abs(a) : gcd(b, a % b);
 }
 
 const each = (byte: string): Text => atom(`vec4<u32>(0x${byte.repeat(4)}u)`);

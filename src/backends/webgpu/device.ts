@@ -43,6 +43,7 @@ function openDevice({ gpuDevice }: DeviceOptions = {}): Device {
       plan.kernels.forEach(checkRunnable);
       return loadProgram(context, memory, plan);
     },
+    heldBytes: () => memory.bytes,
     close: () => {
       memory.close();
       gpuDevice.destroy();

@@ -4,13 +4,17 @@
  * var, no load from a buffer that the kernel stores to. A let of such a value is transparent to later conditions.
  */
 import { dtypeInfo } from "../types.ts";
+import { gcd } from "./divisor.ts";
 import { anything, bit, combine, type Range } from "./interval.ts";
 import type { Buf, Expr, For, Kernel, Stmt, Var } from "./kernel.ts";
 import { printExpr } from "./print.ts";
 import { isIntValue, isPackedValue, type PackedDType, type VDType } from "./value.ts";
+import { noVersions, type Versions } from "./versions.ts";
 import { eachStmt, operandsOf, writesOf } from "./walk.ts";
 
 export type { Range } from "./interval.ts";
+
+type Names = Versions<NameFacts>;
 
 export interface NameFacts {
   readonly range: Range;
@@ -19,13 +23,15 @@ export interface NameFacts {
   /** The loops a value depends on: 0 for none, otherwise the depth of the innermost. */
   readonly depth: number;
   readonly variable?: Var;
+  /** Of a loop's variable: a number that divides it. */
+  readonly divisor?: number;
 }
 
 export interface Facts {
   readonly bufs: ReadonlyMap<string, Buf>;
   /** Vars, and buffers stored to: what may change while a kernel runs. */
   readonly mutable: ReadonlySet<string>;
-  readonly names: ReadonlyMap<string, NameFacts>;
+  readonly names: Names;
   /** Ranges that enclosing conditions give, by the expression's text. */
   readonly held: ReadonlyMap<string, Range>;
   /** Loops entered. */
@@ -61,7 +67,7 @@ export function looseFactsOf(kernel: Kernel): Facts {
   return {
     bufs: new Map(kernel.bufs.map((buf) => [buf.name, buf])),
     mutable: new Set([...vars, ...bufs]),
-    names: new Map(),
+    names: noVersions(),
     held: new Map(),
     depth: 0,
     vars: new Map(),
@@ -117,11 +123,12 @@ export function insideLoop(loop: For, facts: Facts): Facts {
   const steps = from.lo === from.hi ? Math.floor(Math.max(to.hi - 1 - from.lo, 0) / loop.step) * loop.step : undefined;
   const hi = steps === undefined ? Math.max(to.hi - 1, from.lo) : from.lo + steps;
   const depth = facts.depth + 1;
-  return withName({ ...facts, depth }, loop.name, { range: { lo: from.lo, hi }, depth });
+  const divisor = loop.from.k === "num" ? gcd(loop.from.value, loop.step) : 1;
+  return withName({ ...facts, depth }, loop.name, { range: { lo: from.lo, hi }, depth, divisor });
 }
 
 function withName(facts: Facts, name: string, known: NameFacts): Facts {
-  return { ...facts, names: new Map(facts.names).set(name, known) };
+  return { ...facts, names: facts.names.with(name, known) };
 }
 
 /** The facts where `cond` is known to be `truth`. */

@@ -16,11 +16,13 @@ export const dotOps = {
     arity: "variadic",
     kind: "dot",
     attrs: { bits: "int", zero: "int" },
-    doc: "A contraction of codes over groups of 32: `out[l.., o] = sum over g of xScale[l.., g] * wScale[o, g] * (sum over k of x[l.., 32g + k] * w[o, 32g + k] - zero * xSum[l.., g])`. x i8[l.., i], xScale and xSum float[l.., i/32], w u8[m.., o/r, i/32, 8, 4, 4], wScale float[m.., o/r, i/32, r], r being 32/bits, all scales finite; xSum must be the sums of x over each group, which a device may take from x instead. With a sixth operand wMin, like wScale, `xScale[l.., g] * xSum[l.., g] * wMin[o, g]` is added for each group: minimums of affine codes. In w, byte [b, g, c, q, t] is, for 8 bits, the code of row 4b + q at k = 4c + t; for 4 bits its low half is that of row 8b + q and its high half that of row 8b + 4 + q. One of l and m begins with the other. The interpreter adds in double and rounds once; a device may add the groups in f32 in any order.",
-    infer: (ins, { bits }) => {
+    doc: "A contraction of codes over groups of 32: `out[l.., o] = sum over g of xScale[l.., g] * wScale[o, g] * (sum over k of x[l.., 32g + k] * w[o, 32g + k] - zero * xSum[l.., g])`, zero being one of the codes. x i8[l.., i], xScale and xSum float[l.., i/32], w u8[m.., o/r, i/32, 8, 4, 4], wScale float[m.., o/r, i/32, r], r being 32/bits, all scales finite; xSum must be the sums of x over each group, which a device may take from x instead. With a sixth operand wMin, like wScale, `xScale[l.., g] * xSum[l.., g] * wMin[o, g]` is added for each group: minimums of affine codes. In w, byte [b, g, c, q, t] is, for 8 bits, the code of row 4b + q at k = 4c + t; for 4 bits its low half is that of row 8b + q and its high half that of row 8b + 4 + q. One of l and m begins with the other. The interpreter adds in double and rounds once; a device may add the groups in f32 in any order.",
+    infer: (ins, { bits, zero }) => {
       const shapes = dotShapes(ins, bits);
       if (shapes === undefined)
         throw typeError("dotGroups", "x, xScale, xSum, w, wScale and perhaps wMin as packed", ins);
+      if (zero < 0 || zero >= 2 ** bits)
+        throw typeError("dotGroups", `a zero point that is a code of ${bits} bits`, ins);
       return tensorType("f32", [...shapes.lead, shapes.rows]);
     },
     evaluate: (ins, { bits, zero }, type) => {

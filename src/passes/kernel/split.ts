@@ -3,8 +3,8 @@
  *
  *     for i in 0 .. n { x[i] s[i / count] }    ->    for r in 0 .. n / count { for i in 0 .. count { x[r * count + i] s[r] } }
  *
- * What belongs to the run then leaves the inner loop, and the rest can be done in lanes. Exact. Only loops that just
- * compute and store; where several lengths are asked for, the shortest that is worth a loop.
+ * What belongs to the run then leaves the inner loop, and the rest can be done in lanes. Exact: the order stays. Only
+ * loops that just compute, store and sum; where several lengths are asked for, the shortest that is worth a loop.
  */
 import { type Expr, type For, iadd, imul, int, type Kernel, ref, type Stmt } from "../../ir/kernel/kernel.ts";
 import { reservedWords } from "../../ir/kernel/print.ts";
@@ -42,7 +42,7 @@ export function splitLoops(kernel: Kernel): Kernel {
 function runLength({ from, to, step, how, body, name }: For): number | undefined {
   if (step !== 1 || from.k !== "num" || from.value !== 0 || to.k !== "num") return undefined;
   if (how !== "serial" && how !== "grid") return undefined;
-  if (!body.every(({ k }) => k === "let" || k === "store" || k === "note")) return undefined;
+  if (!body.every(({ k }) => k === "let" || k === "store" || k === "set" || k === "note")) return undefined;
   const most = how === "grid" ? to.value / fewestOfGrid : to.value - 1;
   const fits = (count: number) => count >= shortest && count <= most && count % 4 === 0 && to.value % count === 0;
   const found = body.flatMap(exprsOf).flatMap((expr) => runsIn(expr, name));

@@ -10,6 +10,7 @@
  * the same operations, but exp and sigmoid of lanes have their own error on a device.
  */
 
+import { divisorOf } from "../../ir/kernel/divisor.ts";
 import {
   type Expr,
   extract,
@@ -212,6 +213,15 @@ function strideOf({ loop: own, lets, indices, facts, reductions }: Loop, index: 
   return stride === 0 || stride === 1 ? stride : refuse();
 }
 
+/** Whether the index is even whenever the loop has done a multiple of four iterations. */
+function beginsEven({ loop: own, facts, indices }: Loop, index: Expr): boolean {
+  const { terms, constant } = sumOf(index, facts, indices);
+  const others = terms.filter(({ expr }) => !(expr.k === "ref" && expr.name === own.name));
+  return [own.from, int(constant), ...others.map(({ expr, times }) => imul(expr, int(times)))].every(
+    (part) => divisorOf(part, facts) % 2 === 0,
+  );
+}
+
 function mentions(expr: Expr, named: (name: string) => boolean): boolean {
   return (expr.k === "ref" && named(expr.name)) || operandsOf(expr).some((operand) => mentions(operand, named));
 }
@@ -230,7 +240,9 @@ function vectorExpr(context: Loop, expr: Expr): Expr {
     case "load": {
       const buf = facts.bufs.get(expr.buf)!;
       if (strideOf(context, expr.index) === 0) return splat(expr, lanes);
-      const slow = buf.dtype === "f64" || buf.dtype === "i4" || buf.dtype === "u4";
+      // Four codes of 4 bits are two whole bytes.
+      const halves = buf.dtype === "i4" || buf.dtype === "u4";
+      const slow = buf.dtype === "f64" || (halves && !beginsEven(context, expr.index));
       return slow ? refuse() : load(buf, expr.index, lanes);
     }
     case "cast":

@@ -7,7 +7,6 @@
 import { invariant } from "../../ir/errors.ts";
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import {
-  cast,
   type Expr,
   extract,
   iadd,
@@ -28,13 +27,14 @@ import type { Group } from "../fuse.ts";
 import { lowerDotWorkgroup } from "./dot-group.ts";
 import { type DotProducts, productsFor } from "./dot-products.ts";
 import { lowerDotScalar } from "./dot-scalar.ts";
+import { type InputTables, inputTables, type Table } from "./dot-tables.ts";
 import { flatten } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 
 interface Dot {
   readonly w: KernelWriter;
   readonly group: Group;
-  readonly zero: number;
+  readonly tables: InputTables;
   readonly products: DotProducts;
   readonly lead: readonly number[];
   readonly groups: number;
@@ -70,7 +70,8 @@ function lowerDotVectors(w: KernelWriter, anchor: Node, group: Group, byteDots: 
   // Blocks far apart, so that each stream goes on where it was from one tile to the next.
   const far = tokens === 1;
   const sizes = { lead, groups, blocks: tile, tokens, together: most.together, apart: far ? blocks / tile : 1 };
-  const dot: Dot = { w, group, zero, products, ...sizes };
+  const tables = inputTables(w, anchor, products, { zero, times: tokens === 1 && smallScales(group) ? 2 ** 80 : 1 });
+  const dot: Dot = { w, group, tables, products, ...sizes };
   const enter = (axis: number, idx: readonly Expr[], block: Expr): void => {
     if (axis === lead.length) {
       writeTile(dot, idx, block);
@@ -92,7 +93,7 @@ function writeTile(dot: Dot, idx: readonly Expr[], block: Expr): void {
   );
   for (const sum of sums.flat(2)) w.emit(variable(sum.name, splat(num("f32", 0), 4)));
   w.loop("g", groups, (g) => writeGroup(dot, { g, block, sums, token }));
-  const back = tokens === 1 && smallScales(dot) ? 2 ** 32 : 1;
+  const back = tokens === 1 && smallScales(group) ? 2 ** 32 : 1;
   for (const t of range(tokens)) {
     for (const u of range(blocks)) {
       for (const four of range(fours)) {
@@ -113,8 +114,8 @@ function writeTile(dot: Dot, idx: readonly Expr[], block: Expr): void {
  * Scales in f16 are read 2^112 times too small, which costs nothing; the input's scales make up for 2^80 of that, since
  * they could overflow, and the rest is done at the end. Powers of two change no rounding.
  */
-function smallScales({ group }: Dot): boolean {
-  return group.anchor.ins.slice(4).every(({ type }) => type.dtype === "f16");
+function smallScales({ anchor }: Group): boolean {
+  return anchor.ins.slice(4).every(({ type }) => type.dtype === "f16");
 }
 
 interface Place {
@@ -127,97 +128,33 @@ interface Place {
 }
 
 /** Adds one group's products to the tile's sums. */
-function writeGroup(dot: Dot, { g, block, sums, token }: Place): void {
-  const { w, group, zero, products, blocks, tokens, together, apart } = dot;
-  const { factors } = products;
-  const [x, xScale, xSum, weights, wScale, wMin] = group.anchor.ins as [Node, Node, Node, Node, Node, Node?]; // its operands
-  const own = (node: Node, at: readonly Expr[], trailing: number) => at.slice(0, node.type.shape.length - trailing);
-  const at = (node: Node, t: number, trailing: number, ...rest: readonly Expr[]) =>
-    w.value(node, [...own(node, token(t), trailing), ...rest]);
-  const blockAt = (u: number) => iadd(block, int(apart * u));
-  const codesAt = (t: number, k: number, lanes: number) =>
-    vector(at(x, t, 1, iadd(imul(g, int(dotGroup)), int(k))), "i8", lanes);
-  const halves = products.spreads
-    ? []
-    : range(tokens).map((t) => [0, 16].map((k) => w.bind("codes", codesAt(t, k, 16))));
-  /** The four codes that a chunk meets. */
-  const inputs = (t: number, chunk: number): readonly Expr[] => {
-    const half = halves[t]?.[chunk >> 2];
-    const four =
-      half === undefined ? intrinsic("repeat4", codesAt(t, 4 * chunk, 4)) : intrinsic("spread4", half, int(chunk & 3));
-    return products.inputs(w.bind("x", four)).map((made) => w.bind("x", made));
-  };
-  const codes = (u: number, chunk: number): readonly Expr[] => {
-    const from = (row: number, lanes: number) =>
-      vector(at(weights, 0, 5, blockAt(u), g, int(chunk), int(row), int(0)), "u8", lanes);
-    // A byte of two codes is read once.
-    return products.weights(factors.length > 1 ? w.bind("bytes", from(0, 16)) : from(0, 16), (i) => from(2 * i, 8));
-  };
-  // Written where first used: what waits in registers for its turn is put aside in memory.
-  const once = <T>(make: (t: number) => T) => {
-    const made: T[] = [];
-    return (t: number) => {
-      made[t] ??= make(t);
-      return made[t];
-    };
-  };
-  const { start } = products;
-  const early = typeof start !== "string" && zero !== 0;
-  // What the zero point adds to each row is a whole number below 2^24, so that f32 is exact too.
-  const xSums = once((t) => w.bind("x_sum", splat(at(xSum, t, 1, g), 4)));
-  const share = (t: number, times: number) => op("mul", xSums(t), splat(num("f32", -zero * times), 4));
-  const whole = products.biased ? (x: Expr) => intrinsic("biased", x) : (x: Expr) => cast("i32", x);
-  const starts = once((t) =>
-    typeof start === "string" ? [] : start.map((times) => w.bind("start", whole(share(t, times)))),
-  );
-  const lateShare = once((t) => w.bind("start", share(t, 1)));
-  const none = products.biased ? intrinsic("biased", splat(num("f32", 0), 4)) : splat(int(0), 4);
-  const first = (t: number): readonly Expr[] | undefined =>
-    start === "last" ? undefined : early ? starts(t) : factors.map(() => none);
-  const small = smallScales(dot);
-  // With one token a factor is the input's, with several the weights'.
-  const one = tokens === 1;
-  const times = (value: Expr, factor: number) =>
-    factor === 1 ? value : op("mul", value, splat(num("f32", factor), value.type.lanes));
-  const inputScale = once((t) => w.bind("x_scale", times(splat(at(xScale, t, 1, g), 4), one && small ? 2 ** 80 : 1)));
-  const xScales = once((t) => factors.map((factor) => w.bind("x_scale", times(inputScale(t), one ? factor : 1))));
-  const xTotal = once((t) => w.bind("x_total", op("mul", inputScale(t), xSums(t))));
-  const ofRows = (node: Node, u: number) =>
-    factors.map((factor, four) => {
-      const scales = vector(at(node, 0, 3, blockAt(u), g, int(4 * four)), "f32", 4);
-      if (one) return w.bind("scale", intrinsic(small ? "shrunk" : "finite", scales));
-      const own = node === wScale ? factor : 1;
-      return w.bind(
-        "scale",
-        small ? times(intrinsic("shrunk", scales), 2 ** 112 * own) : times(intrinsic("finite", scales), own),
-      );
-    });
-  const scalesOf = (u: number) => [wScale, ...(wMin ? [wMin] : [])].map((node) => ofRows(node, u));
-  const add = (t: number, u: number, parts: readonly Expr[], [scales, minimums]: ReturnType<typeof scalesOf>): void => {
-    for (const [four, total] of products.finish(parts).entries()) {
-      const dots = start === "last" && zero !== 0 ? op("add", total, lateShare(t)) : total;
-      const sum = sums[t]![u]![four]!;
-      w.emit(assign(sum.name, intrinsic("fma", dots, op("mul", scales![four]!, xScales(t)[four]!), sum)));
-      if (minimums !== undefined) w.emit(assign(sum.name, intrinsic("fma", minimums[four]!, xTotal(t), sum)));
-    }
-  };
-  if (tokens === 1) {
-    const all = range(chunks).map((chunk) => inputs(0, chunk));
-    for (let from = 0; from < blocks; from += together) {
-      const us = range(blocks).slice(from, from + together);
-      const parts: (readonly Expr[] | undefined)[] = us.map(() => first(0));
-      // Bound chunk by chunk: in one expression, all codes would be unpacked before the first is used.
-      for (const chunk of range(chunks)) {
-        for (const [i, u] of us.entries()) {
-          const next = products.step(parts[i], all[chunk]!, codes(u, chunk));
-          parts[i] = next.map((made) => w.bind("dot", made));
-        }
+function writeGroup(dot: Dot, place: Place): void {
+  const group = { ...readCodes(dot, place), ...readScales(dot, place) };
+  if (dot.tokens === 1) addForOne(dot, group);
+  else addForSeveral(dot, group);
+}
+
+type ReadGroup = ReturnType<typeof readCodes> & ReturnType<typeof readScales>;
+
+function addForOne({ w, products, blocks, together }: Dot, { inputs, codes, first, scalesOf, add }: ReadGroup): void {
+  const all = range(chunks).map((chunk) => inputs(0, chunk));
+  for (let from = 0; from < blocks; from += together) {
+    const us = range(blocks).slice(from, from + together);
+    const parts: (readonly Expr[] | undefined)[] = us.map(() => first(0));
+    // Bound chunk by chunk: in one expression, all codes would be unpacked before the first is used.
+    for (const chunk of range(chunks)) {
+      for (const [i, u] of us.entries()) {
+        const next = products.step(parts[i], all[chunk]!, codes(u, chunk));
+        parts[i] = next.map((made) => w.bind("dot", made));
       }
-      for (const [i, u] of us.entries()) add(0, u, parts[i]!, scalesOf(u));
     }
-    return;
+    for (const [i, u] of us.entries()) add(0, u, parts[i]!, scalesOf(u));
   }
-  // Blocks one after another, where that many sums fill the registers; what is of the input then serves all of them.
+}
+
+/** Blocks one after another, where that many sums fill the registers; what is of the input then serves all of them. */
+function addForSeveral(dot: Dot, { inputs, codes, first, scalesOf, add }: ReadGroup): void {
+  const { w, products, blocks, tokens, together } = dot;
   for (let from = 0; from < blocks; from += together) {
     const us = range(blocks).slice(from, from + together);
     const parts: (readonly Ref[] | undefined)[][] = range(tokens).map(() => us.map(() => undefined));
@@ -236,6 +173,91 @@ function writeGroup(dot: Dot, { g, block, sums, token }: Place): void {
     const scales = us.map(scalesOf);
     for (const t of range(tokens)) for (const [i, u] of us.entries()) add(t, u, parts[t]![i]!, scales[i]!);
   }
+}
+
+/** The leading indices that an operand has, of a token's. */
+const own = (node: Node, idx: readonly Expr[], trailing: number): readonly Expr[] =>
+  idx.slice(0, node.type.shape.length - trailing);
+
+function readCodes({ w, group, products, tokens, apart }: Dot, { g, block, token }: Place) {
+  const [x, , , weights] = group.anchor.ins as [Node, Node, Node, Node, ...Node[]]; // its operands
+  const codesAt = (t: number, k: number, lanes: number) =>
+    vector(w.value(x, [...own(x, token(t), 1), iadd(imul(g, int(dotGroup)), int(k))]), "i8", lanes);
+  const halves = products.spreads
+    ? []
+    : range(tokens).map((t) => [0, 16].map((k) => w.bind("codes", codesAt(t, k, 16))));
+  return {
+    /** The four codes that a chunk meets. */
+    inputs: (t: number, chunk: number): readonly Expr[] => {
+      const half = halves[t]?.[chunk >> 2];
+      const four =
+        half === undefined
+          ? intrinsic("repeat4", codesAt(t, 4 * chunk, 4))
+          : intrinsic("spread4", half, int(chunk & 3));
+      return products.inputs(w.bind("x", four)).map((made) => w.bind("x", made));
+    },
+    codes: (u: number, chunk: number): readonly Expr[] => {
+      const idx = [...own(weights, token(0), 5), iadd(block, int(apart * u)), g, int(chunk)];
+      const from = (row: number, lanes: number) => vector(w.value(weights, [...idx, int(row), int(0)]), "u8", lanes);
+      // A byte of two codes is read once.
+      const whole = products.factors.length > 1 ? w.bind("bytes", from(0, 16)) : from(0, 16);
+      return products.weights(whole, (i) => from(2 * i, 8));
+    },
+  };
+}
+
+/** Scales and minimums of a block's rows, for each four. */
+type RowScales = readonly (readonly Expr[])[];
+
+function readScales({ w, group, tables, products, tokens, apart }: Dot, { g, block, sums, token }: Place) {
+  const { factors } = products;
+  const [, xScale, , , wScale, wMin] = group.anchor.ins as [Node, Node, Node, Node, Node, Node?]; // its operands
+  // Written where first used: what waits in registers for its turn is put aside in memory.
+  const once = <T>(make: (t: number) => T) => {
+    const made: T[] = [];
+    return (t: number) => {
+      made[t] ??= make(t);
+      return made[t];
+    };
+  };
+  const spread = (table: Table, t: number) => splat(table([...own(xScale, token(t), 1), g]), 4);
+  const starts = once((t) => tables.starts.map((table) => w.bind("start", spread(table, t))));
+  const share = once((t) => (tables.share ? w.bind("share", spread(tables.share, t)) : undefined));
+  const none = products.biased ? intrinsic("biased", splat(num("f32", 0), 4)) : splat(int(0), 4);
+  const small = smallScales(group);
+  // With one token a factor is the input's, with several the weights'.
+  const one = tokens === 1;
+  const times = (value: Expr, factor: number) =>
+    factor === 1 ? value : op("mul", value, splat(num("f32", factor), value.type.lanes));
+  const inputScale = once((t) => w.bind("x_scale", spread(tables.scale, t)));
+  const xScales = once((t) => factors.map((factor) => w.bind("x_scale", times(inputScale(t), one ? factor : 1))));
+  const xTotal = once((t) => (tables.total ? w.bind("x_total", spread(tables.total, t)) : undefined));
+  const ofRows = (node: Node, u: number) =>
+    factors.map((factor, four) => {
+      const idx = [...own(node, token(0), 3), iadd(block, int(apart * u)), g, int(4 * four)];
+      const scales = intrinsic(small ? "shrunk" : "finite", vector(w.value(node, idx), "f32", 4));
+      const wanted = one ? 1 : (small ? 2 ** 112 : 1) * (node === wScale ? factor : 1);
+      return w.bind("scale", times(scales, wanted));
+    });
+  return {
+    /** What a token's products are added to at first, if anything. */
+    first: (t: number): readonly Expr[] | undefined => {
+      if (products.start === "last") return undefined;
+      return tables.starts.length > 0 ? starts(t) : factors.map(() => none);
+    },
+    scalesOf: (u: number): RowScales => [wScale, ...(wMin ? [wMin] : [])].map((node) => ofRows(node, u)),
+    /** Adds a token's products of a block, with its scales, to the tile's sums. */
+    add: (t: number, u: number, parts: readonly Expr[], [scales, minimums]: RowScales): void => {
+      for (const [four, total] of products.finish(parts).entries()) {
+        const late = share(t);
+        const dots = late === undefined ? total : op("add", total, late);
+        const sum = sums[t]![u]![four]!;
+        w.emit(assign(sum.name, intrinsic("fma", dots, op("mul", scales![four]!, xScales(t)[four]!), sum)));
+        const least = xTotal(t);
+        if (least !== undefined) w.emit(assign(sum.name, intrinsic("fma", minimums![four]!, least, sum)));
+      }
+    },
+  };
 }
 
 function variableOf(w: KernelWriter, hint: string, value: Expr): Ref {

@@ -1,0 +1,45 @@
+/**
+ * The same shape under llama.cpp's Vulkan backend, from node-llama-cpp's package in bench/cpu: what to compare with. Every
+ * token is sampled greedily, since only that waits for the GPU.
+ */
+import { mkdirSync } from "node:fs";
+import { openLlama } from "../cpu/candidates/llama.ts";
+import { type GgufFormat, makeGguf } from "../cpu/make/make-models.ts";
+import { shapeOf } from "../cpu/make/shapes.ts";
+
+export interface LlamaOptions {
+  readonly layers: number;
+  readonly formats: readonly GgufFormat[];
+  readonly tokens: number;
+  readonly prefill: number;
+  readonly context: number;
+  readonly cache: string;
+}
+
+const repetitions = 3;
+
+export async function measureLlama({ layers, formats, tokens, prefill, context, cache }: LlamaOptions): Promise<void> {
+  const shape = shapeOf("qwen", layers);
+  mkdirSync(cache, { recursive: true });
+  for (const format of formats) {
+    const file = makeGguf(shape, format, cache, console.log);
+    const llama = await openLlama({ engine: "llama", file, threads: 8, batch: 512, build: null, gpu: true });
+    console.log(`llama.cpp, ${shape.title}, ${format}: ${llama.info}`);
+    const seconds = async (prompt: number, count: number) => {
+      const start = performance.now();
+      await llama.greedy?.(prompt, count);
+      return (performance.now() - start) / 1000;
+    };
+    await seconds(prefill, 2);
+    let [decode, prompt] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
+    for (let i = 0; i < repetitions; i++) {
+      const one = await seconds(context, 1);
+      decode = Math.min(decode, ((await seconds(context, 1 + tokens)) - one) / tokens);
+      prompt = Math.min(prompt, await seconds(prefill, 1));
+    }
+    console.log(
+      `llama.cpp ${format}: decode ${(1 / decode).toFixed(1)} tokens/s, ${(decode * 1000).toFixed(3)} ms a token`,
+    );
+    console.log(`llama.cpp ${format}: prefill of ${prefill}: ${(prefill / (prompt - decode)).toFixed(1)} tokens/s`);
+  }
+}

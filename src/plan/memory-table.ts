@@ -1,0 +1,145 @@
+/** `plan-memory`: for every backend and precision what a model takes, whether it fits, and if not, with what it would. */
+import { InputError } from "../ir/errors.ts";
+import { type BackendMemory, backendHoldings, type MemoryRequest, memoryOn } from "./backend-memory.ts";
+import { showBytes } from "./show.ts";
+import type { WeightSizes } from "./weight-groups.ts";
+
+/** What one backend may use. */
+export interface BackendLimits {
+  readonly backend: string;
+  /** Bytes of memory: of the machine, or of a device with its own; null where nobody says. */
+  readonly memory: number | null;
+  /** Largest buffer that a kernel can read; null: no limit of its own. */
+  readonly binding: number | null;
+}
+
+export interface MemoryRow extends BackendMemory {
+  readonly fits: boolean;
+  /** Why it does not fit, and what would. Empty where it fits. */
+  readonly problems: readonly string[];
+  readonly advice: readonly string[];
+}
+
+export interface MemoryTable {
+  readonly schema: "ciuic-memory-1";
+  readonly model: string;
+  readonly request: MemoryRequest;
+  readonly limits: readonly BackendLimits[];
+  readonly rows: readonly MemoryRow[];
+}
+
+/** Where a shorter context would be no help to anyone. */
+const leastContext = 128;
+
+/** @throws InputError for sizes that make no sense */
+export function memoryTable(
+  model: string,
+  sizes: WeightSizes,
+  request: Partial<MemoryRequest>,
+  limits: readonly BackendLimits[],
+): MemoryTable {
+  const most = sizes.maxContext ?? 2 ** 24;
+  const whole: MemoryRequest = {
+    context: checked("context", request.context ?? Math.min(4096, most), most),
+    sequences: checked("sequences", request.sequences ?? 1, 1024),
+    tokens: checked("tokens", request.tokens ?? 128, 8192),
+  };
+  const rows = limits.flatMap((limit) => {
+    const holding = backendHoldings.find(({ backend }) => backend === limit.backend);
+    if (holding === undefined) return [];
+    const plain = holding.precisions.map((precision) => memoryOn(holding, precision, sizes, whole));
+    const good = plain.filter((each) => problemsOf(each, limit).length === 0);
+    return plain.map((each): MemoryRow => {
+      const problems = problemsOf(each, limit);
+      if (problems.length === 0) return { ...each, fits: true, problems, advice: [] };
+      const context = longestContext(
+        (context) => memoryOn(holding, each.precision, sizes, { ...whole, context }),
+        whole,
+        limit,
+      );
+      const smaller = good.find(({ resident }) => resident < each.resident);
+      const advice = [
+        ...(context === null ? [] : [`fits with a context of ${context}`]),
+        ...(smaller === undefined ? [] : [`fits in ${smaller.precision}`]),
+      ];
+      return { ...each, fits: false, problems, advice };
+    });
+  });
+  return { schema: "ciuic-memory-1", model, request: whole, limits, rows };
+}
+
+/** What speaks against this backend at this precision. */
+export function problemsOf(memory: BackendMemory, { memory: most, binding }: BackendLimits): string[] {
+  const { largest, device, resident, host } = memory;
+  const needed = host > 0 ? device : resident;
+  return [
+    ...(most !== null && needed > most ? [`needs ${showBytes(needed)} of ${showBytes(most)}`] : []),
+    ...(binding !== null && largest.bytes > binding
+      ? [`${largest.name} takes ${showBytes(largest.bytes)}, a kernel sees at most ${showBytes(binding)}`]
+      : []),
+  ];
+}
+
+/** By halving: memory grows with the context, but not quite in proportion. Null where even a short one is too long. */
+function longestContext(
+  at: (context: number) => BackendMemory,
+  { context }: MemoryRequest,
+  limit: BackendLimits,
+): number | null {
+  const fits = (tokens: number) => problemsOf(at(tokens), limit).length === 0;
+  if (context <= leastContext || !fits(leastContext)) return null;
+  let [low, high] = [leastContext, context];
+  while (high - low > 1) {
+    const middle = Math.floor((low + high) / 2);
+    if (fits(middle)) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+function checked(name: string, value: number, most: number): number {
+  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
+  throw new InputError(`plan-memory ${name}`, `expected a whole number from 1 to ${most}, got ${value}`);
+}
+
+/** The table as text. */
+export function showMemoryTable({ model, request, rows, limits }: MemoryTable): string {
+  const { context, sequences, tokens } = request;
+  const of = `${sequences} x ${context} tokens, prompts ${tokens} tokens at a time`;
+  const head = [
+    "backend",
+    "weights",
+    "weights",
+    "caches",
+    "a token",
+    "values",
+    "resident",
+    "device",
+    "largest buffer",
+    "",
+  ];
+  const cells = rows.map((row) => [
+    row.backend,
+    row.precision,
+    ...[row.weights, row.caches, row.cachePerToken, row.working, row.resident].map(showBytes),
+    row.host > 0 ? showBytes(row.device) : "",
+    showBytes(row.largest.bytes),
+    row.fits ? "fits" : `does not fit: ${[row.problems.join(", and "), ...row.advice].join("; ")}`,
+  ]);
+  const widths = head.map((text, i) => Math.max(text.length, ...cells.map((row) => row[i]!.length)));
+  const line = (row: readonly string[]) =>
+    row
+      .map((text, i) => text.padEnd(widths[i]!))
+      .join("  ")
+      .trimEnd();
+  const given = limits
+    .filter(({ backend }) => rows.some((row) => row.backend === backend))
+    .map(({ backend, memory, binding }) => {
+      const parts = [
+        memory === null ? "memory unknown" : showBytes(memory),
+        ...(binding === null ? [] : [`buffers of ${showBytes(binding)}`]),
+      ];
+      return `${backend} ${parts.join(", ")}`;
+    });
+  return `${[`${model}: ${of}`, `given: ${given.join("; ")}`, "", line(head), ...cells.map(line)].join("\n")}\n`;
+}

@@ -1,0 +1,59 @@
+/** Figures of backends that run and were not measured: of an ordinary machine, to go on with. */
+import type { BackendProbe, Figures } from "./backend-probe.ts";
+
+const G = 1e9;
+const us = 1e-6;
+
+const one: Figures = {
+  reading: 12 * G,
+  f32Vector: 20 * G,
+  int8Vector: 30 * G,
+  f32Matrix: 25 * G,
+  int8Matrix: 45 * G,
+  launch: 0.5 * us,
+  step: 5 * us,
+};
+
+/** Memory is shared by threads, arithmetic is not. */
+function onThreads(threads: number): Figures {
+  if (threads === 1) return one;
+  const times = 0.9 * threads;
+  return {
+    reading: one.reading * Math.min(times, 3),
+    f32Vector: one.f32Vector * times,
+    int8Vector: one.int8Vector * times,
+    f32Matrix: one.f32Matrix * times,
+    int8Matrix: one.int8Matrix * times,
+    launch: 8 * us,
+    step: 30 * us,
+  };
+}
+
+const javascript: Figures = {
+  reading: 5 * G,
+  f32Vector: 2.5 * G,
+  int8Vector: 0.8 * G,
+  f32Matrix: 2.5 * G,
+  int8Matrix: 1.3 * G,
+  launch: 2 * us,
+  step: 30 * us,
+};
+
+const gpu: Figures = {
+  reading: 150 * G,
+  f32Vector: 75 * G,
+  int8Vector: 150 * G,
+  f32Matrix: 1000 * G,
+  int8Matrix: 2000 * G,
+  launch: 15 * us,
+  step: 900 * us,
+};
+
+/** A processor that plays GPU. */
+const softwareGpu: Figures = { ...javascript, launch: 50 * us, step: 500 * us };
+
+export function assumedFigures({ backend, threads, software }: BackendProbe): Figures {
+  if (software) return softwareGpu;
+  if (backend === "wasm") return onThreads(threads ?? 1);
+  return /gpu$/.test(backend) ? gpu : javascript;
+}

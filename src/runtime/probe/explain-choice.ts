@@ -1,0 +1,51 @@
+/** A choice of a backend in sentences, with the numbers it rests on. */
+import type { Precision } from "../../plan/model-memory.ts";
+import { showBytes, showSeconds } from "../../plan/show.ts";
+import type { Refusal } from "./rank-targets.ts";
+import type { TargetCandidate, WantedTarget } from "./target-choice.ts";
+
+export interface Outcome {
+  readonly chosen: TargetCandidate;
+  readonly others: readonly TargetCandidate[];
+  readonly refused: readonly Refusal[];
+  readonly fits: boolean;
+  /** The precision that would be best. */
+  readonly wished: Precision;
+}
+
+export function explainChoice({ chosen, others, refused, fits, wished }: Outcome, wanted: WantedTarget) {
+  const { label, precision, memory, speed, reading, measured, problems } = chosen;
+  const { seconds, bytes, operations, launches } = speed;
+  const next = others[0];
+  const against = next === undefined ? "" : `, ${next.label} ${rate(next.speed.decode)}${unmeasured(next)}`;
+  const why = fits
+    ? `${label}: about ${rate(speed.decode)} tokens/s expected${unmeasured(chosen)}${against}`
+    : `${label}: nothing fits: ${problems.join(", and ")}`;
+  const asked = [
+    ...(wanted.backend === undefined ? [] : [`backend ${wanted.backend}`]),
+    ...(wanted.threads === undefined ? [] : [`${wanted.threads} threads`]),
+  ];
+  const reasons = [
+    ...(asked.length === 0 ? [] : [`Asked for: ${asked.join(", ")}.`]),
+    fits
+      ? `It fits: ${showBytes(memory.weights)} of weights in ${precision}, ${showBytes(memory.caches)} of caches, the largest buffer ${showBytes(memory.largest.bytes)}.`
+      : `Nothing fits; ${label} lacks least: ${problems.join(", and ")}.`,
+    ...(fits && precision !== wished ? [`In ${wished} nothing fits.`] : []),
+    `A token reads ${showBytes(bytes)} at ${showBytes(reading)}/s and takes ${(operations / 1e6).toPrecision(3)} million operations, ${showSeconds(seconds.weights)} together, and ${launches} launches, ${showSeconds(seconds.launches)}: ${rate(speed.decode)} tokens/s, prompts ${rate(speed.prefill)}.`,
+    ...(measured ? [] : [`Figures of ${label} were not measured here: those of an ordinary machine are used.`]),
+    ...others.map(
+      (each) =>
+        `${each.label} should give ${rate(each.speed.decode)} tokens/s, prompts ${rate(each.speed.prefill)}${unmeasured(each)}.`,
+    ),
+    ...refused.map((each) => `Not ${each.label}: ${each.reason}.`),
+  ];
+  return { why, reasons };
+}
+
+function unmeasured({ measured }: TargetCandidate): string {
+  return measured ? "" : " (not measured)";
+}
+
+function rate(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value.toPrecision(2);
+}

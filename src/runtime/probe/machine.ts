@@ -1,0 +1,124 @@
+/** The machine that is probed, under Node: what its figures depend on, so that they are measured anew when it changes. */
+import { nodeModules } from "./node-modules.ts";
+
+/** Compared as a whole: any difference makes cached figures worthless. */
+export interface Conditions {
+  /** Of this package, and of the programs that figures are measured with. */
+  readonly package: string;
+  readonly engine: string;
+  readonly cpu: string;
+  readonly cores: number;
+  /** Bytes that the process may have. */
+  readonly memory: number;
+  /** What is known of graphics drivers: their versions, and which Vulkan is told of. */
+  readonly drivers: string;
+  /** Optional packages and their versions. */
+  readonly packages: readonly string[];
+}
+
+/** Raised when the programs or what is kept of them change. */
+const programs = 1;
+
+const optionalPackages = [
+  "webgpu",
+  "@tensorflow/tfjs-core",
+  "@tensorflow/tfjs-backend-cpu",
+  "@tensorflow/tfjs-backend-wasm",
+  "@tensorflow/tfjs-backend-webgpu",
+  "@tensorflow/tfjs-node",
+  "@tensorflow/tfjs-node-gpu",
+];
+
+/** @param vulkan where the environment says that drivers are; a few milliseconds */
+export function readConditions(vulkan: string): Conditions {
+  const { os } = nodeModules();
+  const cpus = os.cpus();
+  return {
+    package: `${ownVersion()}, programs ${programs}`,
+    engine: `${process.release.name} ${process.version}, v8 ${process.versions.v8}, ${process.platform} ${process.arch}`,
+    cpu: cpus[0]?.model.trim() ?? "unknown",
+    cores: os.availableParallelism(),
+    memory: usableMemory(),
+    drivers: driversOf(vulkan),
+    packages: optionalPackages.flatMap((name) => {
+      const version = packageVersion(name);
+      return version === null ? [] : [`${name} ${version}`];
+    }),
+  };
+}
+
+/** Bytes that this process may have: of the machine, or as its container is limited. */
+export function usableMemory(): number {
+  const total = nodeModules().os.totalmem();
+  // 0 or absurdly large where there is no limit.
+  const limit = process.constrainedMemory();
+  return limit > 0 && limit < total ? limit : total;
+}
+
+/** The installed version, "unknown" where it hides that; null where the package is not installed. */
+export function packageVersion(name: string): string | null {
+  const { fs, path, module } = nodeModules();
+  for (const folder of module.createRequire(import.meta.url).resolve.paths(name) ?? []) {
+    const file = path.join(folder, name, "package.json");
+    if (fs.existsSync(file)) return versionIn(file) ?? "unknown";
+  }
+  return null;
+}
+
+function ownVersion(): string {
+  const { url } = nodeModules();
+  return versionIn(url.fileURLToPath(new URL("../../../package.json", import.meta.url))) ?? "unknown";
+}
+
+function versionIn(file: string): string | null {
+  try {
+    const parsed: unknown = JSON.parse(nodeModules().fs.readFileSync(file, "utf8"));
+    const version = typeof parsed === "object" && parsed !== null && "version" in parsed ? parsed.version : null;
+    return typeof version === "string" ? version : null;
+  } catch {
+    // A package that cannot be read has no version that could change.
+    return null;
+  }
+}
+
+/** Where Linux describes Vulkan's drivers. */
+function vulkanFolders(): string[] {
+  const { os } = nodeModules();
+  const nvidia = "/usr/local/nvidia/share"; // in containers
+  const shared = ["/etc", "/usr/local/etc", "/usr/share", "/usr/local/share", nvidia, `${os.homedir()}/.local/share`];
+  return shared.map((folder) => `${folder}/vulkan/icd.d`);
+}
+
+/** False on Linux where no driver is described: then there is nothing to open, and opening complains on stderr. */
+export function mayHaveVulkan(vulkan: string): boolean {
+  if (process.platform !== "linux" || vulkan !== "") return true;
+  const { fs } = nodeModules();
+  return vulkanFolders().some((folder) => {
+    try {
+      return fs.readdirSync(folder).some((name) => name.endsWith(".json"));
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** NVIDIA's driver says its version in a file; of the others, the descriptions that Vulkan loads are what changes. */
+function driversOf(vulkan: string): string {
+  const { fs } = nodeModules();
+  const read = (file: string) => {
+    try {
+      return fs.readFileSync(file, "utf8").split("\n")[0] ?? "";
+    } catch {
+      return "";
+    }
+  };
+  const list = (folder: string) => {
+    try {
+      return fs.readdirSync(folder).map((name) => `${name} ${fs.statSync(`${folder}/${name}`).mtimeMs}`);
+    } catch {
+      return [];
+    }
+  };
+  const described = vulkanFolders().flatMap(list);
+  return [read("/proc/driver/nvidia/version"), ...described, vulkan].filter((part) => part !== "").join("; ");
+}

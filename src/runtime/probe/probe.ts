@@ -1,0 +1,65 @@
+/**
+ * `probe()`: what each backend can do on this machine. Measured in less than three seconds and kept in a file of the cache
+ * folder together with the conditions it was measured under; other conditions, or `fresh`, measure again.
+ */
+import { cacheHome, vulkanDrivers } from "../../env.ts";
+import type { BackendProbe } from "./backend-probe.ts";
+import { noTime, probeEntries } from "./backend-rows.ts";
+import { mayHaveVulkan, readConditions, usableMemory } from "./machine.ts";
+import { ProbePlans } from "./measure-figures.ts";
+import { readProbeCache, writeProbeCache } from "./probe-cache.ts";
+import type { ProbeReport } from "./probe-report.ts";
+
+export interface ProbeOptions {
+  /** Measure, whatever the cache has. */
+  readonly fresh?: boolean;
+  /** Where results are kept. Default: `CIUIC_CACHE`, or the system's folder for caches. Null: nowhere. */
+  readonly folder?: string | null;
+  /** Where WebGPU comes from. Default: `navigator.gpu`, or the package `webgpu`. */
+  readonly gpu?: GPU;
+  /** Milliseconds that measuring may take. */
+  readonly milliseconds?: number;
+  /** Measure only what the choice for a large model needs. */
+  readonly quick?: boolean;
+}
+
+export type { ProbeReport } from "./probe-report.ts";
+
+const [fullTime, quickTime] = [2500, 1200];
+
+export async function probe(options: ProbeOptions = {}): Promise<ProbeReport> {
+  const folder = options.folder === undefined ? cacheHome() : options.folder;
+  const { fresh = false, quick = false, milliseconds = quick ? quickTime : fullTime } = options;
+  const conditions = readConditions(vulkanDrivers());
+  const { report: kept, notes } =
+    folder === null || fresh ? { report: null, notes: [] } : readProbeCache(folder, conditions);
+  // What was asked of a GPU given here says nothing about another.
+  if (kept !== null && options.gpu === undefined && (quick || kept.complete)) return { ...kept, cached: true, notes };
+  const context = {
+    cores: conditions.cores,
+    processor: conditions.cpu,
+    memory: usableMemory(),
+    plans: new ProbePlans(),
+    deadline: performance.now() + milliseconds,
+    // Who has more time gets steadier figures.
+    patience: Math.max(25, milliseconds / 100),
+    quick,
+    vulkan: mayHaveVulkan(vulkanDrivers()),
+    gpu: options.gpu ?? null,
+  };
+  const probes: BackendProbe[] = [];
+  for (const entry of probeEntries) probes.push(...(await entry.probe(context)));
+  const late = probes.some(({ unmeasured }) => unmeasured === noTime);
+  const complete = !quick && !late;
+  const report: ProbeReport = { schema: "ciuic-probe-1", conditions, probes, complete, cached: false, notes };
+  // On a busy machine the next load may have more luck.
+  if (folder === null || options.gpu !== undefined || (quick && late)) return report;
+  const problem = writeProbeCache(folder, report);
+  return problem === null ? report : { ...report, notes: [...notes, problem] };
+}
+
+/** What the cache has, without measuring. Null where it has nothing for these conditions. */
+export function cachedProbe(folder: string = cacheHome()): ProbeReport | null {
+  const { report, notes } = readProbeCache(folder, readConditions(vulkanDrivers()));
+  return report === null ? null : { ...report, cached: true, notes };
+}

@@ -1,0 +1,155 @@
+/** `probe` and `plan-memory` as texts: rows made up, and the bundled model on a machine that is given. */
+
+import { readFileSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { showProbe } from "../../src/cli/probe.ts";
+import { missingProbe } from "../../src/runtime/probe/backend-probe.ts";
+import { type FileServer, startFileServer } from "../browser/file-server.ts";
+import { published } from "../models/published-configs.ts";
+import { row, someFigures } from "../runtime/probe/rows.ts";
+import { ciuic, folderWith } from "./ciuic.ts";
+
+it("shows what runs, how fast, and what does not", () => {
+  const conditions = {
+    package: "",
+    engine: "node v24.0.0, v8 13, linux x64",
+    cpu: "A processor",
+    cores: 2,
+    memory: 16e9,
+    drivers: "",
+    packages: [],
+  };
+  const probes = [
+    missingProbe("tensorflow-gpu", "TensorFlow", { reason: "the package p is not installed", mend: "npm install p" }),
+    row("webgpu", {
+      label: "WebGPU, a made up GPU",
+      device: "a made up GPU",
+      software: true,
+      memory: null,
+      binding: 2 ** 27,
+      figures: null,
+      unmeasured: "the processor does its work",
+    }),
+    row("wasm", {
+      label: "WebAssembly, 2 threads",
+      threads: 2,
+      device: "A processor",
+      features: ["SIMD"],
+      figures: { ...someFigures, launch: 2.5e-6 },
+    }),
+  ];
+  expect(
+    showProbe({ schema: "ciuic-probe-1", conditions, probes, complete: true, cached: true, notes: [] }),
+  ).toMatchInlineSnapshot(`
+    "A processor, 2 cores, 16.0 GB; node v24.0.0, v8 13, linux x64
+    measured before; --fresh measures again
+
+    tensorflow-gpu     does not run: the package p is not installed
+      npm install p
+
+    webgpu             runs: WebGPU, a made up GPU: never chosen unless asked for
+      bindings 134 MB
+      not measured: the processor does its work
+
+    wasm               runs: WebAssembly, 2 threads
+      on A processor
+      memory 64.0 GB, 2 threads
+      SIMD
+      reads 20.0 GB/s; a launch takes 2.50 us, a step 5.00 us
+      operations: one vector f32 20.0 G/s, int8 40.0 G/s; many f32 30.0 G/s, int8 60.0 G/s
+    "
+  `);
+});
+
+describe("plan-memory", () => {
+  it("says what the bundled model takes on a machine that is given", async () => {
+    const { code, stdout, stderr } = await ciuic(["plan-memory", "--memory", "250MB", "--context", "512"]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatchInlineSnapshot(`
+      "tiny-deepseek: 1 x 512 tokens, prompts 128 tokens at a time
+      given: webgpu 250 MB, buffers of 134 MB; wasm 250 MB; js 250 MB
+
+      backend  weights  weights  caches  a token  values   resident  device   largest buffer
+      webgpu   f32      39.0 MB  983 kB  1.92 kB  2.39 MB  259 MB    42.3 MB  4.19 MB         fits
+      webgpu   int8     11.0 MB  983 kB  1.92 kB  2.39 MB  231 MB    14.4 MB  1.05 MB         fits
+      webgpu   int4     7.13 MB  983 kB  1.92 kB  2.39 MB  227 MB    10.5 MB  1.05 MB         fits
+      wasm     f32      39.0 MB  983 kB  1.92 kB  2.39 MB  262 MB             4.19 MB         does not fit: needs 262 MB of 250 MB; fits in int8
+      wasm     int8     11.0 MB  983 kB  1.92 kB  2.39 MB  234 MB             1.05 MB         fits
+      wasm     int4     7.13 MB  983 kB  1.92 kB  2.39 MB  231 MB             1.05 MB         fits
+      js       f32      39.0 MB  983 kB  1.92 kB  2.39 MB  202 MB             4.19 MB         fits
+      js       int8     11.0 MB  983 kB  1.92 kB  2.39 MB  174 MB             1.05 MB         fits
+      js       int4     7.13 MB  983 kB  1.92 kB  2.39 MB  171 MB             1.05 MB         fits
+      "
+    `);
+  });
+
+  it("ends with 1 where nothing fits, with the same table", async () => {
+    const config = folderWith({ "config.json": JSON.stringify(published["DeepSeek-V3"]!.config) });
+    const { code, stdout } = await ciuic(["plan-memory", config, "--memory", "24GiB", "--json"]);
+    expect(code).toBe(1);
+    const { rows } = JSON.parse(stdout) as { rows: { fits: boolean; weights: number; precision: string }[] }; // printed above
+    expect(rows).toHaveLength(9);
+    // 671 thousand million parameters in 4.5 bits and a little.
+    expect(rows.find(({ precision }) => precision === "int4")!.weights / 671e9).toBeCloseTo(0.57, 1);
+  });
+
+  it.each([
+    [["--memory", "much"], 'plan-memory --memory: expected a size such as 24GiB, got "much"'],
+    [["--context", "0"], "plan-memory context: expected a whole number from 1 to 2048, got 0"],
+    [["/nowhere"], "/nowhere: cannot open the model folder"],
+    [["http://127.0.0.1:1/x/"], "cannot be fetched"],
+  ])("refuses %j", async (args, message) => {
+    const { code, stderr } = await ciuic(["plan-memory", ...args]);
+    expect(code).toBe(2);
+    expect(stderr).toContain(message);
+    expect(stderr.trimEnd().split("\n")).toHaveLength(1);
+  });
+});
+
+describe("plan-memory over HTTP", () => {
+  const file = (name: string) => new Uint8Array(readFileSync(`models/tiny-deepseek/${name}`));
+  const index = "model.safetensors.index.json";
+  const names = ["config.json", index, "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+  let server: FileServer;
+  beforeAll(async () => {
+    server = await startFileServer(Object.fromEntries(names.map((name) => [name, file(name)])));
+  });
+  afterAll(() => server.close());
+  const weights = async () => {
+    const { code, stdout, stderr } = await ciuic(["plan-memory", server.url, "--json", "--context", "512"]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    const { rows } = JSON.parse(stdout) as { rows: { weights: number }[] }; // what --json prints
+    return rows.map((row) => row.weights);
+  };
+
+  it("reads headers alone, with a config or without one", async () => {
+    const both = await weights();
+    const read = server.log.filter((line) => line.includes("safetensors bytes="));
+    const bytes = read.reduce((sum, line) => {
+      const [, from, to] = /bytes=(\d+)-(\d+)/.exec(line)!;
+      return sum + Number(to) - Number(from) + 1;
+    }, 0);
+    expect(bytes).toBeGreaterThan(100);
+    expect(bytes).toBeLessThan(200_000);
+    const config = server.files.get("config.json")!;
+    server.files.delete("config.json");
+    const headers = await weights();
+    server.files.set("config.json", config);
+    // Tables of angles, which the headers do not tell of.
+    for (const [i, value] of headers.entries()) expect(value / both[i]!).toBeCloseTo(1, 2);
+  });
+
+  it("says so where the server ignores ranges", async () => {
+    server.ranges = false;
+    const { code, stderr } = await ciuic(["plan-memory", server.url]);
+    server.ranges = true;
+    expect(code).toBe(2);
+    expect(stderr).toContain("the server does not answer ranges of bytes");
+  });
+
+  it("says so where there is no model", async () => {
+    const { code, stderr } = await ciuic(["plan-memory", `${server.url}nothing/`]);
+    expect(code).toBe(2);
+    expect(stderr).toContain("config.json: no such file");
+  });
+});

@@ -1,0 +1,196 @@
+/** Memory of models: against compiled plans, from headers as from configs, and where nothing fits. */
+import fc from "fast-check";
+import { describe, expect, it, test } from "vitest";
+import { compileToPlan, findBackend } from "../../src/compile.ts";
+import { InputError } from "../../src/ir/errors.ts";
+import type { Plan } from "../../src/ir/plan.ts";
+import { byteSize, type TensorType, tensorType } from "../../src/ir/types.ts";
+import { cacheSpecs } from "../../src/models/deepseek/bucket.ts";
+import { type ModelConfig, parseModelConfig } from "../../src/models/deepseek/config.ts";
+import { buildModel } from "../../src/models/deepseek/model.ts";
+import { namesOf, weightSpecs } from "../../src/models/deepseek/weights.ts";
+import { backendHoldings, memoryOn } from "../../src/plan/backend-memory.ts";
+import { expectedSpeed } from "../../src/plan/expected-speed.ts";
+import { memoryTable, showMemoryTable } from "../../src/plan/memory-table.ts";
+import { modelMemory, type Precision } from "../../src/plan/model-memory.ts";
+import { sizesOfConfig, sizesOfHeaders } from "../../src/plan/weight-groups.ts";
+import { tokenCost } from "../../src/runtime/token-cost.ts";
+import { compiledWeightBytes } from "../../src/runtime/weight-store.ts";
+import { published } from "../models/published-configs.ts";
+import { someFigures } from "../runtime/probe/rows.ts";
+
+const configs = Object.entries(published).map(([name, { config }]) => ({ name, config: parseModelConfig(config) }));
+const context = 256;
+
+/** A step of that many tokens of one sequence. */
+function planOf(config: ModelConfig, tokens: number, backend: string, precision: Precision): Plan {
+  const slots = context;
+  const bucket = { tokens, sequences: 1, blocks: slots / 16, outputs: 1, blockSize: 16, slots, ropeRows: context };
+  const quantize =
+    precision === "f32" ? {} : { quantize: { weights: precision as "int8" | "int4", activations: "int8" as const } }; // no bf16 here
+  return compileToPlan(buildModel(config, bucket), findBackend(backend).target, { verify: 0, ...quantize }).plan;
+}
+
+/** One of each family, of the sizes that a test can compile. */
+const compiled = configs.filter(({ name }) => /Qwen-1\.5B|V2-Lite|R1-0528-Qwen3/.test(name));
+
+describe.each(compiled)("$name", ({ config }) => {
+  it.each(["f32", "int8", "int4"] as const)(
+    "%s: the bytes of its weights are those of its compiled plan",
+    (precision) => {
+      const { weights, cachePerToken } = modelMemory(
+        sizesOfConfig(config),
+        { precision, hostCopy: false },
+        { slots: context, context, tokens: 1, buckets: 1 },
+      );
+      const plan = planOf(config, 1, "webgpu", precision);
+      // Latent attention's prefill reads kv_b whole, beside the two parts that decoding reads.
+      const whole = weightSpecs(config).filter(({ name }) => name.endsWith(".kv_b_proj.weight"));
+      const bits = precision === "f32" ? 32 : 8.5;
+      const again = whole.reduce(
+        (sum, { shape, layers }) => sum + (shape[0]! * shape[1]! * layers!.length * bits) / 8,
+        0,
+      );
+      expect(Math.abs(weights / (compiledWeightBytes(plan) + again) - 1)).toBeLessThan(0.002);
+      const caches = cacheSpecs(config, { slots: 1 }).reduce(
+        (sum, { dtype, shape }) => sum + byteSize(tensorType(dtype, shape)),
+        0,
+      );
+      expect(cachePerToken).toBe(caches);
+    },
+  );
+
+  it.each([
+    ["wasm", "f32"],
+    ["wasm", "int4"],
+    ["webgpu", "f32"],
+    ["webgpu", "int8"],
+  ] as const)("%s %s: launches and bytes of a token are about those of its plan", (backend, precision) => {
+    const merged = backend === "wasm";
+    const { launches, bytes } = expectedSpeed({ config, precision, merged, attended: 1 }, someFigures);
+    const counted = tokenCost(planOf(config, 1, backend, precision));
+    // A table of four kinds of layers: what is fused depends on more.
+    expect(launches / counted.launches).toBeGreaterThan(0.75);
+    expect(launches / counted.launches).toBeLessThan(1.25);
+    // The count is of what loops read, which for codes of experts on a GPU is some of it twice.
+    const twice =
+      backend === "webgpu" && precision === "int8" && config.feed_forward.some(({ kind }) => kind === "moe");
+    expect(Math.abs(bytes / counted.weightBytes - 1)).toBeLessThan(twice ? 0.25 : 0.05);
+  });
+});
+
+function headersOf(config: ModelConfig): Map<string, TensorType> {
+  return new Map(
+    weightSpecs(config).flatMap((spec) =>
+      [...namesOf(spec)].map((name) => [name, tensorType("bf16", spec.shape)] as const),
+    ),
+  );
+}
+
+test.each(configs.filter(({ config }) => config.num_hidden_layers < 50))(
+  "$name: headers say what the config says",
+  ({ config }) => {
+    const [a, b] = [sizesOfConfig(config), sizesOfHeaders(headersOf(config), "x")];
+    for (const precision of ["f32", "int8", "int4"] as const) {
+      const step = { slots: 4096, context: 4096, tokens: 128, buckets: 1 };
+      const memory = [{ ...a, rope: 0, groups: a.groups.map((each) => ({ ...each, storedBits: 16 })) }, b].map(
+        (sizes) => modelMemory(sizes, { precision, hostCopy: true }, step),
+      );
+      expect(memory[1]!.weights / memory[0]!.weights).toBeCloseTo(1, 9);
+      expect({ ...memory[1], weights: 0, host: 0, device: 0 }).toEqual({
+        ...memory[0],
+        weights: 0,
+        host: 0,
+        device: 0,
+      });
+    }
+  },
+);
+
+test("headers of other models are refused", () => {
+  expect(() => sizesOfHeaders(new Map([["wte.weight", tensorType("f32", [2, 2])]]), "x")).toThrow(
+    /x: there is no tensor model\.embed_tokens/,
+  );
+  const only = new Map([["model.embed_tokens.weight", tensorType("f32", [2, 2])]]);
+  expect(() => sizesOfHeaders(only, "x")).toThrow(InputError);
+});
+
+test("a layer that predicts further tokens is not counted", () => {
+  const config = configs.find(({ name }) => /Qwen-1\.5B/.test(name))!.config;
+  const headers = headersOf(config);
+  const before = sizesOfHeaders(headers, "x");
+  headers.set("model.layers.28.eh_proj.weight", tensorType("bf16", [1536, 3072]));
+  headers.set("model.layers.28.input_layernorm.weight", tensorType("bf16", [1536]));
+  expect(sizesOfHeaders(headers, "x")).toEqual(before);
+});
+
+describe("the table", () => {
+  const limits = [
+    { backend: "webgpu", memory: null, binding: 2 ** 27 },
+    { backend: "wasm", memory: 3.6e9, binding: null },
+    { backend: "js", memory: null, binding: null },
+  ];
+  const own = sizesOfConfig(configs.find(({ name }) => /R1-Distill-Qwen-1\.5B/.test(name))!.config);
+  const qwen = { ...own, maxContext: 131072 };
+
+  it("has every backend and precision, and says what would fit", () => {
+    const table = memoryTable("qwen", qwen, { context: 32768 }, limits);
+    expect(table.rows.map(({ backend, precision, fits }) => `${backend} ${precision} ${fits}`)).toEqual([
+      ...["f32", "int8", "int4"].map((each) => `webgpu ${each} false`),
+      ...["wasm f32 false", "wasm int8 false", "wasm int4 true"],
+      ...["f32", "int8", "int4"].map((each) => `js ${each} true`),
+    ]);
+    const text = showMemoryTable(table);
+    expect(text).toMatch(
+      /wasm +int8 .*does not fit: needs \d\.\d+ GB of 3\.60 GB; fits with a context of \d+; fits in int4\n/,
+    );
+    expect(text).toMatch(/webgpu +int4 .*takes 233 MB, a kernel sees at most 134 MB/);
+  });
+
+  it("advice holds: the context it names fits, and one more token would not", () => {
+    const [row] = memoryTable("q", qwen, { context: 100_000 }, [{ ...limits[1]!, memory: 4e9 }]).rows.filter(
+      ({ precision }) => precision === "int8",
+    );
+    const [, named] = /context of (\d+)/.exec(row!.advice.join()) ?? [];
+    const resident = (context: number) =>
+      memoryOn(backendHoldings.find(({ backend }) => backend === "wasm")!, "int8", qwen, {
+        context,
+        sequences: 1,
+        tokens: 128,
+      }).resident;
+    expect(resident(Number(named))).toBeLessThanOrEqual(4e9);
+    expect(resident(Number(named) + 16)).toBeGreaterThan(4e9);
+  });
+
+  it("refuses sizes that make no sense", () => {
+    for (const request of [
+      { context: 0 },
+      { context: 1.5 },
+      { context: 131073 },
+      { sequences: -1 },
+      { tokens: Number.NaN },
+    ]) {
+      expect(() => memoryTable("q", qwen, request, limits)).toThrow(
+        /plan-memory \w+: expected a whole number from 1 to/,
+      );
+    }
+  });
+
+  it("stays finite for the largest config that is one, and quick", () => {
+    const { config: base } = Object.values(published).find(({ config }) => "n_routed_experts" in config)!;
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 2 ** 17 }), fc.integer({ min: 1, max: 1024 }), (hidden, layers) => {
+        let config: ModelConfig;
+        try {
+          config = parseModelConfig({ ...base, hidden_size: hidden, num_hidden_layers: layers, vocab_size: 2 ** 22 });
+        } catch (error) {
+          expect(error).toBeInstanceOf(Error);
+          return;
+        }
+        const text = showMemoryTable(memoryTable("huge", sizesOfConfig(config), {}, limits));
+        expect(text).not.toMatch(/NaN|Infinity|undefined/);
+      }),
+      { numRuns: 20 },
+    );
+  });
+});
