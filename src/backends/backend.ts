@@ -54,6 +54,11 @@ export interface Device {
   readonly heldBytes?: () => number;
   /** Whether its programs run on by themselves (`Instance.queue`). */
   readonly queues?: boolean;
+  /** What programs loaded from now on may use, where a device can do without: see `model.verify`. */
+  readonly variants?: {
+    readonly names: () => readonly string[];
+    readonly use: (name: string, on: boolean) => void;
+  };
   /** Ends threads. Nothing may run afterwards. */
   readonly close: () => void | Promise<void>;
 }

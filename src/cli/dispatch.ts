@@ -15,6 +15,7 @@ import { reportError } from "./report.ts";
 import { run } from "./run.ts";
 import { tokenize } from "./tokenize.ts";
 import { trace } from "./trace.ts";
+import { verify } from "./verify.ts";
 
 /** In the order of `--help`. */
 export const commands: readonly Command[] = [
@@ -30,6 +31,7 @@ export const commands: readonly Command[] = [
   opt,
   logits,
   tokenize,
+  verify,
 ];
 
 /** Gives the exit code; `complain` gets what belongs on stderr. */

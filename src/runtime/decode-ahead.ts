@@ -49,6 +49,16 @@ export class DecodeAhead implements AheadRunner {
     return (await this.#load(count, blocks, kind)).executable;
   }
 
+  /** Loads programs anew where they are needed next; none may be running. */
+  forget(): void {
+    for (const loaded of this.#loaded.values())
+      loaded.then(
+        ({ instance }) => instance.release(),
+        () => {},
+      );
+    this.#loaded.clear();
+  }
+
   async start(batch: RaggedBatch, rows: readonly AheadRow[]): Promise<AheadRun> {
     const blocks = Math.max(...batch.blockTables.map((table) => table.length));
     const loaded = await this.#load(rows.length, blocks, samplerKind(rows));

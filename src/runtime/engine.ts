@@ -10,6 +10,7 @@ import { BatchBuilder } from "./batch.ts";
 import { checkGenerateOptions, type GenerateOptions } from "./generate.ts";
 import type { Generation } from "./generation.ts";
 import { createScratch, type LogitsScratch } from "./logits.ts";
+import { nextTask } from "./next-task.ts";
 import { ActiveRequest, type Ending } from "./request.ts";
 import { type ScheduledChunk, Scheduler } from "./scheduler.ts";
 import { checkLength, checkPrompt, createSequence, restarted, type Sequence } from "./sequence.ts";
@@ -287,17 +288,4 @@ function checkRunner(runner: StepRunner): void {
       () => `${size} is ${runner[size]}`,
       "step runner",
     );
-}
-
-/** Resolves in a later task, not merely a microtask: immediately where that exists (Node), else by a message to oneself (browsers). */
-function nextTask(): Promise<void> {
-  if (typeof setImmediate === "function") return new Promise((resolve) => setImmediate(resolve));
-  return new Promise((resolve) => {
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(null);
-  });
 }

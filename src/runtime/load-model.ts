@@ -129,7 +129,7 @@ export async function loadModel(
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults: GenerationDefaults = await readGenerationDefaults(folder);
   const checkpoint = pruneCheckpoint(await openCheckpoint(folder), prune);
-  const open = { folder, stored, config, tokenizer, defaults, checkpoint, choices, prune };
+  const open = { folder, stored, config, prune, tokenizer, defaults, checkpoint, choices };
   try {
     const { backend = chosenBackend(choices), quantize = choices.quantize } = options;
     const choice = await chooseFor(config, { ...options, backend, quantize });
@@ -143,20 +143,21 @@ export async function loadModel(
 
 interface OpenModel {
   readonly folder: ModelFolder;
-  /** The config of what is stored; `config` is without the experts that are left out. */
+  /** As the folder has it. */
   readonly stored: ModelConfig;
+  /** Without experts that are left out. */
   readonly config: ModelConfig;
+  readonly prune: PruneOptions | null;
   readonly tokenizer: Tokenizer | null;
   readonly defaults: GenerationDefaults;
   readonly checkpoint: Checkpoint;
   readonly choices: Choices;
-  readonly prune: PruneOptions | null;
 }
 
 async function loadOn(
   { backend, threads }: LoadTarget,
   choice: TargetChoice | null,
-  { folder, stored, config, tokenizer, defaults, checkpoint, choices, prune }: OpenModel,
+  { folder, stored, config, prune, tokenizer, defaults, checkpoint, choices }: OpenModel,
   options: LoadOptions,
 ): Promise<Model> {
   const { profile, stepsAhead } = options;
@@ -180,11 +181,24 @@ async function loadOn(
     const how = { device, limits, build, compile, profile, stepsAhead };
     const runner = await loadCompiled(config, checkpoint, how, { ...options, inputScales });
     const rounded = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
-    return new Model({ ...parts, runner, lossy: [...pruned, ...rounded, ...(why === null ? [] : [why])] });
+    const quantized = compile.quantize !== undefined;
+    return new Model({ ...parts, runner, quantized, lossy: [...pruned, ...rounded, ...(why === null ? [] : [why])] });
   } catch (error) {
     await device?.close();
     throw error;
   }
+}
+
+/** Null for the interpreter. */
+async function openFor(backend: string | undefined, threads: number, options: LoadOptions): Promise<Device | null> {
+  if (backend === interpreterName) return null;
+  const { threadUrl, gpu, packageFolder } = options;
+  return openNamedDevice(backend, {
+    threads,
+    ...(threadUrl && { threadUrl }),
+    ...(gpu && { gpu }),
+    ...(packageFolder && { packageFolder }),
+  });
 }
 
 function headersOf({ tensors }: Checkpoint): Map<string, TensorType> {
@@ -198,18 +212,6 @@ async function compileOptions({ compile, quantize }: LoadOptions): Promise<Compi
 
 async function readConfig(folder: ModelFolder): Promise<ModelConfig> {
   return parseModelConfigText(await folder.readText("config.json", maxConfigBytes), `${folder.name} config.json`);
-}
-
-/** Null for the interpreter. */
-async function openFor(backend: string | undefined, threads: number, options: LoadOptions): Promise<Device | null> {
-  if (backend === interpreterName) return null;
-  const { threadUrl, gpu, packageFolder } = options;
-  return openNamedDevice(backend, {
-    threads,
-    ...(threadUrl && { threadUrl }),
-    ...(gpu && { gpu }),
-    ...(packageFolder && { packageFolder }),
-  });
 }
 
 async function openNamedDevice(backend: string | undefined, options: DeviceOptions): Promise<Device> {

@@ -146,6 +146,15 @@ export class ModelRunner implements StepRunner {
     return this.#single;
   }
 
+  /** Loads and binds programs anew where they are needed next, as after the device's variants changed. */
+  bindAgain(): void {
+    for (const { instance } of this.#loaded.values()) instance.release();
+    this.#loaded.clear();
+    this.#compiled.clear();
+    this.ahead?.forget();
+    this.#single?.bindAgain();
+  }
+
   async step(batch: RaggedBatch, signal?: AbortSignal): Promise<Float32Array> {
     const { instance, bucket } = await this.#load(stepSizeOf(batch), undefined, signal);
     const [tokens, positions, sequence, slots, blockTable, outputs] = instance.params;

@@ -22,6 +22,7 @@ import { scoreTokens } from "./score.ts";
 import type { ReasoningOptions } from "./text-pipeline.ts";
 import type { TokenText } from "./text-stream.ts";
 import type { Tokenizer } from "./tokenizer.ts";
+import { type Verification, verifyModel } from "./verify-model.ts";
 import { type WeightError, weightErrors } from "./weight-errors.ts";
 
 export interface ChatOptions extends GenerateOptions, ChatPromptOptions {}
@@ -40,6 +41,8 @@ export interface ModelParts {
   readonly replicas?: readonly MeshRunner[];
   /** Ends what computes where that is not the device. */
   readonly end?: () => Promise<void>;
+  /** Whether inputs of layers are rounded, which makes small differences larger. */
+  readonly quantized?: boolean;
   readonly checkpoint: Checkpoint;
   readonly defaults: GenerationDefaults;
   /** Why it is this device; null where the caller chose. */
@@ -152,6 +155,16 @@ export class Model {
     const { runner } = this.#parts;
     if (!(runner instanceof ModelRunner)) throw new UnsupportedError("calibrate", oneDevice);
     return runner.calibrate(quantize, sequences ?? (await this.#sampleTexts()));
+  }
+
+  /**
+   * Whether this device computes this model rightly: its kernels against their definition, and prompts against single
+   * tokens. What a GPU's kernels are wrong with is switched off. No request may be running.
+   */
+  async verify(): Promise<Verification> {
+    const { runner, device, quantized } = this.#parts;
+    if (!(runner instanceof ModelRunner) || device === null) throw new UnsupportedError("verify", oneDevice);
+    return verifyModel(runner, device, quantized ?? false);
   }
 
   /**

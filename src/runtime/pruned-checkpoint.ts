@@ -6,14 +6,14 @@ import { type KeptExperts, originOf } from "../models/deepseek/pruned.ts";
 import type { Checkpoint, CheckpointTensor } from "./checkpoint.ts";
 import { sparseCheckpoint } from "./sparse-checkpoint.ts";
 
-/** The checkpoint of a pruned model. `tensors` stays what is in the files. */
+/** Without the experts that are left out and the elements that are small. */
 export function pruneCheckpoint(checkpoint: Checkpoint, prune: PruneOptions | null): Checkpoint {
   const { experts, sparsity } = prune ?? {};
   const kept = experts === undefined ? checkpoint : prunedCheckpoint(checkpoint, experts);
   return sparsity === undefined ? kept : sparseCheckpoint(kept, parseSparsity(sparsity));
 }
 
-/** Without the experts that are left out. */
+/** `tensors` stays what is in the files. */
 export function prunedCheckpoint(checkpoint: Checkpoint, kept: KeptExperts): Checkpoint {
   const find = (name: string): CheckpointTensor => {
     const { name: original, rows } = originOf(name, kept);

@@ -78,6 +78,14 @@ export function halvesText(load: Load, buf: Buf, place: Place): Text | undefined
   return atom(`${fourHalves}(${wordsText(bytes, buf, place).text})`);
 }
 
+/** One half that is known to be finite; undefined where it is none, or lies in a buffer of vectors or of atomic words. */
+export function halfText(load: Load, buf: Buf, { name, index, wide }: Place, written: boolean): Text | undefined {
+  if (buf.dtype !== "f16" || buf.space !== "global" || load.type.lanes > 1 || wide.has(buf.name) || written)
+    return undefined;
+  const at = grouped(index, binds.atom);
+  return atom(`unpack2x16float(${name}[${at} >> 1u])[${at} & 1]`);
+}
+
 const each = (byte: string): Text => atom(`vec4<u32>(0x${byte.repeat(4)}u)`);
 const and = binary("&", 0, binds.atom);
 const xor = binary("^", 0, binds.atom);

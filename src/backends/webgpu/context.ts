@@ -1,6 +1,7 @@
 /** One GPU device: what it offers, and what went wrong on it, since WebGPU reports errors later than they are made. */
 import { type CompilerError, UnsupportedError } from "../../ir/errors.ts";
 import { leastWebGpu, type WebGpuLimits } from "../../ir/target.ts";
+import type { Device } from "../backend.ts";
 import { measureSubgroups, subgroupSizeOf } from "./subgroups.ts";
 
 export interface GpuContext {
@@ -8,6 +9,10 @@ export interface GpuContext {
   readonly limits: WebGpuLimits;
   /** Neighbours of a workgroup that make a subgroup; 0 where subgroups are not to be used. */
   readonly subgroup: number;
+  /** Whether products of packed bytes are one operation, or are put together from others. */
+  readonly packedDot: boolean;
+  /** What kernels may use of what the device offers. */
+  readonly variants: NonNullable<Device["variants"]>;
   /** Largest range of a buffer that a kernel can see, and largest buffer, in bytes. */
   readonly bindingBytes: number;
   readonly bufferBytes: number;
@@ -88,6 +93,7 @@ export function makeContext(device: GPUDevice): GpuContext {
       void both.then(() => watched.delete(both));
     }
   };
+  const off = new Set<string>();
   return {
     device,
     limits: {
@@ -98,7 +104,17 @@ export function makeContext(device: GPUDevice): GpuContext {
       sharedBytes: limits.maxComputeWorkgroupStorageSize,
       buffers: Math.max(limits.maxStorageBuffersPerShaderStage, leastWebGpu.buffers),
     },
-    subgroup: subgroupSizeOf(device),
+    get subgroup() {
+      return off.has("subgroups") ? 0 : subgroupSizeOf(device);
+    },
+    get packedDot() {
+      return !off.has("packed dot products");
+    },
+    variants: {
+      names: () =>
+        ["subgroups", "packed dot products"].filter((name) => name !== "subgroups" || subgroupSizeOf(device) > 0),
+      use: (name, on) => void (on ? off.delete(name) : off.add(name)),
+    },
     bindingBytes: limits.maxStorageBufferBindingSize,
     bufferBytes: limits.maxBufferSize,
     watch,

@@ -2,23 +2,25 @@
 import type { Buf, Kernel } from "../../ir/kernel/kernel.ts";
 import type { Needs } from "./expr.ts";
 import { type LibraryName, libraryText } from "./library.ts";
-import { elementText, isPacked, loadFunction, storeFunction } from "./storage.ts";
+import { bitsFunction, elementText, isPacked, loadFunction, storeFunction } from "./storage.ts";
 
 interface Declared {
   readonly names: ReadonlyMap<string, string>;
   readonly needs: Needs;
   readonly access: readonly ("read" | "read_write")[];
-  readonly written: ReadonlySet<string>;
+  /** Buffers with atomic words: stored to element by element. */
+  readonly atomic: ReadonlySet<string>;
+  readonly packedDot: boolean;
   /** Buffers declared as vectors of so many words. */
   readonly wide: ReadonlyMap<string, number>;
 }
 
 /** Blocks of text. */
-export function bufferTexts(kernel: Kernel, { names, needs, access, written, wide }: Declared): string[] {
+export function bufferTexts(kernel: Kernel, { names, needs, access, atomic, wide, packedDot }: Declared): string[] {
   const globals = kernel.bufs.filter(({ space }) => space === "global");
   const bindings = globals.map((buf, i) => {
     const words = wide.get(buf.name);
-    const element = words === undefined ? elementText(buf, written.has(buf.name)) : `vec${words}<u32>`;
+    const element = words === undefined ? elementText(buf, atomic.has(buf.name)) : `vec${words}<u32>`;
     const type = `array<${element}>`;
     return `@group(0) @binding(${i}) var<storage, ${access[i]}> ${names.get(buf.name)}: ${type}; // ${showBuf(buf)}`;
   });
@@ -33,11 +35,13 @@ export function bufferTexts(kernel: Kernel, { names, needs, access, written, wid
     .flatMap((buf) => {
       const name = names.get(buf.name)!;
       return [
-        ...(needs.loads.has(buf.name) ? [loadFunction(buf, name, written.has(buf.name))] : []),
+        ...(needs.loads.has(buf.name) ? [loadFunction(buf, name, atomic.has(buf.name))] : []),
         ...(needs.stores.has(buf.name) ? [storeFunction(buf, name)] : []),
+        ...(needs.words.has(buf.name) ? [bitsFunction(buf, name)] : []),
       ];
     });
   const library = new Set<LibraryName>([...needs.library, ...accesses.flatMap(({ uses }) => uses)]);
+  if (!packedDot && library.delete("dot4s8")) library.add("dot4s8_by_parts");
   return [
     bindings.join("\n"),
     own.join("\n"),

@@ -35,6 +35,7 @@ function openDevice({ gpuDevice }: DeviceOptions = {}): Device {
   return {
     target,
     queues: true,
+    variants: context.variants,
     summary: `WebGPU, ${adapterName(gpuDevice)}`,
     allocate: (type, use = "shared") => memory.tensor(type, use === "resident"),
     hold: (_, data) => memory.hold(data),

@@ -1,8 +1,8 @@
 /** Kernels as WGSL: one shader per kernel with the kernel's names, loops and buffers, and the tensor ops it came from as its head. */
 import { InternalError, invariant } from "../../ir/errors.ts";
-import type { Combine, Expr, For, Kernel, Stmt } from "../../ir/kernel/kernel.ts";
+import type { Combine, Expr, For, Kernel, Stmt, Store } from "../../ir/kernel/kernel.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop } from "../../ir/kernel/range.ts";
-import { eachStmt, exprsOf, operandsOf, writesOf } from "../../ir/kernel/walk.ts";
+import { eachStmt, writesOf } from "../../ir/kernel/walk.ts";
 import { wideBufs } from "./bytes.ts";
 import { combineName, combineTexts, type Group, usesSubgroups } from "./combine.ts";
 import { bufferTexts } from "./declare.ts";
@@ -11,12 +11,15 @@ import { wgslNames } from "./names.ts";
 import { type Part, type Schedule, scheduleOf } from "./nest.ts";
 import { binds, grouped } from "./scalar.ts";
 import { isPacked } from "./storage.ts";
+import { loadsAny, type WordStores, wordStores } from "./word-stores.ts";
 
 export interface EmitOptions {
   /** Buffers that are only read but share memory with one that is written: WebGPU wants one kind of access to a buffer. */
   readonly shared?: ReadonlySet<string>;
   /** Neighbours of a workgroup that make a subgroup; 0, the default, uses none. */
   readonly subgroup?: number;
+  /** False puts products of bytes together from other operations. Default true. */
+  readonly packedDot?: boolean;
 }
 
 export interface WgslKernel {
@@ -36,20 +39,26 @@ interface Place extends Context {
   /** Combine functions in use: `add_f32_64`. */
   readonly combines: Map<string, Combine>;
   readonly uses: { agreed: boolean };
+  readonly words: WordStores;
   /** Whether the kernel loads from a buffer that it stores to. */
   readonly reloads: boolean;
 }
 
-export function emitKernel(kernel: Kernel, { shared = new Set(), subgroup = 0 }: EmitOptions = {}): WgslKernel {
-  const needs: Needs = { library: new Set(), loads: new Set(), stores: new Set() };
+export function emitKernel(kernel: Kernel, options: EmitOptions = {}): WgslKernel {
+  const { shared = new Set(), subgroup = 0, packedDot = true } = options;
+  const needs: Needs = { library: new Set(), loads: new Set(), stores: new Set(), words: new Set() };
   const schedule = scheduleOf(kernel);
   const written = writesOf(kernel.body).bufs;
   const wide = wideBufs(kernel, written);
+  const words = wordStores(kernel);
+  const atomic = new Set([...written].filter((name) => !words.whole.has(name)));
   const place: Place = {
     kernel,
     schedule,
     group: { invocations: schedule.invocations, subgroup },
     wide,
+    atomic,
+    words,
     names: wgslNames(kernel),
     needs,
     combines: new Map(),
@@ -71,25 +80,10 @@ export function emitKernel(kernel: Kernel, { shared = new Set(), subgroup = 0 }:
   ];
   const globals = kernel.bufs.filter(({ space }) => space === "global");
   const access = globals.map(({ name }) => (written.has(name) || shared.has(name) ? "read_write" : "read"));
-  const declared = bufferTexts(kernel, { names: place.names, needs, access, written, wide });
+  const declared = bufferTexts(kernel, { names: place.names, needs, access, atomic, wide, packedDot });
   const enable = usesSubgroups(place.combines.values(), place.group) ? "enable subgroups;" : "";
   const blocks = [head(kernel), enable, ...declared, ...sharedTexts(place), entry.join("\n")];
   return { source: `${blocks.filter((text) => text !== "").join("\n\n")}\n`, workgroups: [x, y], access };
-}
-
-function loadsAny({ bufs, body }: Kernel, written: ReadonlySet<string>): boolean {
-  const globals = new Set(
-    bufs.filter(({ name, space }) => space === "global" && written.has(name)).map(({ name }) => name),
-  );
-  let found = false;
-  eachStmt(body, (stmt) => {
-    found ||= exprsOf(stmt).some((expr) => mentions(expr, globals));
-  });
-  return found;
-}
-
-function mentions(expr: Expr, bufs: ReadonlySet<string>): boolean {
-  return (expr.k === "load" && bufs.has(expr.buf)) || operandsOf(expr).some((operand) => mentions(operand, bufs));
 }
 
 const builtinParams: Record<string, string> = {
@@ -167,11 +161,28 @@ function emitGrid(place: Place, part: Extract<Part, { kind: "grid" }>, index: st
 function emitBlock(place: Place, stmts: readonly Stmt[], outer: Facts): string[] {
   const lines: string[] = [];
   let facts = outer;
-  for (const stmt of stmts) {
-    lines.push(...emitStmt(place, stmt, facts));
+  for (let i = 0; i < stmts.length; i++) {
+    const stmt = stmts[i]!;
+    const run = place.words.runs.get(stmt);
+    lines.push(...(run === undefined ? emitStmt(place, stmt, facts) : [emitWord(place, run, facts)]));
     facts = afterStmt(stmt, facts);
+    if (run !== undefined) i += run.length - 1;
   }
   return lines;
+}
+
+/** All elements of a word at once. */
+function emitWord(place: Place, run: readonly Store[], facts: Facts): string {
+  const [first] = run as [Store]; // never empty
+  const name = nameOf(place, first.buf);
+  place.needs.words.add(first.buf);
+  const bits = 32 / run.length;
+  const parts = run.map(({ value }, i) => {
+    const part = `bits_${name}(${emitExpr(value, facts, place).text})`;
+    return i === 0 ? part : `(${part} << ${i * bits}u)`;
+  });
+  const at = grouped(emitExpr(first.index, facts, place), binds.atom);
+  return `${name}[${at} >> ${Math.log2(run.length)}u] = ${parts.join(" | ")};`;
 }
 
 function emitStmt(place: Place, stmt: Stmt, facts: Facts): string[] {

@@ -3,7 +3,7 @@ import { InternalError, UnsupportedError } from "../../ir/errors.ts";
 import type { Cast, Expr, Intrinsic, Num, Op } from "../../ir/kernel/kernel.ts";
 import { assume, type Facts, rangeOf } from "../../ir/kernel/range.ts";
 import { isFloatValue, isIntValue, isPackedValue, loadedDType, type ValueType } from "../../ir/kernel/value.ts";
-import { fourHalves, halvesText, intrinsicRows, wordsText } from "./bytes.ts";
+import { fourHalves, halfText, halvesText, intrinsicRows, wordsText } from "./bytes.ts";
 import type { LibraryName } from "./library.ts";
 import { atom, binary, binds, type Emit, grouped, integerRows, type Row, scalarRows, type Text } from "./scalar.ts";
 import { isPacked, wgslType } from "./storage.ts";
@@ -14,12 +14,16 @@ export interface Needs {
   /** Packed buffers with a function that loads, that stores. */
   readonly loads: Set<string>;
   readonly stores: Set<string>;
+  /** Those with words that are put together of elements. */
+  readonly words: Set<string>;
 }
 
 export interface Context {
   /** Buffers declared as vectors: how many words each element has. */
   readonly wide: ReadonlyMap<string, number>;
   readonly names: ReadonlyMap<string, string>;
+  /** Buffers with atomic words. */
+  readonly atomic: ReadonlySet<string>;
   readonly needs: Needs;
 }
 
@@ -115,6 +119,8 @@ function emitIntrinsic(expr: Intrinsic, facts: Facts, context: Context): Text {
     const buf = facts.bufs.get(value.buf);
     const index = emitExpr(value.index, facts, context);
     const place = { name: nameOf(context, value.buf), index, facts, wide: context.wide };
+    const half = buf && halfText(value, buf, place, context.atomic.has(buf.name));
+    if (half !== undefined) return half;
     const halves = buf === undefined ? undefined : halvesText(value, buf, place);
     if (halves !== undefined) {
       context.needs.library.add(fourHalves);

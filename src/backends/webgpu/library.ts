@@ -218,6 +218,17 @@ fn cos_small(x: f32) -> f32 {
   return sum + vec4<i32>(dot4I8Packed(a.x, b.x), dot4I8Packed(a.y, b.y), dot4I8Packed(a.z, b.z), dot4I8Packed(a.w, b.w));
 }`,
   },
+  /** The same function for devices whose packed products are wrong. */
+  dot4s8_by_parts: {
+    text: `fn bytes_of(word: u32) -> vec4<i32> {
+  return bitcast<vec4<i32>>(vec4<u32>(word) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u);
+}
+fn dot4s8(sum: vec4<i32>, a: vec4<u32>, b: vec4<u32>) -> vec4<i32> {
+  return sum + vec4<i32>(
+    dot(bytes_of(a.x), bytes_of(b.x)), dot(bytes_of(a.y), bytes_of(b.y)),
+    dot(bytes_of(a.z), bytes_of(b.z)), dot(bytes_of(a.w), bytes_of(b.w)));
+}`,
+  },
 } as const satisfies Record<string, { readonly text: string; readonly uses?: readonly string[] }>;
 
 export type LibraryName = keyof typeof library;

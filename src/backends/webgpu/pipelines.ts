@@ -35,12 +35,12 @@ export class Pipelines {
 
   /** The text of a kernel whose buffers all lie apart. */
   source(kernel: number): string {
-    return emitKernel(this.#kernels[kernel]!, { subgroup: this.#context.subgroup }).source;
+    return emitKernel(this.#kernels[kernel]!, this.#context).source;
   }
 
   #compile(kernel: Kernel, shared: ReadonlySet<string>): Compiled {
-    const { device, limits, subgroup, watch } = this.#context;
-    const emitted = emitKernel(kernel, { shared, subgroup });
+    const { device, limits, subgroup, packedDot, watch } = this.#context;
+    const emitted = emitKernel(kernel, { shared, subgroup, packedDot });
     const { access, source } = emitted;
     if (access.length > limits.buffers) {
       throw new UnsupportedError(

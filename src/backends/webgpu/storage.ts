@@ -76,6 +76,13 @@ export function loadFunction(buf: Buf, name: string, stored: boolean): Access {
   return { text: `fn load_${name}(i: i32) -> ${type} { return ${value}; }`, uses: used(packing, "_value") };
 }
 
+/** The function that gives the bits of an element, the lowest of a word. */
+export function bitsFunction(buf: Buf, name: string): Access {
+  const { packing } = packingOf(buf);
+  const type = wgslType(loadedDType(buf.dtype));
+  return { text: `fn bits_${name}(value: ${type}) -> u32 { return ${packing.bits}; }`, uses: used(packing, "_bits") };
+}
+
 /** The function that stores an element. */
 export function storeFunction(buf: Buf, name: string): Access {
   const { packing, bits } = packingOf(buf);

@@ -1,11 +1,11 @@
 /**
  * Lowering of causal attention for GPUs: a workgroup per token and head walks the visible keys in tiles of one key per
- * invocation. Scores of a tile, their largest and their sum are taken by all together; then each invocation adds the
+ * invocation; the scores of long keys are computed by several invocations each. Scores of a tile, their largest and their sum are taken by all together; then each invocation adds the
  * tile's values to its own columns of the result. What was summed before is scaled when a larger score turns up, so that
  * no scores are kept and the context may be of any length.
  */
 import { attrsOf, type Node } from "../../ir/graph.ts";
-import { cast, type Expr, iadd, idiv, imul, int, load, num, op, ref, select } from "../../ir/kernel/kernel.ts";
+import { cast, type Expr, iadd, idiv, imul, int, irem, load, num, op, ref, select } from "../../ir/kernel/kernel.ts";
 import { assign, barrier, note, store, variable, when } from "../../ir/kernel/stmt.ts";
 import type { Workgroup } from "../../ir/target.ts";
 import { clampTo, flatten } from "./index-math.ts";
@@ -15,6 +15,10 @@ import type { KernelWriter } from "./writer.ts";
 /** Below every score; not an infinity, which devices may take as absent. */
 const lowest = num("f32", -3.4028234663852886e38);
 
+/** Keys of so many elements are shared by so many invocations. */
+const longKey = 32;
+const sharedBy = 8;
+
 export function lowerAttentionGroup(w: KernelWriter, anchor: Node, workgroup: Workgroup): void {
   const [q, k, v, positions, sequence] = anchor.ins as [Node, Node, Node, Node, Node]; // attention takes five operands
   const [n, h, d] = q.type.shape as [number, number, number]; // of rank 3
@@ -23,7 +27,8 @@ export function lowerAttentionGroup(w: KernelWriter, anchor: Node, workgroup: Wo
   const scale = num("f32", Number(attrsOf(anchor).scale));
   const size = workgroupFor(Math.max(e, Math.min(s, 128)), workgroup);
   const columns = Math.ceil(e / size);
-  w.emit(note(`tile: ${size} keys, then ${columns} columns an invocation`));
+  const share = d >= longKey && size >= sharedBy ? sharedBy : 1;
+  w.emit(note(`tile: ${size} keys, ${share} invocations a key, then ${columns} columns an invocation`));
   const queries = w.shared("query", "f32", d);
   const weights = w.shared("weights", "f32", size);
   w.loop(
@@ -50,14 +55,29 @@ export function lowerAttentionGroup(w: KernelWriter, anchor: Node, workgroup: Wo
               "t",
               visible,
               (first) => {
+                const dotAt = (t: Expr, each: (body: (j: Expr) => void) => void): Expr => {
+                  const at = w.bind("at", clampTo(t, s));
+                  const sum = newVariable(w, "dot", num("f32", 0));
+                  each((j) => {
+                    const product = op("mul", load(queries, j), cast("f32", w.value(k, [row, at, group, j])));
+                    w.emit(assign(sum.name, op("add", sum, product)));
+                  });
+                  return sum;
+                };
                 const t = w.bind("key", iadd(first, lane));
                 const seen = w.bind("seen", op("lt", t, visible));
-                const at = w.bind("at", clampTo(t, s));
-                const dot = newVariable(w, "dot", num("f32", 0));
-                w.loop("j", d, (j) => {
-                  const product = op("mul", load(queries, j), cast("f32", w.value(k, [row, at, group, j])));
-                  w.emit(assign(dot.name, op("add", dot, product)));
-                });
+                if (share > 1) {
+                  // Invocations that share a key read neighbouring elements of it.
+                  w.loop("pass", share, (pass) => {
+                    const key = w.bind("place", iadd(imul(pass, int(size / share)), idiv(lane, int(share))));
+                    const part = w.bind("part", irem(lane, int(share)));
+                    const own = dotAt(iadd(first, key), (body) => w.strided({ lane: part, size: share }, "j", d, body));
+                    const whole = w.combine("whole", "add", own, share);
+                    w.emit(when(op("eq", part, int(0)), [store(weights, key, whole)]));
+                  });
+                  w.emit(barrier);
+                }
+                const dot = share > 1 ? w.bind("dot", load(weights, lane)) : dotAt(t, (body) => w.loop("j", d, body));
                 const score = w.bind("score", select(seen, op("mul", dot, scale), lowest));
                 const tileMost = w.combine("tile_most", "max", score, size);
                 const next = w.bind("next", op("max", most, tileMost));

@@ -75,7 +75,7 @@ export function addGroup(dot: Dot, sums: readonly Ref[], idx: readonly Expr[], g
   const { w, group, bits, rest } = dot;
   const [xScale, xSum] = [group.anchor.ins[1]!, group.anchor.ins[2]!];
   const at = (node: Node) => w.value(node, [...own(node, idx, 1), g]);
-  const inputScale = w.bind("x_scale", at(xScale));
+  const inputScale = w.bind("x_scale", finiteScale(at(xScale)));
   // A power of two, so exact.
   const size = w.bind("x_scale", bits === 4 ? op("mul", inputScale, num("f32", 1 / 16)) : inputScale);
   const needsSum = rest !== 0 || group.anchor.ins.length === 6;
@@ -89,6 +89,11 @@ export function addGroup(dot: Dot, sums: readonly Ref[], idx: readonly Expr[], g
     const each = minimum === undefined ? share : op("add", share, minimum);
     w.emit(assign(sum.name, intrinsic("fma", splat(total, 4), each, sum)));
   }
+}
+
+/** Scales are bounded when they are made, so that none is infinite. */
+function finiteScale(value: Expr): Expr {
+  return value.k === "load" ? intrinsic("finite", value) : value;
 }
 
 /** The scales (operand 4) and minimums (5) of four of a block's rows in a group. */

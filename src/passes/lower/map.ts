@@ -1,7 +1,8 @@
 /** Lowering of maps: loops over the elements of a value, each computed by inlining. */
 import { isOp, type Node } from "../../ir/graph.ts";
-import { type Expr, iadd, int, type LoopKind } from "../../ir/kernel/kernel.ts";
+import { type Expr, iadd, imul, int, type LoopKind } from "../../ir/kernel/kernel.ts";
 import { store } from "../../ir/kernel/stmt.ts";
+import { dtypeInfo } from "../../ir/types.ts";
 import { flatten } from "./index-math.ts";
 import { lowerRows } from "./rows.ts";
 import type { KernelWriter } from "./writer.ts";
@@ -11,7 +12,7 @@ const axisNames = ["i", "j", "k", "l", "m"];
 /** One store per element of the root. */
 export function lowerMap(w: KernelWriter): void {
   const { root } = w;
-  if (w.target.workgroup !== null && lowerRows(w, w.target.workgroup)) return;
+  if (w.target.workgroup !== null && (lowerRows(w, w.target.workgroup) || lowerWords(w))) return;
   forEachElement(
     w,
     root,
@@ -21,6 +22,37 @@ export function lowerMap(w: KernelWriter): void {
     },
     "grid",
   );
+}
+
+/**
+ * Writes elements smaller than a word of 32 bits for GPUs, whose invocations store whole words: each computes the elements
+ * of one. Says whether it did.
+ */
+function lowerWords(w: KernelWriter): boolean {
+  const { root } = w;
+  const { shape } = root.type;
+  const together = 32 / dtypeInfo(root.type.dtype).bits;
+  const last = shape.at(-1) ?? 1;
+  if (together <= 1 || last % together !== 0 || isOp(root, "concat")) return false;
+  const enter = (axis: number, idx: readonly Expr[]): void => {
+    if (axis < shape.length - 1) {
+      w.loop(axisNames[axis] ?? "i", shape[axis]!, (i) => enter(axis + 1, [...idx, i]), "grid");
+      return;
+    }
+    w.loop(
+      axisNames[axis] ?? "i",
+      last / together,
+      (word) => {
+        const first = imul(word, int(together));
+        const places = Array.from({ length: together }, (_, i) => [...idx, iadd(first, int(i))]);
+        const values = places.map((place) => w.bind("element", w.value(root, place)));
+        for (const [i, value] of values.entries()) w.emit(store(w.out, flatten(places[i]!, shape), value));
+      },
+      "grid",
+    );
+  };
+  enter(0, []);
+  return true;
 }
 
 /**

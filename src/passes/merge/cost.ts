@@ -33,7 +33,7 @@ export function paysOff(a: Launch, b: Launch, extent: number, repeated: number):
 
 /**
  * The same on a GPU, where the merged launch is `extent` workgroups of `size` invocations. Invocations beyond `resident` wait
- * for others; starting a launch and waiting for it takes as long as some hundreds of ops of one invocation.
+ * for others; starting a launch and waiting for it takes as long as a thousand ops of one invocation.
  */
 export function paysOffTogether(a: TeamLaunch, b: TeamLaunch, extent: number, size: number): boolean {
   const apart = [a, b].map(({ nest, team, work }) => work / Math.min(invocationsOf(nest, team), resident));
@@ -51,8 +51,8 @@ interface TeamLaunch {
 
 /** Invocations that a GPU runs at the same time. */
 const resident = 1 << 15;
-/** What a launch costs in ops of one invocation: two microseconds. */
-const gpuLaunch = 512;
+/** What a launch costs in ops of one invocation: starting it, and waiting for memory once more, some three microseconds. */
+const gpuLaunch = 1024;
 
 export interface Launch {
   readonly work: number;

@@ -1,5 +1,6 @@
 /** Decoding ahead on a GPU: the device samples and feeds itself, and the ids are those of step by step. */
 import { expect, test } from "vitest";
+import { KernelProfile } from "../../../src/runtime/kernel-profile.ts";
 import { loadModel } from "../../../src/runtime/load-model.ts";
 import { gpu, hasGpu } from "./gpu.ts";
 
@@ -21,4 +22,19 @@ test.skipIf(!hasGpu)("greedy and drawn tokens, alone and together", async () => 
     }
   };
   expect(await run(4)).toEqual(await run(0));
+});
+
+test.skipIf(!hasGpu)("what a model's kernels take is measured, and that they are right is verified", async () => {
+  const profile = new KernelProfile();
+  const model = await loadModel(folder, { backend: "webgpu", gpu, contextLength: 64, maxSequences: 1, profile });
+  try {
+    await model.generate([1, 2, 3], { temperature: 0, maxTokens: 2, ignoreEos: true }).collect();
+    expect(profile.show()).toMatch(/\d x .* gate_up#/);
+    const { fine, switchedOff } = await model.verify();
+    expect([fine, switchedOff]).toEqual([true, []]);
+    model.device!.variants!.use("packed dot products", false);
+    expect(model.device!.variants!.names()).toContain("packed dot products");
+  } finally {
+    await model.close();
+  }
 });

@@ -32,8 +32,9 @@ async function problemsOfKernel(kernel: Kernel): Promise<string[]> {
   const inputs = kernel.bufs.filter(({ access, space }) => access === "read" && space === "global");
   const wrong: string[] = [];
   const beside = new Set(inputs.map((buf) => buf.name));
-  for (const options of [{}, { shared: beside }, { subgroup: 4 }, { subgroup: 32 }]) {
+  for (const options of [{}, { shared: beside }, { subgroup: 4 }, { subgroup: 32 }, { packedDot: false }]) {
     const { source, access } = emitKernel(kernel, options);
+    if (options.packedDot === false && !source.includes("dot4s8")) continue;
     if (options.subgroup !== undefined && !source.includes("enable subgroups")) continue; // the same as without
     if (access.length > leastWebGpu.buffers) wrong.push(`${kernel.name}: ${access.length} buffers`);
     for (const problem of await problemsOf(source)) wrong.push(`${kernel.name}: ${problem}\n${source}`);

@@ -98,6 +98,18 @@ test.each<[string, Build]>([
         0.5,
       ),
   ],
+  [
+    "attention with keys so long that invocations share them",
+    (m, p) =>
+      m.attention(
+        p("q", "f32", 2, 4, 45),
+        p("k", "f32", 2, 150, 2, 45),
+        p("v", "f32", 2, 150, 2, 7),
+        m.add(p("t", "i32", 2), 140),
+        p("b", "i32", 2),
+        0.5,
+      ),
+  ],
 ])("%s", (_, build) => {
   check(moduleOf(build));
 });
