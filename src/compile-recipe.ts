@@ -87,6 +87,11 @@ export function resolve(choices: Choices, module: () => Module, target: Target, 
   const { fuse, quantize, hardware } = choices;
   const options = { ...(fuse !== undefined && { fuse }), ...(quantize !== undefined && { quantize }), ...given };
   const device = hardware?.device ?? null;
+  const precision = hardware?.precision;
+  if (options.quantize === undefined && (precision === "int8" || precision === "int4")) {
+    const why = `weights as ${precision}: chosen with the backend ${hardware?.backend}`;
+    return { options: { ...options, quantize: { weights: precision } }, why };
+  }
   if (device === null || options.quantize !== undefined) return { options, why: null };
   const { format, why } = fitFormat(module(), target, device, options);
   return { options: { ...options, ...(format !== null && { quantize: format }) }, why };

@@ -25,6 +25,8 @@ export interface Choices {
 export interface Hardware {
   readonly backend: string;
   readonly device: DeviceSpec | null;
+  /** How weights are to be held, where that was chosen with the backend. */
+  readonly precision?: string;
 }
 
 /** What the functions below give without a model. */
@@ -83,8 +85,14 @@ export function fuse<Source>(model?: Source | Recipe<Source> | boolean, on = tru
   return choosing({ fuse: on })(model);
 }
 
-/** A backend ("wasm"), a device by name ("h100"), or a device's figures. */
-export type HardwareWish = string | DeviceSpec;
+/** What `chooseTarget` gives: a backend for a model, and how its weights are to be held. */
+export interface ChosenHardware {
+  readonly backend: string;
+  readonly precision: string;
+}
+
+/** A backend ("wasm"), a device by name ("h100"), a device's figures, or what `chooseTarget` chose by what was measured. */
+export type HardwareWish = string | DeviceSpec | ChosenHardware;
 
 /**
  * For a backend, or for a device: then weights become int8, or int4, if they do not fit its memory otherwise and nothing
@@ -120,6 +128,9 @@ export function quantizeOptionsOf(how: QuantizeWish): QuantizeOptions {
 /** What is no device is taken for a backend; whether there is one shows when the recipe is compiled. */
 function hardwareOf(wish: HardwareWish): Hardware {
   if (typeof wish === "string" && !Object.hasOwn(devices, wish)) return { backend: wish, device: null };
+  if (typeof wish !== "string" && "backend" in wish) {
+    return { backend: wish.backend, device: null, precision: wish.precision };
+  }
   const device = typeof wish === "string" ? findDevice(wish) : wish;
   return { backend: device.processor === true ? "wasm" : "webgpu", device };
 }

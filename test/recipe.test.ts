@@ -169,6 +169,13 @@ describe("optimizeFor a device", () => {
     expect(target.name).toBe("wasm");
   });
 
+  it("or what was chosen by measuring takes that", () => {
+    const found = compileToPlan(optimizeFor(linear, { backend: "js", precision: "int8" }));
+    expect([found.target.name, found.report.quantize]).toEqual(["js", { weights: "int8" }]);
+    const plain = compileToPlan(optimizeFor(linear, { backend: "wasm", precision: "f32" }));
+    expect([plain.target.name, plain.report.quantize]).toEqual(["wasm", null]);
+  });
+
   it("leaves what was said about weights, and says where nothing fits", () => {
     const asked = compileToPlan(optimizeFor(quantize(model, "int4-affine"), device(100)));
     expect(asked.report.quantize).toEqual({ weights: "int4-affine" });

@@ -111,8 +111,7 @@ async function measured(
   path: string | undefined,
   options: Pick<LoadOptions, "backend" | "quantize" | "prune">,
 ): Promise<number> {
-  const why = whyBackend(options.backend);
-  const summary = await withModel(path, options, (model) => optimizationSummary(model, { why }));
+  const summary = await withModel(path, options, (model) => optimizationSummary(model));
   await write(process.stdout, showSummary(summary));
   return exitCodes.done;
 }

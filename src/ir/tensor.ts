@@ -94,9 +94,8 @@ export function reader(tensor: Tensor): (i: number) => number {
 }
 
 /** A function that stores a number into element i: floats round to nearest even, integers truncate and saturate, NaN is 0. */
-export function writer(tensor: Tensor): (i: number, value: number) => void {
-  const { data } = tensor;
-  const { dtype } = tensor.type;
+export function writer({ data, type }: Tensor): (i: number, value: number) => void {
+  const { dtype } = type;
   const { range } = dtypeInfo(dtype);
   switch (dtype) {
     case "f32":

@@ -179,25 +179,11 @@ export class Engine {
     const controller = new AbortController();
     const sequences = [...running];
     this.#current = { ids: sequences.map(({ id }) => id), controller };
-    let ended = false;
-    const fail = (sequence: Sequence, error: unknown) => {
-      ended = true;
-      this.#fail(sequence.id, error);
-    };
-    const take = (sequence: Sequence, token: number) => {
-      const active = this.#requests.get(sequence.id);
-      if (active === undefined) return;
-      this.#scheduler.commitAhead(sequence);
-      try {
-        active.append(token);
-        const ending = active.accept(token);
-        if (ending !== null) this.#finish(sequence.id, ending);
-        ended ||= ending !== null;
-      } catch (error) {
-        fail(sequence, error);
-      }
-    };
-    const ends = () => ended || controller.signal.aborted || this.#scheduler.waiting.length > 0;
+    const take = (sequence: Sequence, token: number) => this.#takeAhead(sequence, token);
+    const fail = (sequence: Sequence, error: unknown) => this.#fail(sequence.id, error);
+    // One that has ended is not asked for more steps.
+    const ended = () => sequences.some(({ status }) => status !== "running");
+    const ends = () => ended() || controller.signal.aborted || this.#scheduler.waiting.length > 0;
     try {
       const rows = actives.map(({ sampling, sequence }) => ({ sampling, position: sequence.tokens.length }));
       const run = await ahead.start(this.#batch.build(sequences.map(oneToken)), rows);
@@ -209,6 +195,20 @@ export class Engine {
       this.#current = null;
     }
     return true;
+  }
+
+  /** A token that the device has chosen for a sequence. */
+  #takeAhead(sequence: Sequence, token: number): void {
+    const active = this.#requests.get(sequence.id);
+    if (active === undefined) return;
+    this.#scheduler.commitAhead(sequence);
+    try {
+      active.append(token);
+      const ending = active.accept(token);
+      if (ending !== null) this.#finish(sequence.id, ending);
+    } catch (error) {
+      this.#fail(sequence.id, error);
+    }
   }
 
   #sampleAll(plan: readonly ScheduledChunk[], logits: Float32Array): void {

@@ -14,6 +14,8 @@ export interface OptimizationSummary extends ProgramSummary {
     /** `device.summary`, or what it was compiled for. */
     readonly device: string;
     readonly why: string;
+    /** Sentences with the numbers that rests on, and why not other backends. */
+    readonly reasons: readonly string[];
   };
   /** What was changed on purpose and may change answers, such as formats of weights; empty where nothing was. */
   readonly lossy: readonly string[];
@@ -53,6 +55,7 @@ export interface Speed {
 export interface SummaryOptions {
   /** Why this backend. */
   readonly why?: string;
+  readonly reasons?: readonly string[];
   readonly lossy?: readonly string[];
   /** Bytes per second to expect reading to take; a loaded model measures it. */
   readonly bandwidth?: number;
@@ -74,8 +77,13 @@ export async function optimizationSummary(
   const { measure = true } = options;
   const measured = measure ? await tokensPerSecond(subject) : null;
   const bandwidth = options.bandwidth ?? (measure ? await subject.device?.measureReading?.() : undefined);
-  const { lossy = subject.lossy } = options;
-  return summarize(subject.program, { ...options, lossy, ...(bandwidth !== undefined && { bandwidth }) }, measured);
+  const { lossy = subject.lossy, why = subject.choice?.why ?? "asked for" } = options;
+  const reasons = options.reasons ?? subject.choice?.reasons ?? [];
+  return summarize(
+    subject.program,
+    { ...options, lossy, why, reasons, ...(bandwidth !== undefined && { bandwidth }) },
+    measured,
+  );
 }
 
 /** Of the second of two runs: in the first the engine is still compiling what was emitted. */
@@ -96,7 +104,7 @@ function summarize(compiled: Compiled | Executable, options: SummaryOptions, mea
   const expected = bandwidth === null ? null : 1 / (readBytes / bandwidth + launches * perLaunch);
   const summary: OptimizationSummary = {
     ...summarizeProgram(compiled),
-    hardware: { backend: target.name, device, why: options.why ?? "asked for" },
+    hardware: { backend: target.name, device, why: options.why ?? "asked for", reasons: options.reasons ?? [] },
     lossy: options.lossy ?? (report.quantize === null ? [] : [quantizeSentence(report.quantize)]),
     weights: { stored: built.storedBytes, held: heldBytes(plan) },
     functions: funcs,

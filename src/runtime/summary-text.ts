@@ -12,6 +12,7 @@ export function showSummary(summary: OptimizationSummary, details = false): stri
   const lines = [
     `hardware  ${hardware.device}`,
     `backend   ${hardware.backend}: ${hardware.why}`,
+    ...hardware.reasons.map((each) => `          ${each}`),
     ...lossy.map((each) => `changed   ${each}`),
     `weights   ${weightSentence(weights)}`,
     "",

@@ -2,7 +2,7 @@
 import { InternalError, invariant } from "../../ir/errors.ts";
 import type { Combine, Expr, For, Kernel, Stmt, Store } from "../../ir/kernel/kernel.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop } from "../../ir/kernel/range.ts";
-import { eachStmt, writesOf } from "../../ir/kernel/walk.ts";
+import { eachStmt, globalBufs, writesOf } from "../../ir/kernel/walk.ts";
 import { wideBufs } from "./bytes.ts";
 import { combineName, combineTexts, type Group, usesSubgroups } from "./combine.ts";
 import { bufferTexts } from "./declare.ts";
@@ -72,17 +72,13 @@ export function emitKernel(kernel: Kernel, options: EmitOptions = {}): WgslKerne
   const params = ["group", "groups", "lane"].filter((name) =>
     body.some((line) => new RegExp(`\\b${name}\\b`).test(line)),
   );
-  const entry = [
-    `@compute @workgroup_size(${invocations})`,
-    `fn main(${params.map((name) => builtinParams[name]).join(", ")}) {`,
-    ...indent(body),
-    "}",
-  ];
-  const globals = kernel.bufs.filter(({ space }) => space === "global");
-  const access = globals.map(({ name }) => (written.has(name) || shared.has(name) ? "read_write" : "read"));
+  const head = `fn main(${params.map((name) => builtinParams[name]).join(", ")}) {`;
+  const entry = [`@compute @workgroup_size(${invocations})`, head, ...indent(body), "}"];
+  const changed = (name: string) => written.has(name) || shared.has(name);
+  const access = globalBufs(kernel).map(({ name }) => (changed(name) ? "read_write" : "read"));
   const declared = bufferTexts(kernel, { names: place.names, needs, access, atomic, wide, packedDot });
   const enable = usesSubgroups(place.combines.values(), place.group) ? "enable subgroups;" : "";
-  const blocks = [head(kernel), enable, ...declared, ...sharedTexts(place), entry.join("\n")];
+  const blocks = [headOf(kernel), enable, ...declared, ...sharedTexts(place), entry.join("\n")];
   return { source: `${blocks.filter((text) => text !== "").join("\n\n")}\n`, workgroups: [x, y], access };
 }
 
@@ -92,7 +88,7 @@ const builtinParams: Record<string, string> = {
   lane: "@builtin(local_invocation_index) lane: u32",
 };
 
-function head({ name, origin }: Kernel): string {
+function headOf({ name, origin }: Kernel): string {
   return [`// ${name}`, ...origin.map((text) => `//   ${text}`)]
     .map((line) => line.replaceAll(/[\n\r\u2028\u2029]/g, " "))
     .join("\n");

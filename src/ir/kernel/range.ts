@@ -3,7 +3,6 @@
  * A condition refines the range of an expression (found by its text) only where that cannot change while it is in force: no
  * var, no load from a buffer that the kernel stores to. A let of such a value is transparent to later conditions.
  */
-
 import { gcd } from "../gcd.ts";
 import { dtypeInfo } from "../types.ts";
 import { anything, bit, combine, type Range } from "./interval.ts";

@@ -5,8 +5,8 @@
  *
  * Letters as in model.ts; n tokens are outputs all, and one of a sequence each.
  */
-import { maths } from "../../ir/build.ts";
-import { Builder, type Func, type Module, makeModule } from "../../ir/graph.ts";
+import { type Maths, maths } from "../../ir/build.ts";
+import { Builder, type Func, type Module, makeModule, type Node } from "../../ir/graph.ts";
 import { type SamplerKind, samplerColumns, sampleTokens } from "../sampling/sample.ts";
 import { type Bucket, cacheSpecs } from "./bucket.ts";
 import type { ModelConfig } from "./config.ts";
@@ -61,9 +61,7 @@ function buildLoop(config: ModelConfig, bucket: DecodeBucket, step: Func): Func 
   const next = sampleTokens(m, kind, { logits: logits!, uniform, options: choice }); // [n]
   // Rows that only fill up the bucket stay so.
   const position = m.named("position", m.select(m.lt(positions, 0), -1, m.add(positions, 1))); // [n]
-  const entry = m.add(m.mul(sequence, blocks), m.div(position, blockSize));
-  const block = m.gather(m.reshape(blockTable, [b * blocks]), entry); // [n]
-  const slot = m.select(m.lt(position, 0), -1, m.add(m.mul(block, blockSize), m.rem(position, blockSize))); // [n]
+  const slot = slotsAt(m, blockTable, sequence, position, blockSize);
   const all = m.iota("i32", [n], 0);
   const token = m.max(next, 0);
   return {
@@ -78,4 +76,12 @@ function buildLoop(config: ModelConfig, bucket: DecodeBucket, step: Func): Func 
       m.named("positions.out", m.updateRows(positions, position, all)),
     ],
   };
+}
+
+/** The cache rows of positions by the block table, -1 for none: i32 [n]. */
+function slotsAt(m: Maths, blockTable: Node, sequence: Node, position: Node, blockSize: number): Node {
+  const [b, blocks] = blockTable.type.shape as [number, number]; // of rank 2
+  const entry = m.add(m.mul(sequence, blocks), m.div(position, blockSize));
+  const block = m.gather(m.reshape(blockTable, [b * blocks]), entry); // [n]
+  return m.select(m.lt(position, 0), -1, m.add(m.mul(block, blockSize), m.rem(position, blockSize)));
 }

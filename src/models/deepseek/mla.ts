@@ -49,8 +49,7 @@ export function mla(
   const v = m.named("v", m.contract("b s r, h e r -> b s h e", c, w_uv)); // [b, s, h, e]
 
   const heads = m.attention(q, k, v, step.positions, step.sequence, attention.softmax_scale); // [n, h, e]
-  const out = linear(model, `${name}.o_proj`, m.reshape(m.named("heads", heads), [n, h * e])); // [n, hidden]
-  return { out, caches: [cache] };
+  return { out: linear(model, `${name}.o_proj`, m.reshape(m.named("heads", heads), [n, h * e])), caches: [cache] };
 }
 
 /** Straight from x, or through a normalised latent of q_lora_rank channels. [n, hidden] -> [n, h * (d + p)] */

@@ -151,10 +151,8 @@ function writeTile(
   const { accumulator } = w.target;
   const read = (node: Node, axes: readonly string[], ...parts: Index[]) => {
     const index = new Map(parts.flatMap((part) => [...part]));
-    return w.value(
-      node,
-      axes.map((axis) => index.get(axis)!),
-    );
+    const idx = axes.map((axis) => index.get(axis)!);
+    return w.value(node, idx);
   };
   const sums = tile.map(() => rowTile.map(() => ref(w.unique("acc"), accumulator)));
   for (const acc of sums.flat()) w.emit(variable(acc.name, num(accumulator, 0)));

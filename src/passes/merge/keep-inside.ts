@@ -62,37 +62,33 @@ export function keepInside(
   i: string,
   keeps: (node: Node, buf: Buf) => Buf["space"],
 ): { kernel: Kernel; args: readonly Node[] } {
-  const sizes = new Map<string, number>();
-  const spaces = new Map<string, Buf["space"]>();
+  const kept = new Map<string, Pick<Buf, "size" | "space">>();
   for (const [at, node] of args.entries()) {
     const buf = kernel.bufs[at]!;
     // Whole elements of bytes, stored as a whole: a value of few bits shares bytes with its neighbours.
     if (buf.access !== "readwrite" || buf.size % extent !== 0 || storageBits(buf.dtype) < 8) continue;
     const space = keeps(node, buf);
-    if (space === "global") continue;
-    sizes.set(buf.name, buf.size / extent);
-    spaces.set(buf.name, space);
+    if (space !== "global") kept.set(buf.name, { size: buf.size / extent, space });
   }
-  if (sizes.size === 0) return { kernel, args };
+  if (kept.size === 0) return { kernel, args };
   const shift = (name: string, index: Expr) =>
-    extent === 1 ? index : isub(index, imul(ref(i), int(sizes.get(name)!)));
+    extent === 1 ? index : isub(index, imul(ref(i), int(kept.get(name)!.size)));
   const inExpr = (expr: Expr): Expr => {
     const next = mapOperands(expr, inExpr);
-    return next.k === "load" && sizes.has(next.buf) ? { ...next, index: shift(next.buf, next.index) } : next;
+    return next.k === "load" && kept.has(next.buf) ? { ...next, index: shift(next.buf, next.index) } : next;
   };
   const inStmt = (stmt: Stmt): Stmt => {
     const next = mapStmt(stmt, inExpr, (block) => block.map(inStmt));
-    return next.k === "store" && sizes.has(next.buf) ? { ...next, index: shift(next.buf, next.index) } : next;
+    return next.k === "store" && kept.has(next.buf) ? { ...next, index: shift(next.buf, next.index) } : next;
   };
-  const globals = kernel.bufs.filter((buf) => buf.space === "global" && !sizes.has(buf.name));
+  const globals = kernel.bufs.filter((buf) => buf.space === "global" && !kept.has(buf.name));
   const own = kernel.bufs.flatMap((buf): Buf[] => {
     if (buf.space !== "global") return [buf];
-    const [size, space] = [sizes.get(buf.name), spaces.get(buf.name)];
-    if (size === undefined || space === undefined) return [];
-    return [{ name: buf.name, dtype: buf.dtype, size, access: "readwrite", space }];
+    const inside = kept.get(buf.name);
+    return inside === undefined ? [] : [{ name: buf.name, dtype: buf.dtype, access: "readwrite", ...inside }];
   });
   return {
     kernel: { ...kernel, bufs: [...globals, ...own], body: kernel.body.map(inStmt) },
-    args: args.filter((_, at) => !sizes.has(kernel.bufs[at]!.name)),
+    args: args.filter((_, at) => !kept.has(kernel.bufs[at]!.name)),
   };
 }

@@ -35,12 +35,36 @@ test.each([
   ["runs that do not fill the loop", "for i in 0 .. 100 {\n    y[i] = s[i / 32]\n  }"],
   ["short runs", "for i in 0 .. 96 {\n    y[i] = s[i / 4]\n  }"],
   ["one run", "for i in 0 .. 96 {\n    y[i] = s[i / 96]\n  }"],
-  ["a sum", "var a: f32 = 0.0\n  for i in 0 .. 96 {\n    a = a + s[i / 32]\n  }"],
   ["a grid of few runs", "grid i in 0 .. 96 {\n    y[i] = s[i / 32]\n  }"],
   ["a start that is not 0", "for i in 32 .. 96 {\n    y[i] = s[i / 32]\n  }"],
 ])("left alone: %s", (_what, body) => {
   const before = kernel(body, 100);
   expect(splitLoops(before)).toBe(before);
+});
+
+test("a sum is added up in the same order", () => {
+  const numbers = fc.array(fc.float(), { minLength: 512, maxLength: 512 });
+  fc.assert(
+    fc.property(numbers, fc.integer({ min: 2, max: 40 }), fc.constantFrom(8, 12), (x, runs, length) => {
+      const before = kernel(
+        `var a: f32 = 0.0
+  for i in 0 .. ${runs * length} {
+    a = a + x[i] * s[i / ${length}]
+  }
+  y[0] = a`,
+        512,
+      );
+      const after = splitLoops(before);
+      verifyKernel(after);
+      expect(after).not.toBe(before);
+      const [want, got] = [before, after].map((each) => {
+        const y = new Float32Array(512);
+        runKernel(each, [Float32Array.from(x), Float32Array.from(x).reverse(), y]);
+        return y[0];
+      });
+      expect(got).toBe(want);
+    }),
+  );
 });
 
 test("values stay, also where the index is used in other ways", () => {
