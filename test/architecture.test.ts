@@ -22,6 +22,7 @@ const owners = {
   // Constants of the same value at each index, or of the index itself.
   "src/passes/simplify.ts": ["iota"],
   // Sibling contractions become one, of concatenated weights.
+  "src/passes/orient-weights.ts": ["contract", "cast", "gather"],
   "src/passes/merge-contracts.ts": ["contract", "gather", "cast"],
   "src/passes/quantize/packed.ts": ["dequantizeGroups", "gather"],
   "src/passes/quantize/observe.ts": ["contract"],

@@ -21,9 +21,10 @@ export const orientWeights: Pass = {
 
 function orientInFunc(func: Func, build: Maths): readonly Node[] {
   const users = usersOf(topoOrder(func.outs));
+  const readOnce = (node: Node) => users.get(node)!.length === 1 && !func.outs.includes(node);
   return rebuild(func.outs, build.builder, (node, original) => {
     if (!isOp(node, "contract") || !isOp(original, "contract")) return node;
-    if (stageOf(original) !== "runtime" || !isBetterSwapped(original, users)) return node;
+    if (stageOf(original) !== "runtime" || !isBetterSwapped(original, readOnce)) return node;
     const { ins, out } = parseAxes(node.attrs.axes);
     const axes = showAxes({ ins: [ins[0]!, swapped(ins[1]!)], out });
     const weight = withTable(node.ins[1]!, build);
@@ -31,13 +32,13 @@ function orientInFunc(func: Func, build: Maths): readonly Node[] {
   }).roots;
 }
 
-function isBetterSwapped(node: Node<"contract">, users: ReadonlyMap<Node, readonly Node[]>): boolean {
+function isBetterSwapped(node: Node<"contract">, readOnce: (node: Node) => boolean): boolean {
   const [input, operand] = node.ins as readonly [Node, Node]; // a contraction has two
   const chain = pathOf(operand);
   const table = chain.at(-1)!;
   if (stageOf(input) !== "runtime" || stageOf(table) !== "weight") return false;
   // What something else reads too would be stored twice.
-  if (chain.some((each) => users.get(each)!.length > 1)) return false;
+  if (!chain.every(readOnce)) return false;
   const { ins, out } = parseAxes(node.attrs.axes);
   const [left, right] = [ins[0]!, ins[1]!];
   const size = (axis: string) => operand.type.shape[right.indexOf(axis)]!;

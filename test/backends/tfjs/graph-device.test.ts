@@ -1,0 +1,175 @@
+/** Devices of TensorFlow graphs: memory that outlives programs, order of effects, and what goes wrong. */
+import fc from "fast-check";
+import { describe, expect, it, test } from "vitest";
+import { graphTargetOf } from "../../../src/backends/tfjs/graph-backend.ts";
+import { openGraphDevice } from "../../../src/backends/tfjs/graph-device.ts";
+import { compile, type Device, type ProgramMemory, prepareDevice } from "../../../src/compile.ts";
+import { interpret } from "../../../src/ir/interpret.ts";
+import { type Tensor, tensorOf } from "../../../src/ir/tensor.ts";
+import { tensorType } from "../../../src/ir/types.ts";
+import { same } from "../../arb/compare.ts";
+import { type Build, moduleOf } from "../../arb/module-of.ts";
+import { arbCase, compareWithInterpreter, modes } from "../random-programs.ts";
+import { interpretedHost } from "./interpreted-host.ts";
+import { hasUnsigned } from "./skipped.ts";
+import { tensorFlowFolder } from "./tensorflow.ts";
+
+const open = (seed = 1) => openGraphDevice(graphTargetOf("tensorflow"), interpretedHost(seed));
+const noWeights: ProgramMemory["weight"] = () => {
+  throw new Error("there are no weights");
+};
+
+/** Adds rows to a cache and gives what was there before and what is there now. */
+const append: Build = (m, p) => {
+  const cache = p("cache", "f32", 3, 2);
+  const old = m.gather(cache, p("at", "i32", 1));
+  const next = m.updateRows(cache, p("row", "f32", 1, 2), p("slots", "i32", 1));
+  return [m.reduceSum(m.add(old, m.gather(next, p("at", "i32", 1)))), next];
+};
+
+function appending(device: Device, cache: Float32Array) {
+  const module = moduleOf(append);
+  const { params } = module.funcs.get("main")!;
+  const at = (name: string) => params.findIndex((param) => param.attrs.name === name);
+  const instance = compile(module, device).instantiate({ weight: noWeights, params: new Map([["cache", cache]]) });
+  return async (row: readonly number[], slot: number): Promise<number> => {
+    instance.params[at("row")]!.set(row);
+    instance.params[at("slots")]![0] = slot;
+    instance.params[at("at")]![0] = 1;
+    await instance.run();
+    return instance.results[0]![0]!;
+  };
+}
+
+const cacheOf = (device: Device) => device.allocate(tensorType("f32", [3, 2]), "resident") as Float32Array; // of f32
+
+describe("caches", () => {
+  it("begin as zeros, are updated where they are, and outlive a program that is added", async () => {
+    const device = open();
+    const cache = cacheOf(device);
+    const first = appending(device, cache);
+    expect(await first([1, 2], 1)).toBe(3); // 0 before, 1 + 2 now
+    expect(await first([5, 5], 0)).toBe(6); // row 1 is as it was
+    const second = appending(device, cache);
+    expect(await second([10, 10], -1)).toBe(6); // dropped
+    expect(await second([10, 10], 1)).toBe(23);
+    expect(await first([0, 0], 2)).toBe(40);
+    await device.close();
+  });
+
+  it("are not shared by programs that were not given the same memory", async () => {
+    const device = open();
+    const [one, other] = [cacheOf(device), cacheOf(device)].map((cache) => appending(device, cache));
+    expect(await one!([1, 2], 1)).toBe(3);
+    expect(await other!([7, 7], 1)).toBe(14);
+    expect(await one!([0, 0], 0)).toBe(6);
+  });
+
+  it("of two sessions meet in a program that reads both", async () => {
+    const device = open();
+    const [a, b] = [cacheOf(device), cacheOf(device)];
+    await appending(device, a)([1, 2], 1);
+    await appending(device, b)([4, 4], 1);
+    const module = moduleOf((m, p) => m.add(p("a", "f32", 3, 2), p("b", "f32", 3, 2)));
+    const params = new Map(Object.entries({ a, b }));
+    const instance = compile(module, device).instantiate({ weight: noWeights, params });
+    await instance.run();
+    expect([...instance.results[0]!]).toEqual([0, 0, 5, 6, 0, 0]);
+  });
+
+  it("are read before and after the update as the program says, in whatever order nodes run", async () => {
+    for (let seed = 1; seed <= 30; seed++) {
+      const device = open(seed);
+      const run = appending(device, cacheOf(device));
+      expect([await run([1, 2], 1), await run([3, 4], 1)]).toEqual([3, 10]);
+    }
+  });
+});
+
+test("a program that is released leaves the caches to others", async () => {
+  const device = open();
+  const cache = cacheOf(device);
+  const module = moduleOf(append);
+  const instance = compile(module, device).instantiate({ weight: noWeights, params: new Map([["cache", cache]]) });
+  instance.params.find((data) => data.length === 2)!.set([1, 2]);
+  await instance.run();
+  instance.release();
+  expect(await appending(device, cache)([0, 0], 2)).toBe(0); // row 0 was written, row 1 is read
+  await device.close();
+});
+
+test("steps in a row go on from what the one before left", async () => {
+  const device = open();
+  const module = moduleOf((m, p) => {
+    const x = p("x", "f32", 1, 2);
+    return m.updateRows(x, m.mul(x, p("factor", "f32", 1, 2)), m.full("i32", [1], 0));
+  });
+  const instance = compile(module, device).instantiate({ weight: noWeights });
+  const [x, factor] = instance.params as readonly [Float32Array, Float32Array]; // two parameters of f32
+  x.set([1, 3]);
+  factor.set([2, 1]);
+  const first = instance.queue!({ times: 3, write: [x, factor], read: x });
+  factor.set([10, 1]);
+  const second = instance.queue!({ times: 1, write: [factor], read: x });
+  const none = instance.queue!({ times: 0, write: [], read: x });
+  expect([...(await first)]).toEqual([8, 3]);
+  expect([...(await second)]).toEqual([80, 3]);
+  expect([...(await none)]).toEqual([1, 3]);
+});
+
+test("products with the rows that one token chooses are made row by row", async () => {
+  const device = open();
+  // Rows of 16 KiB: smaller ones are gathered.
+  const module = moduleOf((m, p) => {
+    const index = p("index", "i32", 1, 2);
+    const up = m.gather(m.builder.weight("up", "f32", [4, 64, 64]), index);
+    const down = m.gather(m.builder.weight("down", "f32", [4, 64, 64]), index);
+    const wide = m.contract("n i, n k f i -> n k f", p("x", "f32", 1, 64), up);
+    return m.contract("n k f, n k i f -> n i", wide, down);
+  });
+  const numbers = (count: number, seed: number) => Array.from({ length: count }, (_, i) => ((i * seed) % 7) - 3);
+  const tensors = new Map<string, Tensor>([
+    ["up", tensorOf("f32", [4, 64, 64], numbers(4 * 64 * 64, 5))],
+    ["down", tensorOf("f32", [4, 64, 64], numbers(4 * 64 * 64, 11))],
+  ]);
+  const weights = (name: string) => tensors.get(name)!;
+  const inputs = module.funcs
+    .get("main")!
+    .params.map(({ type }) =>
+      type.dtype === "i32" ? tensorOf("i32", [1, 2], [3, 1]) : tensorOf("f32", [1, 64], numbers(64, 3)),
+    );
+  const executable = compile(module, device);
+  // All are whole numbers below 2^24: any order of addition gives the same.
+  same(await executable.run(inputs, weights), interpret(module, inputs, { weights }));
+  expect(executable.program.sources[0]).not.toContain("BatchMatMul");
+  expect(executable.program.sources[0]!.match(/= MatMul\(/g)).toHaveLength(4);
+});
+
+test("random programs", async () => {
+  const device = open();
+  const programs = arbCase({ finite: true, without: ["dotGroups"] }).filter(({ module }) => !hasUnsigned(module));
+  await fc.assert(
+    fc.asyncProperty(programs, ({ module, given }) =>
+      compareWithInterpreter(device, module, given, modes["optimised and fused"]!),
+    ),
+    { numRuns: 150 },
+  );
+});
+
+test("a package that is not there is told from the thread", async () => {
+  const opening = prepareDevice("tensorflow", { packageFolder: "/nowhere" });
+  await expect(opening).rejects.toThrow("the package @tensorflow/tfjs-node is not installed");
+});
+
+describe.skipIf(tensorFlowFolder === null)("with TensorFlow", () => {
+  it("keeps caches when a program is added", async () => {
+    const device = await prepareDevice("tensorflow", { packageFolder: tensorFlowFolder! });
+    const cache = cacheOf(device);
+    const first = appending(device, cache);
+    expect(await first([1, 2], 1)).toBe(3);
+    const second = appending(device, cache);
+    expect(await second([10, 10], 1)).toBe(23);
+    expect(await first([0, 0], 2)).toBe(40);
+    await device.close();
+  });
+});
