@@ -19,6 +19,8 @@ export interface Target {
   readonly byteDots: ByteDots | null;
   /** Whether programs may hold collectives: then whoever drives several devices runs these. Default: no. */
   readonly collectives?: boolean;
+  /** Whether matrix products are faster on weights [in, out] than on [out, in], as models store them. Default: no. */
+  readonly inputMajor?: boolean;
   /** Largest private array of a kernel, in bytes. */
   readonly scratchBytes: number;
   /** Invocations that meet at barriers, for devices of thousands of threads; null where a grid iteration runs alone. */

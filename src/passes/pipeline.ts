@@ -9,6 +9,7 @@ import { splitLoops } from "./kernel/split.ts";
 import { vectorizeLoops } from "./kernel/vectorize.ts";
 import { legalize } from "./legalize.ts";
 import { mergeContracts, mergeContractsBy } from "./merge-contracts.ts";
+import { orientWeights } from "./orient-weights.ts";
 import { packDots } from "./pack-dots.ts";
 import type { Pass } from "./pass.ts";
 import { observe } from "./quantize/observe.ts";
@@ -46,6 +47,7 @@ export function tensorPasses(target: Target, options: PipelineOptions = {}): Pas
     ...quantized,
     ...(target.byteDots === null ? [] : [packDots]), // what quantize made of weights and inputs
     simplify(), // what absorb, expand, merge-contracts and quantize left
+    ...(target.inputMajor ? [orientWeights] : []), // after simplify, which takes transposes into contractions
   ];
 }
 

@@ -1,6 +1,6 @@
 /** The backends of TensorFlow: whole steps as graphs, on tfjs-node (the processor) or tfjs-node-gpu (CUDA). */
 import { UnsupportedError } from "../../ir/errors.ts";
-import { tensorTargetOf } from "../../ir/target.ts";
+import { type Target, tensorTargetOf } from "../../ir/target.ts";
 import type { Backend } from "../backend.ts";
 import { emitGraph, openGraphDevice } from "./graph-device.ts";
 import type { GraphHost } from "./graph-host.ts";
@@ -21,17 +21,23 @@ const summaries = {
   "tensorflow-gpu": "TensorFlow on the GPU",
 } as const;
 
+/** TensorFlow's products of a row and a matrix read the matrix row by row. */
+export function graphTargetOf(name: string): Target {
+  return { ...tensorTargetOf(name), inputMajor: true };
+}
+
 export function graphBackend(name: keyof typeof summaries): Backend {
   return {
-    target: tensorTargetOf(name),
+    target: graphTargetOf(name),
     emit: emitGraph,
     prepare: async (options) => {
-      const thread = await startGraphThread({ kind: name, packageFolder: options.packageFolder ?? null });
+      const { packageFolder = null, threads = 1 } = options;
+      const thread = await startGraphThread({ kind: name, packageFolder, threads });
       const summary = `TensorFlow.js ${tfVersion}, ${summaries[name]}, a graph to a step`;
       return { ...options, prepared: new Prepared({ ...thread, summary }) };
     },
     open: ({ prepared } = {}) => {
-      if (prepared instanceof Prepared) return openGraphDevice(tensorTargetOf(name), prepared.host);
+      if (prepared instanceof Prepared) return openGraphDevice(graphTargetOf(name), prepared.host);
       throw new UnsupportedError(name, "TensorFlow.js is imported when asked for, which takes waiting", {
         hint: `Use: const device = await prepareDevice(${JSON.stringify(name)}); compile(module, device).`,
       });

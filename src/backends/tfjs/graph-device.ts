@@ -1,16 +1,14 @@
 /** Devices that run whole steps as TensorFlow graphs on a host of sessions. */
-import { InternalError, invariant } from "../../ir/errors.ts";
+import { InternalError } from "../../ir/errors.ts";
 import type { Plan } from "../../ir/plan.ts";
 import type { Target } from "../../ir/target.ts";
-import { storageLength, type TensorData } from "../../ir/tensor.ts";
-import type { TensorType } from "../../ir/types.ts";
-import type { Device, Instance, Program, ProgramMemory } from "../backend.ts";
+import type { Device, Program } from "../backend.ts";
 import { printGraph } from "./graph.ts";
-import { fromHost } from "./graph-bits.ts";
 import { formOf } from "./graph-forms.ts";
 import type { GraphHost } from "./graph-host.ts";
+import { instantiateGraph } from "./graph-instance.ts";
 import { GraphMemory } from "./graph-memory.ts";
-import { buildProgram, type GraphProgram, type Variable } from "./graph-program.ts";
+import { buildProgram, type Variable } from "./graph-program.ts";
 import { GraphSessions } from "./graph-sessions.ts";
 
 export function openGraphDevice(target: Target, host: GraphHost): Device {
@@ -20,6 +18,7 @@ export function openGraphDevice(target: Target, host: GraphHost): Device {
   return {
     target,
     summary: host.summary,
+    queues: true,
     allocate: (type, use = "shared") => memory.allocate(type, use === "resident"),
     hold: (_, data) => memory.hold(data),
     free: (data) => memory.free(data),
@@ -29,7 +28,7 @@ export function openGraphDevice(target: Target, host: GraphHost): Device {
         get sources() {
           return emitGraph(plan);
         },
-        instantiate: (given) => instantiate({ plan, memory, sessions, name: `step${count++}` }, given),
+        instantiate: (given) => instantiateGraph({ plan, memory, sessions, name: `step${count++}` }, given),
       };
     },
     close: () => host.close(),
@@ -60,61 +59,4 @@ export function emitGraph(plan: Plan): readonly string[] {
     },
   });
   return [printGraph(program.nodes)];
-}
-
-interface Parts {
-  readonly plan: Plan;
-  readonly memory: GraphMemory;
-  readonly sessions: GraphSessions;
-  readonly name: string;
-}
-
-function instantiate({ plan, memory, sessions, name }: Parts, given: ProgramMemory): Instance {
-  const entry = plan.funcs.get(plan.entry)!;
-  const own: TensorData[] = [];
-  const allocate = (type: TensorType): TensorData => {
-    const data = memory.allocate(type, false);
-    own.push(data);
-    return data;
-  };
-  const params = entry.params.map((param) => {
-    const data = given.params?.get(param.name) ?? allocate(param.type);
-    invariant(data.length === storageLength(param.type), () => `memory of ${param.name} has the wrong length`);
-    return data;
-  });
-  const results = entry.results.map(({ type }, i) => {
-    const param = entry.donated[i] ?? null;
-    return param === null ? (given.results?.get(i) ?? allocate(type)) : params[param]!;
-  });
-  const program = bind(plan, memory, { name, params, results, given });
-  sessions.add(name, program);
-  return {
-    params,
-    results,
-    run: async (signal) => {
-      signal?.throwIfAborted();
-      const fetched = await sessions.run(name, params);
-      for (const each of program.fetched) fromHost(each.type, fetched[each.name]!, results[each.index]!);
-    },
-    release: () => {
-      sessions.remove(name);
-      for (const data of own) memory.free(data);
-    },
-  };
-}
-
-interface Bound {
-  readonly name: string;
-  readonly params: readonly TensorData[];
-  readonly results: readonly TensorData[];
-  readonly given: ProgramMemory;
-}
-
-function bind(plan: Plan, memory: GraphMemory, { name, params, results, given }: Bound): GraphProgram {
-  return buildProgram(plan, `${name}/`, {
-    weight: (func, index, layer) =>
-      memory.weight(plan.funcs.get(func)!.weights[index]!.type, given.weight(func, index, layer)),
-    param: (index) => memory.cache(params[index]!),
-    result: (index) => memory.cache(results[index]!),
-  });
 }

@@ -16,12 +16,15 @@ import {
 } from "./graph.ts";
 import { castTo } from "./graph-cast.ts";
 import { carriedBytes, formOf } from "./graph-forms.ts";
+import { type ChosenRows, type MatMulContext, matMul } from "./graph-matmul.ts";
 import { fillOf, scalar } from "./graph-scalar.ts";
 import { tfTypes } from "./saved-model.ts";
 
 /** What a variable holds after some nodes have run. */
 export interface VariableState extends TensorForm {
   readonly handle: GraphTensor;
+  /** Nothing updates it while programs run: a weight. */
+  readonly fixed: boolean;
   /** The variable has one row more than the value, for rows that are dropped. */
   readonly spareRow: boolean;
   /** The node that gave it this state; null for the state at the start of a run. */
@@ -37,8 +40,12 @@ function isState(x: GraphValue): x is VariableState {
 }
 
 /** The state of a variable when a run begins. */
-export function initialState(handle: GraphTensor, form: TensorForm, spareRow = false): VariableState {
-  return { ...form, handle, spareRow, after: null, readers: [] };
+export function initialState(
+  handle: GraphTensor,
+  form: TensorForm,
+  { fixed = false, spareRow = false } = {},
+): VariableState {
+  return { ...form, handle, fixed, spareRow, after: null, readers: [] };
 }
 
 export interface GraphEngine extends TensorEngine<GraphValue> {
@@ -49,6 +56,7 @@ export interface GraphEngine extends TensorEngine<GraphValue> {
 export function graphEngine(graph: GraphBuilder): GraphEngine {
   /** What a reshaped tensor was before: reshapes of reshapes are one. */
   const unshaped = new Map<string, GraphTensor>();
+  const chosen = new Map<string, ChosenRows>();
   const readState = (state: VariableState): GraphTensor => {
     const { type, shape } = state;
     const whole = state.spareRow ? [shape[0]! + 1, ...shape.slice(1)] : shape;
@@ -89,13 +97,20 @@ export function graphEngine(graph: GraphBuilder): GraphEngine {
   const gather = (x: GraphValue, at: GraphValue, batch: number): GraphTensor => {
     const index = read(at);
     const shape = [...x.shape.slice(0, batch), ...index.shape.slice(batch), ...x.shape.slice(batch + 1)];
-    if (!isState(x) || batch > 0) return gatherTensor(graph, read(x), index, batch, shape);
+    if (!isState(x) || x.fixed || batch > 0) {
+      const table = read(x);
+      const rows = gatherTensor(graph, table, index, batch, shape);
+      if (isState(x) && batch === 0) chosen.set(rows.name, { table, index });
+      return rows;
+    }
+    // Gathering from a variable makes every later reading of it whole a copy, so weights are read whole instead.
     const attrs = { dtype: typeAttr(x.type), Tindices: typeAttr("int32"), batch_dims: intAttr(0) };
     const after = x.after === null ? [] : [x.after];
     const out = graph.one("ResourceGather", [x.handle, index], attrs, { type: x.type, shape }, after);
     x.readers.push(nodeOf(out));
     return out;
   };
+  const products: MatMulContext = { graph, reshape, chosen: (x) => chosen.get(unshaped.get(x.name)?.name ?? x.name) };
   return {
     read,
     constant: (type, data) => graph.constant(formOf(type), carriedBytes(type, data)),
@@ -103,7 +118,7 @@ export function graphEngine(graph: GraphBuilder): GraphEngine {
     iota: (n) => graph.ints(Array.from({ length: n }, (_, i) => i)),
     apply,
     cast: (x, from, to) => castTo(graph, read(x), from, to),
-    matMul: (a, b, options) => matMul(graph, reshape, read(a), read(b), options),
+    matMul: (a, b, options) => matMul(products, read(a), read(b), options),
     reduceSum: (x) => reduce("Sum", read(x)),
     // Whether a device's maximum passes NaN on is its own business.
     reduceMax: (x) => {
@@ -187,25 +202,6 @@ function concat(graph: GraphBuilder, xs: readonly GraphTensor[], axis: number): 
   );
   const attrs = { N: intAttr(xs.length), T: typeAttr(first.type), Tidx: typeAttr("int32") };
   return graph.one("ConcatV2", [...xs, graph.int(axis)], attrs, { type: first.type, shape });
-}
-
-/** One product is MatMul, which has the faster kernels for few rows; several are a batch. */
-function matMul(
-  graph: GraphBuilder,
-  reshape: (x: GraphTensor, shape: Shape) => GraphTensor,
-  a: GraphTensor,
-  b: GraphTensor,
-  { transposeA, transposeB }: { readonly transposeA: boolean; readonly transposeB: boolean },
-): GraphTensor {
-  const [batch, m, n] = [a.shape[0]!, a.shape[transposeA ? 2 : 1]!, b.shape[transposeB ? 1 : 2]!];
-  const T = typeAttr(a.type);
-  if (batch === 1) {
-    const attrs = { T, transpose_a: boolAttr(transposeA), transpose_b: boolAttr(transposeB) };
-    const operands = [a, b].map((x) => reshape(x, x.shape.slice(1)));
-    return reshape(graph.one("MatMul", operands, attrs, { type: a.type, shape: [m, n] }), [1, m, n]);
-  }
-  const attrs = { T, adj_x: boolAttr(transposeA), adj_y: boolAttr(transposeB) };
-  return graph.one("BatchMatMulV2", [a, b], attrs, { type: a.type, shape: [batch, m, n] });
 }
 
 /**

@@ -6,7 +6,7 @@ import { sizeOf } from "../../ir/types.ts";
 import { GraphBuilder, type GraphTensor, infoOf, nodeOf, typeAttr } from "./graph.ts";
 import { crossingForm, packed, unpacked } from "./graph-bits.ts";
 import { doneName, type GraphProgram, type Variable, variableForm } from "./graph-program.ts";
-import { encodeSavedModel, type Signature, type TensorInfo, tfTypes } from "./saved-model.ts";
+import { encodeSavedModel, type SavedModel, type Signature, type TensorInfo, tfTypes } from "./saved-model.ts";
 
 export interface GraphModel {
   /** By the names of their signatures. */
@@ -55,8 +55,7 @@ export function bytesOf(variable: Variable): number {
 export interface EncodedModel {
   /** The content of `saved_model.pb`. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The names of its signatures. */
-  readonly signatures: readonly string[];
+  readonly signatures: SavedModel["signatures"];
 }
 
 export function encodeModel({ programs, weights, caches, restored }: GraphModel): EncodedModel {
@@ -72,7 +71,7 @@ export function encodeModel({ programs, weights, caches, restored }: GraphModel)
     if (some.length > 0) all[restoreSignature(i)] = assignFed(graph, some);
   }
   const nodes = [...[...programs.values()].flatMap((program) => program.nodes), ...graph.nodes];
-  return { bytes: encodeSavedModel({ nodes, signatures: all }), signatures: Object.keys(all) };
+  return { bytes: encodeSavedModel({ nodes, signatures: all }), signatures: all };
 }
 
 /** Feeds the content of variables. */

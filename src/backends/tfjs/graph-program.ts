@@ -61,11 +61,11 @@ export function buildProgram(plan: Plan, prefix: string, binding: GraphBinding):
   const entry = plan.funcs.get(plan.entry);
   invariant(entry !== undefined, () => `plan @${plan.name} has no entry`);
   const states = new Map<Variable, VariableState>();
-  const stateOf = (variable: Variable): VariableState => {
+  const stateOf = (variable: Variable, fixed: boolean): VariableState => {
     const known = states.get(variable);
     if (known !== undefined) return known;
     const handle = graph.variable(variable.name, variableForm(variable));
-    const state = initialState(handle, variable.form, variable.spareRow);
+    const state = initialState(handle, variable.form, { fixed, spareRow: variable.spareRow });
     states.set(variable, state);
     return state;
   };
@@ -73,7 +73,7 @@ export function buildProgram(plan: Plan, prefix: string, binding: GraphBinding):
   const fed: Crossing[] = [];
   const params = entry.params.map(({ type }, index): GraphValue => {
     const variable = binding.param(index);
-    if (variable !== null) return stateOf(variable);
+    if (variable !== null) return stateOf(variable, false);
     const name = `param${index}`;
     const placeholder = graph.placeholder(crossingForm(formOf(type)));
     inputs[name] = infoOf(placeholder);
@@ -86,7 +86,7 @@ export function buildProgram(plan: Plan, prefix: string, binding: GraphBinding):
     plan,
     { func: plan.entry, layer: null, params },
     {
-      weight: (func, index, layer) => stateOf(binding.weight(func, index, layer)),
+      weight: (func, index, layer) => stateOf(binding.weight(func, index, layer), true),
       constant: (node, make) => {
         const part = constants.get(node) ?? make();
         constants.set(node, part);
@@ -103,7 +103,7 @@ export function buildProgram(plan: Plan, prefix: string, binding: GraphBinding):
         crossing: { name: `result${index}`, index, type },
         value: packed(graph, engine.read(results[index]!)),
       });
-    } else updates.push(...leave(graph, engine, results[index]!, stateOf(variable)));
+    } else updates.push(...leave(graph, engine, results[index]!, stateOf(variable, false)));
   }
   return {
     nodes: graph.nodes,

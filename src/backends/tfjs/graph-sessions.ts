@@ -4,9 +4,8 @@
  * loads the weights again. Programs that share nothing do not meet.
  */
 import { invariant } from "../../ir/errors.ts";
-import type { TensorData } from "../../ir/tensor.ts";
 import { type HostTensor, toHost } from "./graph-bits.ts";
-import type { GraphHost } from "./graph-host.ts";
+import { type GraphHost, once, type Repeat } from "./graph-host.ts";
 import type { GraphMemory } from "./graph-memory.ts";
 import { encodeModel, loadSignature, restoreSignature, signatures, weightGroups } from "./graph-model.ts";
 import type { GraphProgram, Variable } from "./graph-program.ts";
@@ -17,6 +16,9 @@ interface Opened {
   readonly programs: ReadonlySet<string>;
   readonly caches: readonly Variable[];
 }
+
+/** What a program gives, by name. */
+export type Fetched = Readonly<Record<string, HostTensor["data"]>>;
 
 interface Group {
   readonly programs: Map<string, GraphProgram>;
@@ -59,15 +61,22 @@ export class GraphSessions {
     void this.#next(() => this.#drop(group));
   }
 
-  /** Feeds a program from these arrays, by parameter, and gives what it fetches, by name. */
-  run(name: string, params: readonly TensorData[]): Promise<Readonly<Record<string, HostTensor["data"]>>> {
+  /** Makes a program ready to run, then runs it, if it is to run at all, on what `inputs` gives when its turn has come. */
+  run(
+    name: string,
+    inputs: () => Readonly<Record<string, HostTensor>>,
+    repeat: Repeat = once,
+    done: (fetched: Fetched) => void = () => {},
+  ): Promise<Fetched> {
     return this.#next(async () => {
       const group = this.#groupOf(name);
-      const { fed } = group.programs.get(name)!;
-      const inputs = Object.fromEntries(fed.map((each) => [each.name, toHost(each.type, params[each.index]!)]));
       const [only, ...more] = group.opened;
       const ready = only !== undefined && more.length === 0 && only.programs.has(name);
-      return this.#host.run(ready ? only.id : await this.#reopen(group), name, inputs);
+      const id = ready ? only.id : await this.#reopen(group);
+      if (repeat.times === 0) return {};
+      const fetched = await this.#host.run(id, name, inputs(), repeat);
+      done(fetched);
+      return fetched;
     });
   }
 

@@ -1,6 +1,6 @@
 /** TensorFlow sessions in a thread of their own, under Node. */
 import { UnsupportedError } from "../../ir/errors.ts";
-import type { GraphHost } from "./graph-host.ts";
+import { type GraphHost, once } from "./graph-host.ts";
 import type { FromGraphThread, GraphReplies, GraphRequest, GraphThreadStart } from "./graph-messages.ts";
 
 interface Pending {
@@ -13,10 +13,15 @@ export async function startGraphThread(start: GraphThreadStart): Promise<Omit<Gr
   if (typeof process === "undefined" || typeof process.getBuiltinModule !== "function") {
     throw new UnsupportedError(start.kind, "TensorFlow graphs need Node");
   }
-  const { Worker } = process.getBuiltinModule("node:worker_threads");
+  const threads = process.getBuiltinModule("node:worker_threads");
   // Run from its source or as it was built.
   const file = import.meta.url.endsWith(".ts") ? "./graph-worker.ts" : "./graph-worker.js";
-  const worker = new Worker(new URL(file, import.meta.url), { workerData: start, name: "ciuic tensorflow" });
+  const worker = new threads.Worker(new URL(file, import.meta.url), {
+    workerData: start,
+    name: "ciuic tensorflow",
+    // What the thread sets, TensorFlow must see.
+    env: threads.SHARE_ENV,
+  });
   const pending = new Map<number, Pending>();
   let asked = 0;
   let gone: UnsupportedError | null = null;
@@ -55,7 +60,7 @@ export async function startGraphThread(start: GraphThreadStart): Promise<Omit<Gr
   }
   return {
     open: (model, signatures) => ask({ ask: "open", model, signatures }),
-    run: (session, signature, inputs) => ask({ ask: "run", session, signature, inputs }),
+    run: (session, signature, inputs, repeat = once) => ask({ ask: "run", session, signature, inputs, repeat }),
     move: async (from, save, to, restore, names) => void (await ask({ ask: "move", from, save, to, restore, names })),
     drop: async (session) => void (await ask({ ask: "drop", session })),
     close: async () => {

@@ -2,87 +2,91 @@
  * The thread that runs TensorFlow graphs: tfjs-node computes before it returns, so it would stop everything else. It
  * imports the package itself, so that the engine of the calling thread is not touched.
  */
-import { CompilerError, InternalError } from "../../ir/errors.ts";
-import type { HostTensor } from "./graph-bits.ts";
+import { CompilerError, InternalError, invariant } from "../../ir/errors.ts";
+import type { Repeat } from "./graph-host.ts";
 import type { FromGraphThread, GraphReplies, GraphRequest, GraphThreadStart, ToGraphThread } from "./graph-messages.ts";
 import { importFrom } from "./package-folder.ts";
 import { checkGpu, importTensorFlow } from "./packages.ts";
-import { servingTag } from "./saved-model.ts";
+import { type SavedModel, servingTag } from "./saved-model.ts";
 import type { Tf, TfTensor } from "./tf.ts";
 
-/** A loaded signature of tfjs-node (`TFSavedModel`). */
-interface TfSavedModel {
-  readonly predict: (inputs: Readonly<Record<string, TfTensor>>) => Readonly<Record<string, TfTensor>>;
-  readonly dispose: () => void;
+/** What is used of the backend of tfjs-node, which its `tf.node.loadSavedModel` parses the whole file for, once a signature. */
+interface TfNodeBackend {
+  readonly loadSavedModelMetaGraph: (folder: string, tags: string) => number;
+  readonly runSavedModel: (
+    session: number,
+    inputs: readonly TfTensor[],
+    infos: readonly { readonly name: string }[],
+    outputs: readonly string[],
+  ) => readonly TfTensor[];
+  readonly deleteSavedModel: (session: number) => void;
 }
 
-/** What is used of tfjs-node beside TensorFlow.js's own interface. */
-interface TfNode extends Tf {
-  readonly node: {
-    readonly loadSavedModel: (folder: string, tags: readonly string[], signature: string) => Promise<TfSavedModel>;
-  };
-}
+type Signatures = SavedModel["signatures"];
 
 const dtypes = { float: "float32", int32: "int32", bool: "bool" } as const;
 
 class GraphServer {
-  readonly #tf: TfNode;
+  readonly #tf: Tf;
+  readonly #backend: TfNodeBackend;
   readonly #folder: string;
-  readonly #sessions = new Map<number, ReadonlyMap<string, TfSavedModel>>();
-  #opened = 0;
+  readonly #sessions = new Map<number, Signatures>();
 
-  constructor(tf: TfNode) {
+  constructor(tf: Tf, backend: TfNodeBackend) {
     this.#tf = tf;
+    this.#backend = backend;
     const { mkdtempSync } = process.getBuiltinModule("node:fs");
     const { join } = process.getBuiltinModule("node:path");
     this.#folder = mkdtempSync(join(process.getBuiltinModule("node:os").tmpdir(), "ciuic-tensorflow-"));
   }
 
   /** The file is read while the session is made and needed no longer. */
-  async open(model: Uint8Array, signatures: readonly string[]): Promise<number> {
-    const { mkdirSync, rmSync, writeFileSync } = process.getBuiltinModule("node:fs");
-    const { join } = process.getBuiltinModule("node:path");
-    const id = ++this.#opened;
-    const folder = join(this.#folder, String(id));
-    mkdirSync(folder);
-    writeFileSync(join(folder, "saved_model.pb"), model);
-    const loaded = new Map<string, TfSavedModel>();
+  open(model: Uint8Array, signatures: Signatures): number {
+    const { rmSync, writeFileSync } = process.getBuiltinModule("node:fs");
+    const file = process.getBuiltinModule("node:path").join(this.#folder, "saved_model.pb");
     try {
-      for (const name of signatures) loaded.set(name, await this.#tf.node.loadSavedModel(folder, [servingTag], name));
+      writeFileSync(file, model);
+      const session = this.#backend.loadSavedModelMetaGraph(this.#folder, servingTag);
+      this.#sessions.set(session, signatures);
+      return session;
     } finally {
-      rmSync(folder, { recursive: true });
+      rmSync(file, { force: true });
     }
-    this.#sessions.set(id, loaded);
-    return id;
   }
 
-  run(session: number, signature: string, inputs: Readonly<Record<string, HostTensor>>): GraphReplies["run"] {
-    const tensors = Object.fromEntries(
+  run({ session, signature, inputs, repeat }: Extract<GraphRequest, { ask: "run" }>): GraphReplies["run"] {
+    let tensors: Record<string, TfTensor> = Object.fromEntries(
       Object.entries(inputs).map(([name, { type, shape, data }]) => [
         name,
         this.#tf.tensor(data, [...shape], dtypes[type]),
       ]),
     );
-    const outputs = this.#predict(session, signature, tensors);
-    return Object.fromEntries(
-      Object.entries(outputs).map(([name, tensor]) => {
-        const data = tensor.dataSync();
-        tensor.dispose();
-        return [name, data];
-      }),
-    );
+    let outputs: Readonly<Record<string, TfTensor>> = {};
+    try {
+      for (let i = 0; i < repeat.times; i++) {
+        if (i > 0) tensors = replaced(tensors, outputs, repeat.feedback);
+        outputs = this.#predict(session, signature, tensors);
+      }
+      return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, tensor.dataSync()]));
+    } finally {
+      disposeAll(tensors);
+      disposeAll(outputs);
+    }
   }
 
   move({ from, save, to, restore, names }: Extract<GraphRequest, { ask: "move" }>): void {
     const saved = this.#predict(from, save, {});
-    for (const [name, tensor] of Object.entries(saved)) if (!names.includes(name)) tensor.dispose();
-    const done = this.#predict(to, restore, Object.fromEntries(names.map((name) => [name, saved[name]!])));
-    for (const tensor of Object.values(done)) tensor.dispose();
+    try {
+      disposeAll(this.#predict(to, restore, Object.fromEntries(names.map((name) => [name, saved[name]!]))));
+    } finally {
+      disposeAll(saved);
+    }
   }
 
   drop(session: number): void {
-    for (const model of this.#models(session).values()) model.dispose();
+    this.#signatures(session);
     this.#sessions.delete(session);
+    this.#backend.deleteSavedModel(session);
   }
 
   close(): void {
@@ -90,34 +94,68 @@ class GraphServer {
     process.getBuiltinModule("node:fs").rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  /** Disposes of the inputs. */
   #predict(
     session: number,
-    signature: string,
+    name: string,
     inputs: Readonly<Record<string, TfTensor>>,
   ): Readonly<Record<string, TfTensor>> {
-    const model = this.#models(session).get(signature);
-    if (model === undefined) throw new InternalError("TensorFlow session", `there is no signature ${signature}`);
-    try {
-      return model.predict(inputs);
-    } finally {
-      for (const tensor of Object.values(inputs)) tensor.dispose();
-    }
+    const signature = this.#signatures(session)[name];
+    if (signature === undefined) throw new InternalError("TensorFlow session", `there is no signature ${name}`);
+    const wanted = Object.entries(signature.outputs);
+    const tensors = this.#backend.runSavedModel(
+      session,
+      Object.keys(signature.inputs).map((each) => inputs[each]!),
+      Object.values(signature.inputs),
+      wanted.map(([, info]) => info.name),
+    );
+    return Object.fromEntries(wanted.map(([each], i) => [each, tensors[i]!]));
   }
 
-  #models(session: number): ReadonlyMap<string, TfSavedModel> {
-    const models = this.#sessions.get(session);
-    if (models === undefined) throw new InternalError("TensorFlow session", `there is no session ${session}`);
-    return models;
+  #signatures(session: number): Signatures {
+    const signatures = this.#sessions.get(session);
+    if (signatures === undefined) throw new InternalError("TensorFlow session", `there is no session ${session}`);
+    return signatures;
   }
 }
 
-async function start({ kind, packageFolder }: GraphThreadStart): Promise<GraphServer> {
+/** The inputs of the next time; those that are replaced are disposed of, as are outputs that replace none. */
+function replaced(
+  inputs: Readonly<Record<string, TfTensor>>,
+  outputs: Readonly<Record<string, TfTensor>>,
+  feedback: Repeat["feedback"],
+): Record<string, TfTensor> {
+  const next = { ...inputs };
+  const rest = { ...outputs };
+  for (const { output, input } of feedback) {
+    next[input]?.dispose();
+    next[input] = outputs[output]!;
+    delete rest[output];
+  }
+  disposeAll(rest);
+  return next;
+}
+
+function disposeAll(tensors: Readonly<Record<string, TfTensor>>): void {
+  for (const tensor of Object.values(tensors)) if (!tensor.isDisposed) tensor.dispose();
+}
+
+/**
+ * TensorFlow's C interface takes these from the environment alone, when it starts. Ops run one after another: a step is a
+ * chain, and handing its small ops to other threads takes longer than they do.
+ */
+function setEnvironment(threads: number): void {
+  const wanted = { TF_NUM_INTEROP_THREADS: "1", TF_NUM_INTRAOP_THREADS: String(threads), TF_CPP_MIN_LOG_LEVEL: "2" };
+  for (const [name, value] of Object.entries(wanted)) process.env[name] ??= value;
+}
+
+async function start({ kind, packageFolder, threads }: GraphThreadStart): Promise<GraphServer> {
+  setEnvironment(threads);
   const { tf } = await importTensorFlow(kind, packageFolder === null ? undefined : importFrom(packageFolder));
-  const backend = tf.engine().registry.tensorflow;
-  if (kind === "tensorflow-gpu" && backend !== undefined) checkGpu(backend);
   await tf.setBackend("tensorflow"); // the thread has no other
-  return new GraphServer(tf as TfNode); // of tfjs-node
+  const backend = tf.engine().registry.tensorflow;
+  invariant(backend !== undefined, () => "the package registers its backend");
+  if (kind === "tensorflow-gpu") checkGpu(backend);
+  return new GraphServer(tf, backend as TfNodeBackend); // of the package's version
 }
 
 async function answer(server: Promise<GraphServer>, request: GraphRequest): Promise<GraphReplies[keyof GraphReplies]> {
@@ -128,7 +166,7 @@ async function answer(server: Promise<GraphServer>, request: GraphRequest): Prom
     case "open":
       return serving.open(request.model, request.signatures);
     case "run":
-      return serving.run(request.session, request.signature, request.inputs);
+      return serving.run(request);
     case "move":
       serving.move(request);
       return null;

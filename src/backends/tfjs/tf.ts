@@ -10,6 +10,7 @@ export interface TfTensor {
   readonly shape: readonly number[];
   readonly dtype: string;
   readonly dispose: () => void;
+  readonly isDisposed: boolean;
   readonly dataSync: () => TfData;
   readonly data: () => Promise<TfData>;
 }

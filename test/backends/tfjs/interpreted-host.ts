@@ -1,6 +1,6 @@
 /** A host of TensorFlow sessions that decodes the bytes of a model and runs its graph in plain loops. */
 import type { HostTensor } from "../../../src/backends/tfjs/graph-bits.ts";
-import type { GraphHost } from "../../../src/backends/tfjs/graph-host.ts";
+import { type GraphHost, once } from "../../../src/backends/tfjs/graph-host.ts";
 import { type GraphData, make } from "./graph-values.ts";
 import { readSavedModel } from "./read-graph.ts";
 import { GraphSession } from "./run-graph.ts";
@@ -24,7 +24,15 @@ export function interpretedHost(seed = 1): GraphHost {
       sessions.set(++opened, new GraphSession(readSavedModel(model), seed));
       return opened;
     },
-    run: async (id, signature, inputs) => each(sessionOf(id).run(signature, each(inputs, fed)), fetched),
+    run: async (id, signature, given, { times, feedback } = once) => {
+      const inputs = each(given, fed);
+      let outputs: Record<string, GraphData> = {};
+      for (let i = 0; i < times; i++) {
+        if (i > 0) for (const { output, input } of feedback) inputs[input] = outputs[output]!;
+        outputs = sessionOf(id).run(signature, inputs);
+      }
+      return each(outputs, fetched);
+    },
     move: async (from, save, to, restore, names) => {
       const all = sessionOf(from).run(save, {});
       sessionOf(to).run(restore, Object.fromEntries(names.map((name) => [name, all[name]!])));

@@ -1,0 +1,109 @@
+/**
+ * Matrix products as nodes of a TensorFlow graph. A product with a few rows of a large weight (the experts that one token
+ * chooses) is made of products with each: a slice along the first axis is no copy, and a gather would be.
+ */
+import { type Shape, sizeOf } from "../../ir/types.ts";
+import type { MatMulOptions } from "./engine.ts";
+import { boolAttr, type GraphBuilder, type GraphTensor, intAttr, typeAttr } from "./graph.ts";
+
+/** Rows chosen from a table that stays as it is. */
+export interface ChosenRows {
+  readonly table: GraphTensor;
+  readonly index: GraphTensor;
+}
+
+export interface MatMulContext {
+  readonly graph: GraphBuilder;
+  readonly reshape: (x: GraphTensor, shape: Shape) => GraphTensor;
+  /** What a tensor is made of, if it is rows of a table under any shape. */
+  readonly chosen: (x: GraphTensor) => ChosenRows | undefined;
+}
+
+/** Most rows that are taken one by one, and the fewest bytes of each that make it worth while. */
+const mostRows = 16;
+const leastBytes = 2 ** 14;
+
+/** f32 [batch, m, k] by [batch, k, n], see `TensorEngine.matMul`. */
+export function matMul(context: MatMulContext, a: GraphTensor, b: GraphTensor, options: MatMulOptions): GraphTensor {
+  const { graph, reshape } = context;
+  const { transposeA, transposeB } = options;
+  const [batch, m, n] = [a.shape[0]!, a.shape[transposeA ? 2 : 1]!, b.shape[transposeB ? 1 : 2]!];
+  const T = typeAttr(a.type);
+  if (batch !== 1) {
+    const attrs = { T, adj_x: boolAttr(transposeA), adj_y: boolAttr(transposeB) };
+    return graph.one("BatchMatMulV2", [a, b], attrs, { type: a.type, shape: [batch, m, n] });
+  }
+  const rows = transposeA ? undefined : context.chosen(b);
+  const byRow = rows === undefined ? undefined : matMulByRow(context, a, rows, b.shape, transposeB);
+  if (byRow !== undefined) return byRow;
+  // One product has the faster kernels for few rows.
+  return reshape(product(context, reshape(a, a.shape.slice(1)), reshape(b, b.shape.slice(1)), options), [1, m, n]);
+}
+
+function product(
+  { graph }: MatMulContext,
+  a: GraphTensor,
+  b: GraphTensor,
+  { transposeA, transposeB }: MatMulOptions,
+): GraphTensor {
+  const attrs = { T: typeAttr(a.type), transpose_a: boolAttr(transposeA), transpose_b: boolAttr(transposeB) };
+  const shape = [a.shape[transposeA ? 1 : 0]!, b.shape[transposeB ? 0 : 1]!];
+  return graph.one("MatMul", [a, b], attrs, { type: a.type, shape });
+}
+
+/**
+ * [1, m, k] by chosen rows that are [1, n, k] (transposed) or [1, k, n] together: each has some of the n columns, or adds
+ * its part of the k summed. Undefined where rows do not divide the product so, or are small.
+ */
+function matMulByRow(
+  context: MatMulContext,
+  a: GraphTensor,
+  { table, index }: ChosenRows,
+  shape: Shape,
+  transposeB: boolean,
+): GraphTensor | undefined {
+  const { graph, reshape } = context;
+  const [count, rowSize] = [sizeOf(index.shape), sizeOf(table.shape.slice(1))];
+  const [first, second] = [shape[1]!, shape[2]!];
+  const each = first / count;
+  if (count > mostRows || rowSize * 4 < leastBytes || each * second !== rowSize) return undefined;
+  const [m, k] = [a.shape[1]!, a.shape[2]!];
+  const left = reshape(a, [m, k]);
+  const parts = Array.from({ length: count }, (_, j) => {
+    const row = reshape(rowOf(context, table, index, j), [each, second]);
+    const x = transposeB ? left : columns(graph, left, j * each, each);
+    return product(context, x, row, { transposeA: false, transposeB });
+  });
+  if (!transposeB)
+    return reshape(
+      parts.reduce((sum, part) => add(graph, sum, part)),
+      [1, m, second],
+    );
+  const attrs = { N: intAttr(count), T: typeAttr(a.type), Tidx: typeAttr("int32") };
+  const joined = graph.one("ConcatV2", [...parts, graph.int(1)], attrs, { type: a.type, shape: [m, first] });
+  return reshape(count === 1 ? parts[0]! : joined, [1, m, first]);
+}
+
+/** Row `index[j]` of the table, in the memory of the table. */
+function rowOf({ graph, reshape }: MatMulContext, table: GraphTensor, index: GraphTensor, j: number): GraphTensor {
+  const flat = reshape(index, [sizeOf(index.shape)]);
+  const sliced = { T: typeAttr("int32"), Index: typeAttr("int32") };
+  const row = graph.one("Slice", [flat, graph.ints([j]), graph.ints([1])], sliced, { type: "int32", shape: [1] });
+  const rest = graph.ints(table.shape.slice(1).map(() => 0));
+  const joined = { N: intAttr(2), T: typeAttr("int32"), Tidx: typeAttr("int32") };
+  const form = { type: "int32", shape: [table.shape.length] } as const;
+  const begin = graph.one("ConcatV2", [row, rest, graph.int(0)], joined, form);
+  const shape = table.shape.with(0, 1);
+  const attrs = { T: typeAttr(table.type), Index: typeAttr("int32") };
+  return graph.one("Slice", [table, begin, graph.ints(shape)], attrs, { type: table.type, shape });
+}
+
+function columns(graph: GraphBuilder, x: GraphTensor, from: number, count: number): GraphTensor {
+  const shape = x.shape.with(1, count);
+  const attrs = { T: typeAttr(x.type), Index: typeAttr("int32") };
+  return graph.one("Slice", [x, graph.ints([0, from]), graph.ints(shape)], attrs, { type: x.type, shape });
+}
+
+function add(graph: GraphBuilder, a: GraphTensor, b: GraphTensor): GraphTensor {
+  return graph.one("AddV2", [a, b], { T: typeAttr(a.type) }, a);
+}
