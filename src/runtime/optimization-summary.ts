@@ -47,6 +47,8 @@ export interface Speed {
   readonly bandwidth: number | null;
   readonly secondsPerLaunch: number;
   /** Steps per second if reading weights and launching were all: an upper bound. Null without a bandwidth. */
+  readonly most: number | null;
+  /** Tokens per second by the figures that were measured when the backend was chosen, arithmetic included. */
   readonly expected: number | null;
   /** Tokens per second of one sequence, greedy; null where it did not run. */
   readonly measured: number | null;
@@ -59,6 +61,8 @@ export interface SummaryOptions {
   readonly lossy?: readonly string[];
   /** Bytes per second to expect reading to take; a loaded model measures it. */
   readonly bandwidth?: number;
+  /** Tokens per second to expect; by default what the choice of the backend was made by. */
+  readonly expected?: number;
   /** For a loaded model: generate some tokens to see how fast it is. Default true. */
   readonly measure?: boolean;
 }
@@ -79,11 +83,11 @@ export async function optimizationSummary(
   const bandwidth = options.bandwidth ?? (measure ? await subject.device?.measureReading?.() : undefined);
   const { lossy = subject.lossy, why = subject.choice?.why ?? "asked for" } = options;
   const reasons = options.reasons ?? subject.choice?.reasons ?? [];
-  return summarize(
-    subject.program,
-    { ...options, lossy, why, reasons, ...(bandwidth !== undefined && { bandwidth }) },
-    measured,
-  );
+  // A backend that refused the model was followed by another.
+  const chosen = subject.choice?.backend === subject.device?.target.name ? subject.choice?.chosen : undefined;
+  const expected = options.expected ?? chosen?.speed.decode;
+  const found = { ...(bandwidth !== undefined && { bandwidth }), ...(expected !== undefined && { expected }) };
+  return summarize(subject.program, { ...options, lossy, why, reasons, ...found }, measured);
 }
 
 /** Of the second of two runs: in the first the engine is still compiling what was emitted. */
@@ -101,7 +105,9 @@ function summarize(compiled: Compiled | Executable, options: SummaryOptions, mea
   const { weightBytes: readBytes, launches, operations } = tokenCost(plan);
   const bandwidth = options.bandwidth ?? null;
   const perLaunch = secondsPerLaunch[target.name] ?? oneMicrosecond;
-  const expected = bandwidth === null ? null : 1 / (readBytes / bandwidth + launches * perLaunch);
+  const most = bandwidth === null ? null : 1 / (readBytes / bandwidth + launches * perLaunch);
+  const { expected = null } = options;
+  const cost = { readBytes, launches, operations, bandwidth, secondsPerLaunch: perLaunch };
   const summary: OptimizationSummary = {
     ...summarizeProgram(compiled),
     hardware: { backend: target.name, device, why: options.why ?? "asked for", reasons: options.reasons ?? [] },
@@ -113,7 +119,7 @@ function summarize(compiled: Compiled | Executable, options: SummaryOptions, mea
       fused: total(funcs, ({ kernels, kernelBytes }) => ({ launches: kernels, bytes: kernelBytes })),
       merged: { launches: report.launches, bytes: report.bytes },
     },
-    speed: { readBytes, launches, operations, bandwidth, secondsPerLaunch: perLaunch, expected, measured },
+    speed: { ...cost, most, expected, measured },
   };
   return summary;
 }

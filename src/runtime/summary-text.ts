@@ -132,24 +132,31 @@ function short(labels: readonly string[]): string {
 }
 
 function speedLines(speed: Speed): string[] {
-  const { readBytes, launches, operations, bandwidth, secondsPerLaunch, expected, measured } = speed;
+  const { readBytes, launches, operations, bandwidth, secondsPerLaunch, most, expected, measured } = speed;
   const each = (secondsPerLaunch * 1e6).toFixed(0);
-  const reads = `  a step reads ${bytes(readBytes)} of weights, starts ${launches} launches and does at most ${count(operations)} operations`;
-  const most =
-    bandwidth === null || expected === null
-      ? "  how fast this device reads was not measured"
-      : `  at ${bytes(bandwidth)}/s and ${each} us a launch at most ${rate(expected)} steps/s`;
-  if (measured === null) return [reads, most, "  not run: --measure loads the model and runs it"];
-  const share = expected === null ? "" : `, ${((100 * measured) / expected).toFixed(0)} % of that`;
-  const limit =
-    expected !== null && measured < expected / 2
-      ? ": not memory but arithmetic, or other work on this machine, limits it"
-      : "";
-  return [
-    reads,
-    most,
-    `  measured ${rate(measured)} tokens/s${share}${limit}, ${count(operations * measured)} operations/s`,
+  const lines = [
+    `a step reads ${bytes(readBytes)} of weights, starts ${launches} launches and does at most ${count(operations)} operations`,
+    bandwidth === null || most === null
+      ? "how fast this device reads was not measured"
+      : `at ${bytes(bandwidth)}/s and ${each} us a launch at most ${rate(most)} steps/s`,
+    ...(expected === null
+      ? []
+      : [`by this machine's figures, arithmetic included, ${rate(expected)} tokens/s expected`]),
   ];
+  const goal = expected ?? most;
+  const share = measured === null || goal === null ? "" : `, ${((100 * measured) / goal).toFixed(0)} % of that`;
+  const slow = measured !== null && goal !== null && measured < goal / 2;
+  const why = slow
+    ? expected === null
+      ? ": arithmetic or other work limits it"
+      : ": other work on this machine?"
+    : "";
+  lines.push(
+    measured === null
+      ? "not run: --measure loads the model and runs it"
+      : `measured ${rate(measured)} tokens/s${share}${why}, ${count(operations * measured)} operations/s`,
+  );
+  return lines.map((line) => `  ${line}`);
 }
 
 function count(value: number): string {
