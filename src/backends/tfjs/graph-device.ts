@@ -2,6 +2,7 @@
 import { InternalError } from "../../ir/errors.ts";
 import type { Plan } from "../../ir/plan.ts";
 import type { Target } from "../../ir/target.ts";
+import type { TensorType } from "../../ir/types.ts";
 import type { Device, Program } from "../backend.ts";
 import { printGraph } from "./graph.ts";
 import { formOf } from "./graph-forms.ts";
@@ -47,11 +48,19 @@ export function emitGraph(plan: Plan): readonly string[] {
     const { name, type } = entry.params[index]!;
     return entry.donated.includes(index) ? { name, form: formOf(type), spareRow: type.shape.length > 0 } : null;
   };
+  const made = new Map<string, Variable>();
+  const variable = (weight: string, layer: number | null, type: TensorType): Variable => {
+    const name = layer === null ? weight : `${weight}.${layer}`;
+    const known = made.get(name) ?? { name, form: formOf(type), spareRow: false };
+    made.set(name, known);
+    return known;
+  };
   const program = buildProgram(plan, "", {
     weight: (func, index, layer) => {
       const { type } = plan.funcs.get(func)!.weights[index]!;
-      return { name: `${func}.${index}${layer === null ? "" : `.${layer}`}`, form: formOf(type), spareRow: false };
+      return variable(`${func}.${index}`, layer, type);
     },
+    unpacked: (func, indices, layer, { type }) => variable(`${func}.${indices.join("x")}`, layer, type),
     param: donated,
     result: (index) => {
       const param = entry.donated[index] ?? null;

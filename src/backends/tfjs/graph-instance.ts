@@ -5,7 +5,7 @@ import { storageLength, type TensorData } from "../../ir/tensor.ts";
 import type { TensorType } from "../../ir/types.ts";
 import type { Instance, ProgramMemory } from "../backend.ts";
 import { fromHost, type HostTensor, toHost } from "./graph-bits.ts";
-import type { GraphMemory } from "./graph-memory.ts";
+import type { GraphMemory, HostValue } from "./graph-memory.ts";
 import { buildProgram, type GraphProgram } from "./graph-program.ts";
 import type { Fetched, GraphSessions } from "./graph-sessions.ts";
 
@@ -33,9 +33,17 @@ export function instantiateGraph({ plan, memory, sessions, name }: GraphParts, g
     const param = entry.donated[i] ?? null;
     return param === null ? (given.results?.get(i) ?? allocate(type)) : params[param]!;
   });
+  const hostValue = (func: string, index: number, layer: number | null): HostValue => ({
+    type: plan.funcs.get(func)!.weights[index]!.type,
+    data: given.weight(func, index, layer),
+  });
   const program = buildProgram(plan, `${name}/`, {
-    weight: (func, index, layer) =>
-      memory.weight(plan.funcs.get(func)!.weights[index]!.type, given.weight(func, index, layer)),
+    weight: (func, index, layer) => memory.weight(hostValue(func, index, layer)),
+    unpacked: (func, indices, layer, node) =>
+      memory.computed(
+        node,
+        indices.map((index) => hostValue(func, index, layer)),
+      ),
     param: (index) => memory.cache(params[index]!),
     result: (index) => memory.cache(results[index]!),
   });

@@ -3,9 +3,11 @@
  * it is the content of a variable of the session; *resident* memory (caches) is a variable alone, so that its array means
  * nothing; all else is fed and fetched.
  */
-import { InternalError, invariant } from "../../ir/errors.ts";
+import { showAttrs } from "../../ir/attrs.ts";
+import { InternalError } from "../../ir/errors.ts";
+import { attrsOf, type Node } from "../../ir/graph.ts";
 import { type TensorData, zeros } from "../../ir/tensor.ts";
-import type { TensorType } from "../../ir/types.ts";
+import { showType, type TensorType } from "../../ir/types.ts";
 import { formOf } from "./graph-forms.ts";
 import type { Variable } from "./graph-program.ts";
 
@@ -14,16 +16,24 @@ interface Entry {
   variable: Variable | null;
 }
 
-/** A weight's variable and where its content is. */
+/** What a variable that no program changes holds. */
 export interface HeldWeight {
   readonly variable: Variable;
+  /** Where the content is: that of the variable, or what `node` computes it from. */
+  readonly parts: readonly HostValue[];
+  /** Null where the variable holds the one part as it is. */
+  readonly node: Node | null;
+}
+
+export interface HostValue {
   readonly type: TensorType;
   readonly data: TensorData;
 }
 
 export class GraphMemory {
   readonly #entries = new Map<TensorData, Entry>();
-  readonly #weights = new Map<TensorData, HeldWeight>();
+  readonly #weights = new Map<string, HeldWeight>();
+  readonly #numbers = new Map<TensorData, number>();
   readonly #caches = new Map<TensorData, Variable>();
   #made = 0;
 
@@ -47,15 +57,34 @@ export class GraphMemory {
     return [...this.#caches.values()];
   }
 
-  /** The variable of an array that programs read as a weight of this type. */
-  weight(type: TensorType, data: TensorData): Variable {
-    const entry = this.#entry(data);
-    if (entry.variable === null) {
-      entry.variable = { name: `w${this.#made++}`, form: formOf(type), spareRow: false };
-      this.#weights.set(data, { variable: entry.variable, type, data });
+  /** The variable of an array that programs read as a weight. */
+  weight(part: HostValue): Variable {
+    return this.#held(null, [part]);
+  }
+
+  /** The variable of what an op makes of arrays, each read as a weight: computed when it is loaded. */
+  computed(node: Node, parts: readonly HostValue[]): Variable {
+    return this.#held(node, parts);
+  }
+
+  #held(node: Node | null, parts: readonly HostValue[]): Variable {
+    const arrays = parts.map(({ type, data }) => `${this.#numberOf(data)} ${showType(type)}`);
+    const made = node === null ? "" : `${node.op} ${showAttrs(attrsOf(node))} ${showType(node.type)}`;
+    const key = `${arrays} ${made}`;
+    let held = this.#weights.get(key);
+    if (held === undefined) {
+      const form = formOf(node === null ? parts[0]!.type : node.type);
+      held = { variable: { name: `w${this.#made++}`, form, spareRow: false }, parts, node };
+      this.#weights.set(key, held);
     }
-    invariant(entry.variable.form.type === formOf(type).type, () => "a weight has two types");
-    return entry.variable;
+    return held.variable;
+  }
+
+  #numberOf(data: TensorData): number {
+    this.#entry(data);
+    const number = this.#numbers.get(data) ?? this.#made++;
+    this.#numbers.set(data, number);
+    return number;
   }
 
   /** The variable of resident memory; null for other memory. */
@@ -73,7 +102,10 @@ export class GraphMemory {
   free(data: TensorData): void {
     this.#entry(data);
     this.#entries.delete(data);
-    this.#weights.delete(data);
+    for (const [key, { parts }] of this.#weights) {
+      if (parts.some((part) => part.data === data)) this.#weights.delete(key);
+    }
+    this.#numbers.delete(data);
     this.#caches.delete(data);
   }
 

@@ -5,13 +5,18 @@
 import { sizeOf } from "../../ir/types.ts";
 import { GraphBuilder, type GraphTensor, infoOf, nodeOf, typeAttr } from "./graph.ts";
 import { crossingForm, packed, unpacked } from "./graph-bits.ts";
+import { graphEngine } from "./graph-engine.ts";
+import { formOf } from "./graph-forms.ts";
+import type { HeldWeight } from "./graph-memory.ts";
 import { doneName, type GraphProgram, type Variable, variableForm } from "./graph-program.ts";
+import { lowerNode } from "./ops.ts";
+import { wholeOf } from "./row.ts";
 import { encodeSavedModel, type SavedModel, type Signature, type TensorInfo, tfTypes } from "./saved-model.ts";
 
 export interface GraphModel {
   /** By the names of their signatures. */
   readonly programs: ReadonlyMap<string, GraphProgram>;
-  readonly weights: readonly Variable[];
+  readonly weights: readonly HeldWeight[];
   readonly caches: readonly Variable[];
   /** The caches that are taken over, from each of some other sessions. */
   readonly restored: readonly (readonly Variable[])[];
@@ -31,11 +36,11 @@ export function loadSignature(group: number): string {
 }
 
 /** Which weights are loaded together. */
-export function weightGroups(weights: readonly Variable[]): readonly (readonly Variable[])[] {
-  const groups: Variable[][] = [];
+export function weightGroups(weights: readonly HeldWeight[]): readonly (readonly HeldWeight[])[] {
+  const groups: HeldWeight[][] = [];
   let room = 0;
   for (const weight of weights) {
-    const bytes = bytesOf(weight);
+    const bytes = bytesOf(weight.variable);
     if (bytes > room || groups.length === 0) {
       groups.push([]);
       room = groupBytes;
@@ -62,7 +67,7 @@ export function encodeModel({ programs, weights, caches, restored }: GraphModel)
   const graph = new GraphBuilder("state/");
   const all: Record<string, Signature> = {};
   for (const [name, { signature }] of programs) all[name] = signature;
-  for (const [i, group] of weightGroups(weights).entries()) all[loadSignature(i)] = assignFed(graph, group);
+  for (const [i, group] of weightGroups(weights).entries()) all[loadSignature(i)] = loadWeights(graph, group);
   if (caches.length > 0) {
     all[signatures.zero] = assignZeros(graph, caches);
     all[signatures.save] = fetchAll(graph, caches);
@@ -72,6 +77,29 @@ export function encodeModel({ programs, weights, caches, restored }: GraphModel)
   }
   const nodes = [...[...programs.values()].flatMap((program) => program.nodes), ...graph.nodes];
   return { bytes: encodeSavedModel({ nodes, signatures: all }), signatures: all };
+}
+
+/** The name by which a part of a weight is fed. */
+export function partName({ variable }: HeldWeight, part: number): string {
+  return `${variable.name}.${part}`;
+}
+
+/** Feeds weights, or what they are computed from. */
+function loadWeights(graph: GraphBuilder, weights: readonly HeldWeight[]): Signature {
+  const engine = graphEngine(graph);
+  const inputs: Record<string, TensorInfo> = {};
+  const assigned = weights.map((weight) => {
+    const parts = weight.parts.map(({ type }, i) => {
+      const form = formOf(type);
+      const fed = graph.placeholder(crossingForm(form));
+      inputs[partName(weight, i)] = infoOf(fed);
+      return { at: unpacked(graph, fed, form), shape: type.shape };
+    });
+    const { node, variable } = weight;
+    const value = node === null ? parts[0]!.at : wholeOf(engine, lowerNode(engine, node, parts), node.type.shape);
+    return assign(graph, variable, engine.read(value));
+  });
+  return { inputs, outputs: done(graph, assigned) };
 }
 
 /** Feeds the content of variables. */

@@ -31,6 +31,8 @@ export function variableForm({ form, spareRow }: Variable): TensorForm {
 /** Which memory a program's values are. */
 export interface GraphBinding {
   readonly weight: (func: string, index: number, layer: number | null) => Variable;
+  /** The variable of codes of weights times their scales, which are weight expressions of the function. */
+  readonly unpacked: (func: string, indices: readonly number[], layer: number | null, node: Node) => Variable;
   /** The variable of a parameter that stays in the session; null for one that is fed. */
   readonly param: (index: number) => Variable | null;
   /** The variable that a result is left in; null for one that is fetched. */
@@ -87,6 +89,7 @@ export function buildProgram(plan: Plan, prefix: string, binding: GraphBinding):
     { func: plan.entry, layer: null, params },
     {
       weight: (func, index, layer) => stateOf(binding.weight(func, index, layer), true),
+      unpacked: (func, indices, layer, node) => stateOf(binding.unpacked(func, indices, layer, node), true),
       constant: (node, make) => {
         const part = constants.get(node) ?? make();
         constants.set(node, part);

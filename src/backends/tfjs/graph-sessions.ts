@@ -7,7 +7,7 @@ import { invariant } from "../../ir/errors.ts";
 import { type HostTensor, toHost } from "./graph-bits.ts";
 import { type GraphHost, once, type Repeat } from "./graph-host.ts";
 import type { GraphMemory } from "./graph-memory.ts";
-import { encodeModel, loadSignature, restoreSignature, signatures, weightGroups } from "./graph-model.ts";
+import { encodeModel, loadSignature, partName, restoreSignature, signatures, weightGroups } from "./graph-model.ts";
 import type { GraphProgram, Variable } from "./graph-program.ts";
 
 /** A session that runs, and what it has. */
@@ -101,10 +101,9 @@ export class GraphSessions {
   async #reopen(group: Group): Promise<number> {
     const weights = this.#memory.weights.filter(({ variable }) => group.variables.has(variable));
     const caches = this.#memory.caches.filter((cache) => group.variables.has(cache));
-    const variables = weights.map(({ variable }) => variable);
     const programs = new Map(group.programs);
     const restored = group.opened.map((old) => caches.filter((cache) => old.caches.includes(cache)));
-    const model = encodeModel({ programs, weights: variables, caches, restored });
+    const model = encodeModel({ programs, weights, caches, restored });
     const id = await this.#host.open(model.bytes, model.signatures);
     if (caches.length > 0) await this.#host.run(id, signatures.zero, {});
     for (const [i, old] of group.opened.entries()) {
@@ -113,12 +112,10 @@ export class GraphSessions {
     }
     await this.#drop(group);
     group.opened = [{ id, programs: new Set(programs.keys()), caches }];
-    const held = new Map(weights.map((each) => [each.variable, each]));
-    for (const [i, part] of weightGroups(variables).entries()) {
-      const inputs = part.map((variable) => {
-        const { type, data } = held.get(variable)!;
-        return [variable.name, toHost(type, data)] as const;
-      });
+    for (const [i, part] of weightGroups(weights).entries()) {
+      const inputs = part.flatMap((weight) =>
+        weight.parts.map(({ type, data }, each) => [partName(weight, each), toHost(type, data)] as const),
+      );
       await this.#host.run(id, loadSignature(i), Object.fromEntries(inputs));
     }
     return id;

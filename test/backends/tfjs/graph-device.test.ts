@@ -145,6 +145,31 @@ test("products with the rows that one token chooses are made row by row", async 
   expect(executable.program.sources[0]!.match(/= MatMul\(/g)).toHaveLength(4);
 });
 
+test("codes of weights are unpacked when they are loaded, once for all programs", async () => {
+  const device = open();
+  const module = moduleOf((m, p) => {
+    const codes = m.builder.weight("codes", "i4", [3, 8]);
+    const w = m.dequantizeGroups(codes, [m.builder.weight("scales", "f16", [3, 2])], 4);
+    return m.contract("n i, o i -> n o", p("x", "f32", 1, 8), w);
+  });
+  const tensors = new Map<string, Tensor>([
+    [
+      "codes",
+      tensorOf(
+        "i4",
+        [3, 8],
+        Array.from({ length: 24 }, (_, i) => (i % 16) - 8),
+      ),
+    ],
+    ["scales", tensorOf("f16", [3, 2], [1, 0.5, 2, 4, 0.25, 1])],
+  ]);
+  const weights = (name: string) => tensors.get(name)!;
+  const inputs = [tensorOf("f32", [1, 8], [1, 2, 3, 4, -1, -2, -3, -4])];
+  const executable = compile(module, device);
+  same(await executable.run(inputs, weights), interpret(module, inputs, { weights }));
+  expect(executable.program.sources[0]).not.toContain("int8");
+});
+
 test("random programs", async () => {
   const device = open();
   const programs = arbCase({ finite: true, without: ["dotGroups"] }).filter(({ module }) => !hasUnsigned(module));
