@@ -95,9 +95,6 @@ export const intrinsicRows: Readonly<Record<IntrinsicName, Emit>> = {
   odds: (_, __, [type], x) => odds(x!, isSigned(type)),
   less128: (_, __, ___, x) => apply("v128.xor", x!, [splatBits(0x80808080)]),
   finite: (_, __, ___, x) => x!,
-  // As f32, what is added to the integer 0x4b400000 is added to the number that these bits are.
-  biased: (_, __, ___, x) => apply("f32x4.add", x!, [splatBits(0x4b400000)]),
-  unbiased: (_, __, ___, x) => apply("f32x4.sub", x!, [splatBits(0x4b400000)]),
   shrunk: (_, __, ___, x) => apply("f32x4.mul", x!, [splatBits(0x07800000)]), // 2^-112
   low4: (_, __, ___, x) => apply("v128.and", x!, [splatBits(0x0f0f0f0f)]),
   high4: (_, __, ___, x) => apply("v128.and", apply("i16x8.shr_u", x!, int(4)), [splatBits(0x0f0f0f0f)]),

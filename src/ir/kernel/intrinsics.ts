@@ -36,9 +36,6 @@ const exactly =
       ? valueType(dtype, lanes)
       : undefined;
 
-/** The bits of 1.5 * 2^23 in f32, where the last bit counts as 1. */
-const bias = 0x4b400000;
-
 const i16 = (x: number): number => (x << 16) >> 16;
 
 /** Sums of neighbours: x[2l] + x[2l + 1]. */
@@ -117,18 +114,6 @@ export const intrinsics = {
     type: ([x, more]) => (x !== undefined && x.dtype === "f32" && more === undefined ? x : undefined),
     takes: "f32 lanes",
     eval: (x) => [...x!],
-  },
-  /** Whole numbers of magnitude below 2^22 as integers, plus 0x4b400000: the bits of a sum of f32. */
-  biased: {
-    type: exactly([["f32x4"]], "i32", 4),
-    takes: "f32x4",
-    eval: (x) => x!.map((v) => (v + bias) | 0),
-  },
-  /** Integers less 0x4b400000, which must be of magnitude below 2^22. */
-  unbiased: {
-    type: exactly([["i32x4"]], "f32", 4),
-    takes: "i32x4",
-    eval: (x) => x!.map((v) => (v - bias) | 0),
   },
   /** The operand times 2^-112, which must be exact: f16 that is only moved to f32's place is so much too small. */
   shrunk: {

@@ -2,8 +2,7 @@
  * How a chunk of packed weights (16 bytes: four codes of each of four rows, or, two codes to a byte, of eight) is
  * multiplied with the input's codes, by the products that a device has. Every form gives the same integers.
  */
-import { invariant } from "../../ir/errors.ts";
-import { cast, type Expr, intrinsic, op } from "../../ir/kernel/kernel.ts";
+import { cast, type Expr, int, intrinsic, op, splat } from "../../ir/kernel/kernel.ts";
 import type { ByteDots } from "../../ir/target.ts";
 
 interface Tile {
@@ -30,10 +29,6 @@ export interface DotProducts {
   readonly start: readonly number[] | "last" | "none";
   /** A group's sums as one f32x4 for each four rows. */
   readonly finish: (sums: readonly Expr[]) => readonly Expr[];
-  /** Whether the first sums are biased, which is for `finish` to undo. */
-  readonly biased?: boolean;
-  /** Whether codes are spread by loads, not from registers. */
-  readonly spreads?: boolean;
   /** What the sums of each four rows are to be multiplied by: a power of two. */
   readonly factors: readonly number[];
 }
@@ -49,10 +44,7 @@ const quads = (
   one: tile(8, 4),
   several: tile(2, 2),
   inputs: (x) => [x],
-  step: (sums, [x], ws) => {
-    invariant(sums !== undefined, () => "a product of four is added to something");
-    return ws.map((w, i) => intrinsic(name, sums[i]!, x!, w));
-  },
+  step: (sums, [x], ws) => ws.map((w, i) => intrinsic(name, sums?.[i] ?? splat(int(0), 4), x!, w)),
   finish: (sums) => sums.map((sum) => cast("f32", sum)),
   factors: [1],
   ...parts,
@@ -61,8 +53,8 @@ const quads = (
 const smallQuads = quads("dot4i8", { weights: nibbles, start: [1, 1], factors: [1, 1] });
 
 /**
- * Where the instruction takes any unsigned bytes, the upper halves are multiplied where they are. For one token the lower
- * ones are not taken out either: what the upper ones add to the products of whole bytes is what their own products are.
+ * Where the instruction takes any unsigned bytes, the upper halves are multiplied where they are, and the lower ones are
+ * not taken out either: what the upper ones add to the products of whole bytes is what their own products are.
  */
 const wholeBytes = quads("dot4u8", {
   weights: (whole) => [whole, intrinsic("top4", whole)],
@@ -70,16 +62,8 @@ const wholeBytes = quads("dot4u8", {
   finish: ([both, high]) => [cast("f32", op("sub", both!, high!)), cast("f32", high!)],
   factors: [1, 1 / 16],
 });
-const unbiased = (sums: readonly Expr[]): Expr[] => sums.map((sum) => intrinsic("unbiased", sum));
-const topBytes = quads("dot4u8", {
-  several: tile(4, 1),
-  biased: true,
-  spreads: true,
-  finish: unbiased,
-  weights: (whole) => [intrinsic("low4", whole), intrinsic("top4", whole)],
-  start: [1, 16],
-  factors: [1, 1 / 16],
-});
+/** For several tokens the halves are taken out once for all; the zero point's share comes in f32, where additions are cheap. */
+const manyNibbles = quads("dot4i8", { weights: nibbles, start: "last", factors: [1, 1] });
 
 /** Two products at once. A group has 16 per lane of at most 15 * 128, which fit into 16 bits. */
 const pairs: DotProducts = {
@@ -131,7 +115,7 @@ const words: DotProducts = {
 };
 
 const anyBytes = { weights: (whole: Expr) => [whole], start: [1] } as const;
-const manyBytes = quads("dot4u8", { ...anyBytes, several: tile(4, 2), biased: true, spreads: true, finish: unbiased });
+const manyBytes = quads("dot4u8", { ...anyBytes, start: "last" });
 
 const anyForms: Record<ByteDots["any"], DotProducts> = {
   unsigned: quads("dot4u8", anyBytes),
@@ -142,6 +126,6 @@ const anyForms: Record<ByteDots["any"], DotProducts> = {
 /** The products for codes of 4 or 8 bits, and one token or several. */
 export function productsFor(dots: ByteDots, bits: number, several: boolean): DotProducts {
   if (bits === 8) return dots.any === "unsigned" && several ? manyBytes : anyForms[dots.any];
-  if (dots.small === "quads") return dots.any !== "unsigned" ? smallQuads : several ? topBytes : wholeBytes;
+  if (dots.small === "quads") return several ? manyNibbles : dots.any === "unsigned" ? wholeBytes : smallQuads;
   return dots.small === "pairs" ? pairs : smallWords;
 }

@@ -3,7 +3,7 @@
  * for all of them before the tiles, since tiles of other rows need the same; a tile then spreads them as it loads them.
  */
 import type { Node } from "../../ir/graph.ts";
-import { cast, type Expr, iadd, int, load, num, op } from "../../ir/kernel/kernel.ts";
+import { cast, type Expr, load, num, op } from "../../ir/kernel/kernel.ts";
 import { store } from "../../ir/kernel/stmt.ts";
 import { sizeOf } from "../../ir/types.ts";
 import type { DotProducts } from "./dot-products.ts";
@@ -26,8 +26,6 @@ export interface InputTables {
 
 /** Of the scratch that a kernel may have. */
 const most = 1 / 4;
-/** What `unbiased` takes off. */
-const bias = 0x4b400000;
 
 export function inputTables(
   w: KernelWriter,
@@ -38,7 +36,7 @@ export function inputTables(
   const [, xScale, xSum] = anchor.ins as [Node, Node, Node, ...Node[]]; // its operands
   const { shape } = xScale.type;
   const size = sizeOf(shape);
-  const { start, biased } = products;
+  const { start } = products;
   const count = 2 + (typeof start === "string" ? 1 : start.length);
   const fits = 4 * size * count <= most * w.target.scratchBytes;
   const table = (hint: string, dtype: "f32" | "i32", make: Table): Table => {
@@ -53,10 +51,7 @@ export function inputTables(
   };
   // A whole number below 2^24, so that f32 is exact too.
   const share = (idx: readonly Expr[], each: number) => op("mul", w.value(xSum, idx), num("f32", -zero * each));
-  const first = (idx: readonly Expr[], each: number) => {
-    const whole = cast("i32", share(idx, each));
-    return biased ? iadd(whole, int(bias)) : whole;
-  };
+  const first = (idx: readonly Expr[], each: number) => cast("i32", share(idx, each));
   const minimums = anchor.ins.length === 6;
   return {
     scale: table("x_scales", "f32", scaled),

@@ -183,9 +183,7 @@ function readCodes({ w, group, products, tokens, apart }: Dot, { g, block, token
   const [x, , , weights] = group.anchor.ins as [Node, Node, Node, Node, ...Node[]]; // its operands
   const codesAt = (t: number, k: number, lanes: number) =>
     vector(w.value(x, [...own(x, token(t), 1), iadd(imul(g, int(dotGroup)), int(k))]), "i8", lanes);
-  const halves = products.spreads
-    ? []
-    : range(tokens).map((t) => [0, 16].map((k) => w.bind("codes", codesAt(t, k, 16))));
+  const halves = range(tokens).map((t) => [0, 16].map((k) => w.bind("codes", codesAt(t, k, 16))));
   return {
     /** The four codes that a chunk meets. */
     inputs: (t: number, chunk: number): readonly Expr[] => {
@@ -223,7 +221,6 @@ function readScales({ w, group, tables, products, tokens, apart }: Dot, { g, blo
   const spread = (table: Table, t: number) => splat(table([...own(xScale, token(t), 1), g]), 4);
   const starts = once((t) => tables.starts.map((table) => w.bind("start", spread(table, t))));
   const share = once((t) => (tables.share ? w.bind("share", spread(tables.share, t)) : undefined));
-  const none = products.biased ? intrinsic("biased", splat(num("f32", 0), 4)) : splat(int(0), 4);
   const small = smallScales(group);
   // With one token a factor is the input's, with several the weights'.
   const one = tokens === 1;
@@ -243,7 +240,7 @@ function readScales({ w, group, tables, products, tokens, apart }: Dot, { g, blo
     /** What a token's products are added to at first, if anything. */
     first: (t: number): readonly Expr[] | undefined => {
       if (products.start === "last") return undefined;
-      return tables.starts.length > 0 ? starts(t) : factors.map(() => none);
+      return tables.starts.length > 0 ? starts(t) : factors.map(() => splat(int(0), 4));
     },
     scalesOf: (u: number): RowScales => [wScale, ...(wMin ? [wMin] : [])].map((node) => ofRows(node, u)),
     /** Adds a token's products of a block, with its scales, to the tile's sums. */
