@@ -34,7 +34,7 @@ export function graphBackend(name: keyof typeof summaries): Backend {
       const { packageFolder = null, threads = 1 } = options;
       const thread = await startGraphThread({ kind: name, packageFolder, threads });
       const summary = `TensorFlow.js ${tfVersion}, ${summaries[name]}, a graph to a step`;
-      return { ...options, prepared: new Prepared({ ...thread, summary }) };
+      return { ...options, prepared: new Prepared({ ...thread, summary, moves: name === "tensorflow" }) };
     },
     open: ({ prepared } = {}) => {
       if (prepared instanceof Prepared) return openGraphDevice(graphTargetOf(name), prepared.host);

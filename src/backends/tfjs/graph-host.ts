@@ -14,6 +14,8 @@ export const once: Repeat = { times: 1, feedback: [] };
 export interface GraphHost {
   /** One line for people: the engine and the device. */
   readonly summary: string;
+  /** Whether `move` hands memory over, as on the processor, where elsewhere it would copy to this process and back. */
+  readonly moves: boolean;
   /** Loads a model (the content of `saved_model.pb`) with these signatures. Gives a number for the session. */
   readonly open: (model: Uint8Array<ArrayBuffer>, signatures: SavedModel["signatures"]) => Promise<number>;
   /**

@@ -16,10 +16,13 @@ import { encodeSavedModel, type SavedModel, type Signature, type TensorInfo, tfT
 export interface GraphModel {
   /** By the names of their signatures. */
   readonly programs: ReadonlyMap<string, GraphProgram>;
+  /** Those that are loaded from here. */
   readonly weights: readonly HeldWeight[];
   readonly caches: readonly Variable[];
-  /** The caches that are taken over, from each of some other sessions. */
+  /** What is taken over from each of some other sessions. */
   readonly restored: readonly (readonly Variable[])[];
+  /** What the next session can take over. */
+  readonly saved: readonly Variable[];
 }
 
 /** Most bytes of weights that one run loads: for a moment they are there twice. */
@@ -63,15 +66,13 @@ export interface EncodedModel {
   readonly signatures: SavedModel["signatures"];
 }
 
-export function encodeModel({ programs, weights, caches, restored }: GraphModel): EncodedModel {
+export function encodeModel({ programs, weights, caches, restored, saved }: GraphModel): EncodedModel {
   const graph = new GraphBuilder("state/");
   const all: Record<string, Signature> = {};
   for (const [name, { signature }] of programs) all[name] = signature;
   for (const [i, group] of weightGroups(weights).entries()) all[loadSignature(i)] = loadWeights(graph, group);
-  if (caches.length > 0) {
-    all[signatures.zero] = assignZeros(graph, caches);
-    all[signatures.save] = fetchAll(graph, caches);
-  }
+  if (caches.length > 0) all[signatures.zero] = assignZeros(graph, caches);
+  if (saved.length > 0) all[signatures.save] = fetchAll(graph, saved);
   for (const [i, some] of restored.entries()) {
     if (some.length > 0) all[restoreSignature(i)] = assignFed(graph, some);
   }

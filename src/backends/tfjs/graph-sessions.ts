@@ -14,7 +14,8 @@ import type { GraphProgram, Variable } from "./graph-program.ts";
 interface Opened {
   readonly id: number;
   readonly programs: ReadonlySet<string>;
-  readonly caches: readonly Variable[];
+  /** What another session can take over. */
+  readonly saved: readonly Variable[];
 }
 
 /** What a program gives, by name. */
@@ -58,7 +59,7 @@ export class GraphSessions {
     const caches = this.#memory.caches.filter((cache) => group.variables.has(cache));
     if (group.programs.size > 0 || caches.length > 0) return;
     this.#groups = this.#groups.filter((each) => each !== group);
-    void this.#next(() => this.#drop(group));
+    this.#next(() => this.#drop(group)).catch(() => {}); // the host may have been closed
   }
 
   /** Makes a program ready to run, then runs it, if it is to run at all, on what `inputs` gives when its turn has come. */
@@ -97,13 +98,24 @@ export class GraphSessions {
     group.opened = [];
   }
 
-  /** A session of all programs of the group. Caches are taken over and old sessions ended before weights take memory. */
+  /**
+   * A session of all programs of the group, which takes over what there is. Old sessions are ended before weights that they
+   * cannot hand over take memory again.
+   */
   async #reopen(group: Group): Promise<number> {
-    const weights = this.#memory.weights.filter(({ variable }) => group.variables.has(variable));
+    const held = this.#memory.weights.filter(({ variable }) => group.variables.has(variable));
     const caches = this.#memory.caches.filter((cache) => group.variables.has(cache));
+    const saved = this.#host.moves ? [...caches, ...held.map(({ variable }) => variable)] : caches;
+    const taken = new Set<Variable>();
+    // A weight that several have comes from the first.
+    const restored = group.opened.map((old) => {
+      const own = saved.filter((variable) => old.saved.includes(variable) && !taken.has(variable));
+      for (const variable of own) taken.add(variable);
+      return own;
+    });
     const programs = new Map(group.programs);
-    const restored = group.opened.map((old) => caches.filter((cache) => old.caches.includes(cache)));
-    const model = encodeModel({ programs, weights, caches, restored });
+    const weights = held.filter(({ variable }) => !taken.has(variable));
+    const model = encodeModel({ programs, weights, caches, restored, saved });
     const id = await this.#host.open(model.bytes, model.signatures);
     if (caches.length > 0) await this.#host.run(id, signatures.zero, {});
     for (const [i, old] of group.opened.entries()) {
@@ -111,7 +123,7 @@ export class GraphSessions {
       if (names.length > 0) await this.#host.move(old.id, signatures.save, id, restoreSignature(i), names);
     }
     await this.#drop(group);
-    group.opened = [{ id, programs: new Set(programs.keys()), caches }];
+    group.opened = [{ id, programs: new Set(programs.keys()), saved }];
     for (const [i, part] of weightGroups(weights).entries()) {
       const inputs = part.flatMap((weight) =>
         weight.parts.map(({ type, data }, each) => [partName(weight, each), toHost(type, data)] as const),

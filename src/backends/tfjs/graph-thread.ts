@@ -9,7 +9,7 @@ interface Pending {
 }
 
 /** Starts the thread and imports the package there. @throws UnsupportedError that says what is missing and how to get it */
-export async function startGraphThread(start: GraphThreadStart): Promise<Omit<GraphHost, "summary">> {
+export async function startGraphThread(start: GraphThreadStart): Promise<Omit<GraphHost, "summary" | "moves">> {
   if (typeof process === "undefined" || typeof process.getBuiltinModule !== "function") {
     throw new UnsupportedError(start.kind, "TensorFlow graphs need Node");
   }

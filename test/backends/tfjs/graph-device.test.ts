@@ -170,6 +170,24 @@ test("codes of weights are unpacked when they are loaded, once for all programs"
   expect(executable.program.sources[0]).not.toContain("int8");
 });
 
+test.each([true, false])("weights are there when a program is added, handed over: %s", async (moves) => {
+  const device = openGraphDevice(graphTargetOf("tensorflow"), interpretedHost(1, moves));
+  const type = tensorType("f32", [2, 3]);
+  const w = device.hold(type, Float32Array.of(1, 2, 3, 4, 5, 6));
+  const product: Build = (m, p) =>
+    m.contract("n i, o i -> n o", p("x", "f32", 1, 3), m.builder.weight("w", "f32", [2, 3]));
+  const add = () => {
+    const instance = compile(moduleOf(product), device, { optimize: false }).instantiate({ weight: () => w });
+    instance.params[0]!.set([1, 1, 1]);
+    return instance;
+  };
+  const [first, second] = [add(), add()];
+  for (const instance of [first, second, add(), first]) {
+    await instance.run();
+    expect([...instance.results[0]!]).toEqual([6, 15]);
+  }
+});
+
 test("random programs", async () => {
   const device = open();
   const programs = arbCase({ finite: true, without: ["dotGroups"] }).filter(({ module }) => !hasUnsigned(module));

@@ -5,7 +5,7 @@ import { type GraphData, make } from "./graph-values.ts";
 import { readSavedModel } from "./read-graph.ts";
 import { GraphSession } from "./run-graph.ts";
 
-export function interpretedHost(seed = 1): GraphHost {
+export function interpretedHost(seed = 1, moves = true): GraphHost {
   const sessions = new Map<number, GraphSession>();
   let opened = 0;
   const sessionOf = (id: number): GraphSession => {
@@ -20,6 +20,7 @@ export function interpretedHost(seed = 1): GraphHost {
     Object.fromEntries(Object.entries(record).map(([name, value]) => [name, change(value)]));
   return {
     summary: "TensorFlow graphs in plain loops",
+    moves,
     open: async (model) => {
       sessions.set(++opened, new GraphSession(readSavedModel(model), seed));
       return opened;
