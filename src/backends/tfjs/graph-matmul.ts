@@ -30,6 +30,9 @@ export function matMul(context: MatMulContext, a: GraphTensor, b: GraphTensor, o
   const [batch, m, n] = [a.shape[0]!, a.shape[transposeA ? 2 : 1]!, b.shape[transposeB ? 1 : 2]!];
   const T = typeAttr(a.type);
   if (batch !== 1) {
+    const many = transposeA || m !== 1 ? undefined : context.chosen(b);
+    const byAll = many === undefined ? undefined : matMulByAll(context, a, many, b.shape, transposeB);
+    if (byAll !== undefined) return byAll;
     const attrs = { T, adj_x: boolAttr(transposeA), adj_y: boolAttr(transposeB) };
     return graph.one("BatchMatMulV2", [a, b], attrs, { type: a.type, shape: [batch, m, n] });
   }
@@ -82,6 +85,55 @@ function matMulByRow(
   const attrs = { N: intAttr(count), T: typeAttr(a.type), Tidx: typeAttr("int32") };
   const joined = graph.one("ConcatV2", [...parts, graph.int(1)], attrs, { type: a.type, shape: [m, first] });
   return reshape(count === 1 ? parts[0]! : joined, [1, m, first]);
+}
+
+/** Most rows of the table for each that a token chooses, and most elements between, for products with the whole table. */
+const mostUnused = 32;
+const mostBetween = 2 ** 26;
+
+/**
+ * One row of each of n tokens by what each chose of a table [e, ..]: where the tokens choose more rows than the table has, a
+ * product with the whole table is faster than a copy of every token's own. It gives too much (transposed: [n, e * f], of
+ * which each token's part is taken), or takes zeros for what a token did not choose.
+ */
+function matMulByAll(
+  context: MatMulContext,
+  a: GraphTensor,
+  { table, index }: ChosenRows,
+  shape: Shape,
+  transposeB: boolean,
+): GraphTensor | undefined {
+  const { graph, reshape } = context;
+  const [n, first, second] = shape as readonly [number, number, number]; // [batch, rows, columns]
+  const [rows, each] = [table.shape[0]!, first / (sizeOf(index.shape) / n)];
+  const count = first / each;
+  const whole = Number.isInteger(each) && each * second === sizeOf(table.shape.slice(1));
+  if (!whole || n * count < rows || rows > count * mostUnused || n * rows * each > mostBetween) return undefined;
+  const chosen = reshape(index, [n, count]);
+  const all = reshape(table, [rows * each, second]);
+  if (transposeB) {
+    const wide = product(context, reshape(a, [n, second]), all, { transposeA: false, transposeB: true });
+    const attrs = {
+      Tparams: typeAttr(a.type),
+      Tindices: typeAttr("int32"),
+      Taxis: typeAttr("int32"),
+      batch_dims: intAttr(1),
+    };
+    const form = { type: a.type, shape: [n, count, each] };
+    const own = graph.one("GatherV2", [reshape(wide, [n, rows, each]), chosen, graph.int(1)], attrs, form);
+    return reshape(own, [n, 1, first]);
+  }
+  // [n, rows, count]: 1 where the token's choice is the row.
+  const numbers = graph.ints(Array.from({ length: rows }, (_, i) => i));
+  const operands = [reshape(chosen, [n, 1, count]), reshape(numbers, [rows, 1])];
+  const is = graph.one("Equal", operands, { T: typeAttr("int32") }, { type: "bool", shape: [n, rows, count] });
+  const cast = { SrcT: typeAttr("bool"), DstT: typeAttr(a.type) };
+  const ones = graph.one("Cast", [is], cast, { type: a.type, shape: is.shape });
+  const attrs = { T: typeAttr(a.type), adj_x: boolAttr(false), adj_y: boolAttr(false) };
+  const form = { type: a.type, shape: [n, rows, each] };
+  const spread = graph.one("BatchMatMulV2", [ones, reshape(a, [n, count, each])], attrs, form);
+  const sums = product(context, reshape(spread, [n, rows * each]), all, { transposeA: false, transposeB: false });
+  return reshape(sums, [n, 1, second]);
 }
 
 /** Row `index[j]` of the table, in the memory of the table. */

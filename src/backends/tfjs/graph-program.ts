@@ -108,13 +108,30 @@ export function buildProgram(plan: Plan, prefix: string, binding: GraphBinding):
       });
     } else updates.push(...leave(graph, engine, results[index]!, stateOf(variable, false)));
   }
+  const signature = { inputs, outputs: fetchAfter(graph, outputs, updates) };
+  const nodes = reached(graph.nodes, signature);
+  const names = new Set(nodes.map(({ name }) => name));
   return {
-    nodes: graph.nodes,
-    signature: { inputs, outputs: fetchAfter(graph, outputs, updates) },
-    variables: [...states.keys()],
+    nodes,
+    signature,
+    variables: [...states].flatMap(([variable, { handle }]) => (names.has(handle.name) ? [variable] : [])),
     fed,
     fetched: outputs.map(({ crossing }) => crossing),
   };
+}
+
+/** The nodes that a signature needs, and what it feeds. */
+function reached(nodes: readonly GraphNode[], { inputs, outputs }: Signature): readonly GraphNode[] {
+  const byName = new Map(nodes.map((node) => [node.name, node]));
+  const wanted = new Set<string>();
+  const stack = [...Object.values(inputs), ...Object.values(outputs)].map(({ name }) => name);
+  while (stack.length > 0) {
+    const name = stack.pop()!.replace(/^\^|:\d+$/g, "");
+    if (wanted.has(name)) continue;
+    wanted.add(name);
+    stack.push(...byName.get(name)!.inputs);
+  }
+  return nodes.filter(({ name }) => wanted.has(name));
 }
 
 /** Leaves a value in a variable. Gives the nodes that must have run for it to be there. */

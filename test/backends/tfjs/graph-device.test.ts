@@ -117,32 +117,48 @@ test("steps in a row go on from what the one before left", async () => {
   expect([...(await none)]).toEqual([1, 3]);
 });
 
-test("products with the rows that one token chooses are made row by row", async () => {
+/** Up and down through two of four experts, for n tokens. All numbers are whole and below 2^24: any order of addition does. */
+async function throughExperts(n: number, width: number): Promise<string> {
   const device = open();
-  // Rows of 16 KiB: smaller ones are gathered.
   const module = moduleOf((m, p) => {
-    const index = p("index", "i32", 1, 2);
-    const up = m.gather(m.builder.weight("up", "f32", [4, 64, 64]), index);
-    const down = m.gather(m.builder.weight("down", "f32", [4, 64, 64]), index);
-    const wide = m.contract("n i, n k f i -> n k f", p("x", "f32", 1, 64), up);
+    const index = p("index", "i32", n, 2);
+    const up = m.gather(m.builder.weight("up", "f32", [4, 5, width]), index);
+    const down = m.gather(m.builder.weight("down", "f32", [4, width, 5]), index);
+    const wide = m.contract("n i, n k f i -> n k f", p("x", "f32", n, width), up);
     return m.contract("n k f, n k i f -> n i", wide, down);
   });
   const numbers = (count: number, seed: number) => Array.from({ length: count }, (_, i) => ((i * seed) % 7) - 3);
   const tensors = new Map<string, Tensor>([
-    ["up", tensorOf("f32", [4, 64, 64], numbers(4 * 64 * 64, 5))],
-    ["down", tensorOf("f32", [4, 64, 64], numbers(4 * 64 * 64, 11))],
+    ["up", tensorOf("f32", [4, 5, width], numbers(20 * width, 5))],
+    ["down", tensorOf("f32", [4, width, 5], numbers(20 * width, 11))],
   ]);
   const weights = (name: string) => tensors.get(name)!;
-  const inputs = module.funcs
-    .get("main")!
-    .params.map(({ type }) =>
-      type.dtype === "i32" ? tensorOf("i32", [1, 2], [3, 1]) : tensorOf("f32", [1, 64], numbers(64, 3)),
-    );
+  const inputs = module.funcs.get("main")!.params.map(({ type }) =>
+    type.dtype === "i32"
+      ? tensorOf(
+          "i32",
+          [n, 2],
+          Array.from({ length: 2 * n }, (_, i) => (i * 3 + (i >> 1)) % 4),
+        )
+      : tensorOf("f32", [n, width], numbers(n * width, 3)),
+  );
   const executable = compile(module, device);
-  // All are whole numbers below 2^24: any order of addition gives the same.
   same(await executable.run(inputs, weights), interpret(module, inputs, { weights }));
-  expect(executable.program.sources[0]).not.toContain("BatchMatMul");
-  expect(executable.program.sources[0]!.match(/= MatMul\(/g)).toHaveLength(4);
+  return executable.program.sources[0]!;
+}
+
+test("what one token chooses is multiplied row by row", async () => {
+  const source = await throughExperts(1, 900);
+  expect(source).not.toMatch(/GatherV2\(Read/);
+  expect(source.match(/= MatMul\(/g)).toHaveLength(4);
+  // Small rows are gathered.
+  expect((await throughExperts(1, 3)).match(/= MatMul\(/g)).toHaveLength(2);
+});
+
+test("what many tokens choose is a product with the whole table", async () => {
+  const source = await throughExperts(6, 3);
+  expect(source.match(/= MatMul\(/g)).toHaveLength(2);
+  expect(source.match(/= BatchMatMulV2\(/g)).toHaveLength(1);
 });
 
 test("codes of weights are unpacked when they are loaded, once for all programs", async () => {
