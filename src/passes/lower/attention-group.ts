@@ -225,27 +225,24 @@ function storeColumns(
 ): void {
   const e = v.type.shape[3]!;
   const whole = sums.map((sum) => (slices === 1 ? sum : w.combine("column", "add", sum, slices)));
-  const stores = whole.map((sum, i) => {
-    const column = plainColumn(together, { slices, columns }, i);
-    return { column, store: store(w.out, offset(column), op("div", sum, divisor)) };
-  });
-  if (slices > 1) {
-    // All columns of an invocation are there, or none.
-    const own = op("eq", irem(together.lane, int(slices)), int(0));
-    const there = op("lt", stores[0]!.column, int(e));
-    w.emit(
-      when(own, [
-        when(
-          there,
-          stores.map((each) => each.store),
-        ),
-      ]),
-    );
+  const mine = sums.map((_, i) => plainColumn(together, { slices, columns }, i));
+  const stored = (column: Expr, i: number) => store(w.out, offset(column), op("div", whole[i]!, divisor));
+  if (slices === 1) {
+    for (const [i, column] of mine.entries()) {
+      w.emit((i + 1) * together.size <= e ? stored(column, i) : when(op("lt", column, int(e)), [stored(column, i)]));
+    }
     return;
   }
-  for (const [i, each] of stores.entries()) {
-    w.emit((i + 1) * together.size <= e ? each.store : when(op("lt", each.column, int(e)), [each.store]));
-  }
+  const own = op("eq", irem(together.lane, int(slices)), int(0));
+  const all = (together.size / slices) * columns === e;
+  // Elsewhere all columns of an invocation are there or none, which the clamp shows.
+  const there = all ? own : op("and", own, op("lt", mine[0]!, int(e)));
+  w.emit(
+    when(
+      there,
+      mine.map((column, i) => stored(all ? column : clampTo(column, e), i)),
+    ),
+  );
 }
 
 /** An invocation's column number `i`; beyond the last for invocations that have none. */
