@@ -39,7 +39,7 @@ import {
   weightBytes,
 } from "./dot-group-parts.ts";
 import { clampTo, flatten } from "./index-math.ts";
-import type { KernelWriter } from "./writer.ts";
+import type { KernelWriter, Together } from "./writer.ts";
 
 /** Indices of the tile's tokens. */
 type Tokens = readonly (readonly Expr[])[];
@@ -77,11 +77,26 @@ function lowerRows(dot: Dot, { invocations }: Workgroup): void {
       // What is past the end is computed from the last block and not stored.
       const block = blocks % together === 0 ? mine : w.bind("inside", clampTo(mine, blocks));
       const sums = sumsOf(dot, idx);
-      w.strided({ lane: start, size: perBlock }, "j", chunks, (j) => addChunk(dot, sums, idx, block, j));
+      overChunks(w, { lane: start, size: perBlock }, chunks, (j) => addChunk(dot, sums, idx, block, j));
       const totals = sums.map((own) => own.map((sum) => w.combine("total", "add", sum, perBlock)));
       storeRows(dot, totals, idx, { block, start, inside: op("lt", mine, int(blocks)) });
     });
   overLead(dot, tokens, (idx) => w.loop("b", blocks, (block) => body(idx, block), "grid", together));
+}
+
+/** Chunks that an invocation loads before it needs the first. */
+const chunksAtOnce = 4;
+
+/** Every `size`-th chunk from the invocation's first on, several in an iteration: then their loads are on their way together. */
+function overChunks(w: KernelWriter, own: Together, chunks: number, body: (j: Expr) => void): void {
+  const atOnce = Math.max(1, Math.min(chunksAtOnce, Math.floor(chunks / own.size)));
+  const step = own.size * atOnce;
+  const whole = chunks - (chunks % step);
+  // The first of each iteration's chunks ends so far before the last.
+  w.strided({ lane: own.lane, size: step }, "j", whole - (atOnce - 1) * own.size, (j) => {
+    for (let i = 0; i < atOnce; i++) body(iadd(j, int(i * own.size)));
+  });
+  if (whole < chunks) w.strided(own, "j", chunks - whole, (j) => body(iadd(j, int(whole))));
 }
 
 /** Adds the products of chunk `j` of a block of rows to the sums of the tile's tokens. */

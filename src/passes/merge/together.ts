@@ -20,6 +20,7 @@ import {
 import { barrier, bind, loop, when } from "../../ir/kernel/stmt.ts";
 import { eachStmt, mapStmt } from "../../ir/kernel/walk.ts";
 import { at, type Dim, divide, extentOf, freshName, type Nest } from "./nest.ts";
+import { loopByPhases } from "./phases.ts";
 
 export type Team =
   /** An invocation for each iteration of the nest. */
@@ -129,9 +130,13 @@ export function runTogether(nest: Nest, team: Team, workgroup: Workgroup): reado
   const steps = count / side;
   if (steps === 1) return [...head, ...runAt(body, beside)];
   const name = fresh("s");
+  const iteration = runAt(body, iadd(imul(ref(name), int(side)), beside));
+  const shared = nest.kernel.bufs.some(({ space }) => space === "shared");
   // Shared memory is used again by the next.
-  const end = nest.kernel.bufs.some(({ space }) => space === "shared") ? [barrier] : [];
-  return [...head, loop(name, 0, steps, [...runAt(body, iadd(imul(ref(name), int(side)), beside)), ...end])];
+  return [
+    ...head,
+    ...(shared ? [loop(name, 0, steps, [...iteration, barrier])] : loopByPhases(name, steps, iteration, fresh)),
+  ];
 }
 
 /** The values of nested loop variables in iteration `r` of all of them. */

@@ -99,6 +99,30 @@ test.each<[string, Build]>([
       ),
   ],
   [
+    "attention whose columns some invocations have and others not",
+    (m, p) =>
+      m.attention(
+        p("q", "f32", 2, 4, 9),
+        p("k", "f32", 2, 70, 2, 9),
+        p("v", "f32", 2, 70, 2, 16),
+        m.add(p("t", "i32", 2), 60),
+        p("b", "i32", 2),
+        0.5,
+      ),
+  ],
+  [
+    "attention with as many columns as invocations have",
+    (m, p) =>
+      m.attention(
+        p("q", "f32", 1, 2, 9),
+        p("k", "f32", 1, 150, 1, 9),
+        p("v", "f32", 1, 150, 1, 128),
+        m.add(p("t", "i32", 1), 140),
+        p("b", "i32", 1),
+        0.5,
+      ),
+  ],
+  [
     "attention with keys so long that invocations share them",
     (m, p) =>
       m.attention(
