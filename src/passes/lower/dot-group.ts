@@ -5,7 +5,7 @@
  *
  * - *rows*: few tokens. Some invocations of a workgroup share a block of rows and take its chunks in turn, so that together
  *   they read one stretch of memory; each loaded chunk serves a tile of tokens.
- * - *tiles*: many tokens. An invocation computes four tokens of a block of rows; its neighbours, in a square, read the same
+ * - *tiles*: many tokens. An invocation computes two tokens of a block of rows; its neighbours, in a square, read the same
  *   inputs and weights at about the same time.
  */
 import { attrsOf, type Node } from "../../ir/graph.ts";
@@ -44,16 +44,20 @@ import type { KernelWriter, Together } from "./writer.ts";
 /** Indices of the tile's tokens. */
 type Tokens = readonly (readonly Expr[])[];
 
+/** Tokens of an invocation where there are many: with more, it has so many sums that few invocations fit on a GPU at once (measured on an H100). */
+const tileTokens = 2;
+
 export function lowerDotWorkgroup(w: KernelWriter, anchor: Node, group: Group, workgroup: Workgroup): void {
   const { bits, zero } = attrsOf(anchor) as { bits: number; zero: number }; // the op's attributes
   const lead = anchor.type.shape.slice(0, -1);
   const packed = anchor.ins[3]!.type.shape;
   const [blocks, groups] = packed.slice(-5) as [number, number]; // as packed
   const last = packed.length === 5 ? (lead.at(-1) ?? 1) : 1;
-  const tokens = dividing(last, [4, 2, 1]);
+  const tiles = last >= 16 && last % tileTokens === 0;
+  const tokens = tiles ? tileTokens : dividing(last, [4, 2, 1]);
   const sizes = { lead, blocks, fours: dotBlock(bits) / 4, groups, tokens };
   const dot: Dot = { w, group, bits, rest: zero - (bits === 4 ? 8 : 128), ...sizes };
-  if (last >= 16 && tokens === 4) lowerTiles(dot, last);
+  if (tiles) lowerTiles(dot, last);
   else lowerRows(dot, workgroup);
 }
 
@@ -155,7 +159,7 @@ function storeRows(
 
 function lowerTiles(dot: Dot, last: number): void {
   const { w, blocks, fours, tokens } = dot;
-  const [high, wide] = [dividing(last, [16, 8, 4]), dividing(blocks, [8, 4, 2, 1])];
+  const [high, wide] = [dividing(last, [4 * tokens, 2 * tokens, tokens]), dividing(blocks, [8, 4, 2, 1])];
   const rows = 4 * fours;
   w.emit(note(`an invocation for ${tokens} tokens by ${rows} rows, squares of ${high} tokens by ${rows * wide} rows`));
   const grid = (hint: string, to: number, step: number, body: (i: Expr) => void) =>
