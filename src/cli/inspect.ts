@@ -8,14 +8,14 @@ import type { Module } from "../ir/graph.ts";
 import { printKernel } from "../ir/kernel/print.ts";
 import { printPlan } from "../ir/plan.ts";
 import { printModule } from "../ir/print.ts";
-import { type TensorType, tensorType } from "../ir/types.ts";
+import type { TensorType } from "../ir/types.ts";
 import type { Bucket } from "../models/deepseek/bucket.ts";
 import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
 import { checkpointDTypes } from "../models/deepseek/layers.ts";
 import { buildModel } from "../models/deepseek/model.ts";
 import { prunedConfig } from "../models/deepseek/pruned.ts";
 import { type PassRecord, recordPasses } from "../passes/record-passes.ts";
-import { openCheckpoint } from "../runtime/checkpoint.ts";
+import { headersOf, openCheckpoint } from "../runtime/checkpoint.ts";
 import { debugFileWriter } from "../runtime/debug-files.ts";
 import type { LoadOptions } from "../runtime/load-model.ts";
 import { openNodeFolder } from "../runtime/node-folder.ts";
@@ -137,7 +137,7 @@ async function readModel(path: string): Promise<InspectedModel> {
   if (isFile || !found.includes(true)) return { config, headers: null };
   const checkpoint = await openCheckpoint(folder);
   await checkpoint.close();
-  const headers = new Map([...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]));
+  const headers = headersOf(checkpoint);
   return { config, headers };
 }
 

@@ -4,7 +4,7 @@
  */
 import { didYouMean, InputError, showValue, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor, TensorData } from "../ir/tensor.ts";
-import type { DType, Shape } from "../ir/types.ts";
+import { type DType, type Shape, type TensorType, tensorType } from "../ir/types.ts";
 import { isPlainFileName, type ModelFolder } from "./byte-source.ts";
 import { openFilePool } from "./file-pool.ts";
 import { asObject, asText, parseJsonObject } from "./json.ts";
@@ -33,6 +33,11 @@ export interface Checkpoint {
   /** Some elements of a tensor, read into `into`, which has their length. @throws InputError as `read` */
   readInto(name: string, range: ElementRange, into: TensorData): Promise<void>;
   close(): Promise<void>;
+}
+
+/** The types of its tensors by name. */
+export function headersOf({ tensors }: Checkpoint): ReadonlyMap<string, TensorType> {
+  return new Map([...tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]));
 }
 
 type Located = TensorEntry & { readonly file: string };

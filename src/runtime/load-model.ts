@@ -17,7 +17,6 @@ import { compileOptionsFromEnv } from "../compile-options.ts";
 import { chosenBackend, resolve } from "../compile-recipe.ts";
 import { didYouMean, InputError, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor } from "../ir/tensor.ts";
-import { type TensorType, tensorType } from "../ir/types.ts";
 import { checkWeights } from "../models/deepseek/check-weights.ts";
 import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
 import { checkpointDTypes } from "../models/deepseek/layers.ts";
@@ -27,7 +26,7 @@ import { namesOf, scaleSuffix, weightSpecs } from "../models/deepseek/weights.ts
 import { type Choices, type Recipe, type RecipeStep, recipeOf } from "../recipe.ts";
 import { bucketFor } from "./bucket-ladder.ts";
 import type { ModelFolder } from "./byte-source.ts";
-import { type Checkpoint, openCheckpoint } from "./checkpoint.ts";
+import { type Checkpoint, headersOf, openCheckpoint } from "./checkpoint.ts";
 import { debugFileWriter } from "./debug-files.ts";
 import { defaultThreads } from "./default-threads.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation-defaults.ts";
@@ -199,10 +198,6 @@ async function openFor(backend: string | undefined, threads: number, options: Lo
     ...(gpu && { gpu }),
     ...(packageFolder && { packageFolder }),
   });
-}
-
-function headersOf({ tensors }: Checkpoint): Map<string, TensorType> {
-  return new Map([...tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]));
 }
 
 /** What a call asks for goes before the debug variables. */

@@ -1,9 +1,8 @@
 /** The sizes that memory depends on, from whatever a folder has: a config, headers of weights, or both. */
-import { tensorType } from "../ir/types.ts";
 import { parseModelConfigText } from "../models/deepseek/config.ts";
 import { sizesOfConfig, sizesOfHeaders, type WeightSizes } from "../plan/weight-groups.ts";
 import type { ModelFolder } from "./byte-source.ts";
-import { openCheckpoint } from "./checkpoint.ts";
+import { headersOf, openCheckpoint } from "./checkpoint.ts";
 import { maxConfigBytes } from "./load-limits.ts";
 
 const weightFiles = ["model.safetensors", "model.safetensors.index.json"];
@@ -20,6 +19,6 @@ export async function memoryFolderSizes(folder: ModelFolder, configFile?: string
   if (config !== null && !hasWeights) return sizesOfConfig(config);
   const checkpoint = await openCheckpoint(folder);
   await checkpoint.close();
-  const headers = new Map([...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]));
+  const headers = headersOf(checkpoint);
   return config === null ? sizesOfHeaders(headers, folder.name) : sizesOfConfig(config, headers);
 }

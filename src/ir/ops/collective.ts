@@ -6,7 +6,7 @@
 import { IrError } from "../errors.ts";
 import { defineOp, typeError } from "../op.ts";
 import { reader, type Tensor, writer, zeros } from "../tensor.ts";
-import { dtypeInfo, type Shape, sizeOf, type TensorType, tensorType } from "../types.ts";
+import { type Shape, sizeOf, type TensorType, tensorType } from "../types.ts";
 import { shapeOps } from "./shape.ts";
 
 const groupAttrs = { over: "string", parts: "int" } as const;
@@ -14,23 +14,8 @@ const groupAttrs = { over: "string", parts: "int" } as const;
 /** Part `i` of `parts` along an axis. */
 function partOf(x: Tensor, axis: number, i: number, parts: number): Tensor {
   const size = x.type.shape[axis]! / parts;
-  const type = tensorType(x.type.dtype, x.type.shape.with(axis, size));
-  if (hasWholeBytes(type)) {
-    const out = zeros(type.dtype, type.shape);
-    const [outer, block] = [sizeOf(type.shape.slice(0, axis)), sizeOf(type.shape.slice(axis))];
-    for (let o = 0; o < outer; o++) {
-      const from = (o * parts + i) * block;
-      out.data.set(x.data.subarray(from, from + block), o * block);
-    }
-    return out;
-  }
   const attrs = { axis, start: i * size, stop: (i + 1) * size };
-  return shapeOps.slice.evaluate!([x], attrs, type);
-}
-
-/** Then elements that follow each other are copied together: between devices that is done all the time. */
-function hasWholeBytes({ dtype }: TensorType): boolean {
-  return dtypeInfo(dtype).bits >= 8;
+  return shapeOps.slice.evaluate!([x], attrs, tensorType(x.type.dtype, x.type.shape.with(axis, size)));
 }
 
 function joined(xs: readonly Tensor[], axis: number): Tensor {
@@ -38,18 +23,6 @@ function joined(xs: readonly Tensor[], axis: number): Tensor {
     xs.map((x) => x.type),
     { axis },
   );
-  if (hasWholeBytes(type)) {
-    const out = zeros(type.dtype, type.shape);
-    let at = 0;
-    for (let o = 0; o < sizeOf(type.shape.slice(0, axis)); o++) {
-      for (const x of xs) {
-        const block = sizeOf(x.type.shape.slice(axis));
-        out.data.set(x.data.subarray(o * block, (o + 1) * block), at);
-        at += block;
-      }
-    }
-    return out;
-  }
   return shapeOps.concat.evaluate!(xs, { axis }, type);
 }
 

@@ -3,7 +3,7 @@ import { names, reshapeRule } from "../axis-rule.ts";
 import { IrError } from "../errors.ts";
 import { defineOp, typeError } from "../op.ts";
 import { reader, type Tensor, writer, zeros } from "../tensor.ts";
-import { type Shape, sameShape, sizeOf, stridesOf, type TensorType, tensorType } from "../types.ts";
+import { dtypeInfo, type Shape, sameShape, sizeOf, stridesOf, type TensorType, tensorType } from "../types.ts";
 
 /** A new tensor whose element at `index` is the operand's at `source(index)`, a flat offset. */
 function move(x: Tensor, type: TensorType, source: (index: readonly number[]) => number): Tensor {
@@ -15,6 +15,16 @@ function move(x: Tensor, type: TensorType, source: (index: readonly number[]) =>
     advance(index, type.shape);
   }
   return out;
+}
+
+/** Copies `count` elements that follow each other. */
+function copyRun(x: Tensor, from: number, out: Tensor, to: number, count: number): void {
+  if (dtypeInfo(x.type.dtype).bits >= 8) {
+    out.data.set(x.data.subarray(from, from + count), to);
+    return;
+  }
+  const [read, write] = [reader(x), writer(out)];
+  for (let i = 0; i < count; i++) write(to + i, read(from + i));
 }
 
 /** The next index in row-major order. */
@@ -92,8 +102,12 @@ export const shapeOps = {
       return tensorType(x!.dtype, x!.shape.with(axis, stop - start));
     },
     evaluate: ([x], { axis, start }, type) => {
-      const strides = stridesOf(x!.type.shape);
-      return move(x!, type, (index) => dot(index, strides) + start * strides[axis]!);
+      const out = zeros(type.dtype, type.shape);
+      const [count, inner] = [sizeOf(type.shape.slice(axis)), sizeOf(type.shape.slice(axis + 1))];
+      for (let o = 0; o < sizeOf(type.shape.slice(0, axis)); o++) {
+        copyRun(x!, (o * x!.type.shape[axis]! + start) * inner, out, o * count, count);
+      }
+      return out;
     },
   }),
   concat: defineOp({
@@ -125,17 +139,13 @@ export const shapeOps = {
     },
     evaluate: (ins, { axis }, type) => {
       const out = zeros(type.dtype, type.shape);
-      const write = writer(out);
-      const strides = stridesOf(type.shape);
-      let offset = 0;
-      for (const x of ins) {
-        const read = reader(x);
-        const index = x.type.shape.map(() => 0);
-        for (let i = 0; i < sizeOf(x.type.shape); i++) {
-          write(dot(index, strides) + offset * strides[axis]!, read(i));
-          advance(index, x.type.shape);
+      let to = 0;
+      for (let o = 0; o < sizeOf(type.shape.slice(0, axis)); o++) {
+        for (const x of ins) {
+          const count = sizeOf(x.type.shape.slice(axis));
+          copyRun(x, o * count, out, to, count);
+          to += count;
         }
-        offset += x.type.shape[axis]!;
       }
       return out;
     },

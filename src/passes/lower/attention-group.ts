@@ -193,8 +193,8 @@ function addValues(attention: Attention, place: Place, first: Expr, count: Expr,
       const keys = Array.from({ length: keysAtOnce }, (_, r) => {
         const key = w.bind("key", iadd(iadd(u, int(r * slices)), slice));
         const source = w.bind("from", clampTo(iadd(first, key), s));
-        // Values of keys that are not seen may be anything.
-        const weight = w.bind("p", select(op("lt", key, count), load(weights, clampTo(key, size)), zero));
+        // Weights of keys that are not seen are 0; their values may be anything.
+        const weight = w.bind("p", load(weights, clampTo(key, size)));
         const values = sums.map((_, i) =>
           cast("f32", w.value(v, [row, source, group, columnOf(attention, together, i)])),
         );

@@ -51,11 +51,6 @@ export function mergeLaunches(
   return merger.candidates.map((each) => (target.workgroup === null ? withGrid(each, target) : each.lowered));
 }
 
-/** The reasons for all such pairs of these kernels. */
-export function whyUnmerged(func: Func, kernels: readonly LoweredKernel[], target: Target): Unmerged[] {
-  return new Merger(func, kernels, target).unmerged();
-}
-
 /** Which pairs: one reads the other's result and the whole stays divisible, or becomes one iteration; or neither reads. */
 type Kind = "divided" | "whole" | "apart";
 

@@ -5,14 +5,13 @@ import { programOfRank } from "../../compile-ranks.ts";
 import { InternalError } from "../../ir/errors.ts";
 import { coordsOf } from "../../ir/mesh.ts";
 import type { TensorData } from "../../ir/tensor.ts";
-import { tensorType } from "../../ir/types.ts";
 import { cacheSpecs } from "../../models/deepseek/bucket.ts";
 import { type ModelConfig, parseModelConfigText } from "../../models/deepseek/config.ts";
 import { checkpointDTypes } from "../../models/deepseek/layers.ts";
 import { type BuildOptions, buildModel } from "../../models/deepseek/model.ts";
 import { modelSharding } from "../../models/deepseek/sharding.ts";
 import { bucketFor, bucketKey, type StepSize, stepSizeOf } from "../bucket-ladder.ts";
-import { type Checkpoint, openCheckpoint } from "../checkpoint.ts";
+import { type Checkpoint, headersOf, openCheckpoint } from "../checkpoint.ts";
 import { debugFileWriter } from "../debug-files.ts";
 import { maxConfigBytes } from "../load-limits.ts";
 import { openNodeFolder } from "../node-folder.ts";
@@ -41,7 +40,7 @@ export async function openRank(start: RankStart): Promise<RankRunner> {
   const text = await folder.readText("config.json", maxConfigBytes);
   const config = parseModelConfigText(text, `${folder.name} config.json`);
   const checkpoint = await openCheckpoint(folder);
-  const headers = new Map([...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]));
+  const headers = headersOf(checkpoint);
   const { backend } = start;
   return new RankRunner({
     start,

@@ -2,11 +2,10 @@
 import { allBackendNames, checkQuantizeOptions, type QuantizeOptions } from "../../compile.ts";
 import { didYouMean, InputError, invariant, UnsupportedError } from "../../ir/errors.ts";
 import { type Mesh, rankCount } from "../../ir/mesh.ts";
-import { tensorType } from "../../ir/types.ts";
 import { checkWeights } from "../../models/deepseek/check-weights.ts";
 import { type ModelConfig, parseModelConfigText } from "../../models/deepseek/config.ts";
 import { modelSharding } from "../../models/deepseek/sharding.ts";
-import { openCheckpoint } from "../checkpoint.ts";
+import { headersOf, openCheckpoint } from "../checkpoint.ts";
 import { readGenerationDefaults } from "../generation-defaults.ts";
 import { type InputScales, readInputScales } from "../input-scales.ts";
 import { type LimitOptions, limitsOf, maxConfigBytes } from "../load-limits.ts";
@@ -75,9 +74,7 @@ export async function shardAndDeploy(path: string, options: DeployOptions): Prom
     await Promise.all(runners.map((each) => each.close()));
   };
   try {
-    const headers = new Map(
-      [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]),
-    );
+    const headers = headersOf(checkpoint);
     checkWeights(config, headers, path);
     const inputScales = options.inputScales ?? (await readInputScales(folder));
     for (let i = 0; i < dp; i++) {

@@ -58,6 +58,18 @@ test("random programs", () => {
   );
 });
 
+const attention =
+  (of: { tokens: number; heads: number; groups: number; keys: number; d: number; e: number }): Build =>
+  (m, p) =>
+    m.attention(
+      p("q", "f32", of.tokens, of.heads, of.d),
+      p("k", "f32", 2, of.keys, of.groups, of.d),
+      p("v", "f32", 2, of.keys, of.groups, of.e),
+      m.add(p("t", "i32", of.tokens), of.keys - 10),
+      p("b", "i32", of.tokens),
+      0.5,
+    );
+
 const contract = (axes: string, x: readonly number[], y: readonly number[]): [string, Build] => [
   `contract ${axes} of [${x}] and [${y}]`,
   (m, p) => m.silu(m.contract(axes, p("x", "f32", ...x), p("y", "f32", ...y))),
@@ -86,53 +98,18 @@ test.each<[string, Build]>([
         p("slots", "i32", 4),
       ),
   ],
-  [
-    "attention over several tiles of keys",
-    (m, p) =>
-      m.attention(
-        p("q", "f32", 2, 4, 9),
-        p("k", "f32", 2, 150, 2, 9),
-        p("v", "f32", 2, 150, 2, 7),
-        m.add(p("t", "i32", 2), 140),
-        p("b", "i32", 2),
-        0.5,
-      ),
-  ],
+  ["attention over several tiles of keys", attention({ tokens: 2, heads: 4, groups: 2, keys: 150, d: 9, e: 7 })],
   [
     "attention whose columns some invocations have and others not",
-    (m, p) =>
-      m.attention(
-        p("q", "f32", 2, 4, 9),
-        p("k", "f32", 2, 70, 2, 9),
-        p("v", "f32", 2, 70, 2, 16),
-        m.add(p("t", "i32", 2), 60),
-        p("b", "i32", 2),
-        0.5,
-      ),
+    attention({ tokens: 2, heads: 4, groups: 2, keys: 70, d: 9, e: 16 }),
   ],
   [
     "attention with as many columns as invocations have",
-    (m, p) =>
-      m.attention(
-        p("q", "f32", 1, 2, 9),
-        p("k", "f32", 1, 150, 1, 9),
-        p("v", "f32", 1, 150, 1, 128),
-        m.add(p("t", "i32", 1), 140),
-        p("b", "i32", 1),
-        0.5,
-      ),
+    attention({ tokens: 1, heads: 2, groups: 1, keys: 150, d: 9, e: 128 }),
   ],
   [
     "attention with keys so long that invocations share them",
-    (m, p) =>
-      m.attention(
-        p("q", "f32", 2, 4, 45),
-        p("k", "f32", 2, 150, 2, 45),
-        p("v", "f32", 2, 150, 2, 7),
-        m.add(p("t", "i32", 2), 140),
-        p("b", "i32", 2),
-        0.5,
-      ),
+    attention({ tokens: 2, heads: 4, groups: 2, keys: 150, d: 45, e: 7 }),
   ],
 ])("%s", (_, build) => {
   check(moduleOf(build));
