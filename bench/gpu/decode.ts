@@ -1,4 +1,4 @@
-/** Speed of R1-Distill-Qwen-1.5B's shape with random weights on this GPU: prefill, decode at batch 1, and what limits it. */
+/** Speed of a published shape with random weights on this GPU: prefill, decode at batch 1, and what limits it. */
 import { mkdirSync } from "node:fs";
 import type { QuantizeOptions } from "../../src/compile.ts";
 import { planTotals } from "../../src/ir/plan.ts";
@@ -12,10 +12,10 @@ import { checkSampling, type SamplingOptions } from "../../src/runtime/sampling-
 import type { RaggedBatch } from "../../src/runtime/step.ts";
 import { tokenCost } from "../../src/runtime/token-cost.ts";
 import { makeCheckpoint } from "../cpu/make/make-models.ts";
-import { shapeOf } from "../cpu/make/shapes.ts";
+import type { Shape } from "../cpu/make/shapes.ts";
 
 export interface DecodeOptions {
-  readonly layers: number;
+  readonly shape: Shape;
   /** `f32` and `bf16` as stored; `int8` and `int4` with inputs in int8. */
   readonly formats: readonly string[];
   /** Shows the time of each kernel, by timestamps. */
@@ -37,7 +37,7 @@ export interface DecodeOptions {
 const repetitions = 3;
 
 export async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<void> {
-  const shape = shapeOf("qwen", options.layers);
+  const { shape } = options;
   console.log(options.folder ?? shape.title);
   mkdirSync(options.cache, { recursive: true });
   for (const format of options.formats) {

@@ -5,10 +5,10 @@
 import { mkdirSync } from "node:fs";
 import { openLlama } from "../cpu/candidates/llama.ts";
 import { type GgufFormat, makeGguf } from "../cpu/make/make-models.ts";
-import { shapeOf } from "../cpu/make/shapes.ts";
+import type { Shape } from "../cpu/make/shapes.ts";
 
 export interface LlamaOptions {
-  readonly layers: number;
+  readonly shape: Shape;
   readonly formats: readonly GgufFormat[];
   readonly tokens: number;
   readonly prefill: number;
@@ -18,8 +18,7 @@ export interface LlamaOptions {
 
 const repetitions = 3;
 
-export async function measureLlama({ layers, formats, tokens, prefill, context, cache }: LlamaOptions): Promise<void> {
-  const shape = shapeOf("qwen", layers);
+export async function measureLlama({ shape, formats, tokens, prefill, context, cache }: LlamaOptions): Promise<void> {
   mkdirSync(cache, { recursive: true });
   for (const format of formats) {
     const file = makeGguf(shape, format, cache, console.log);

@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util";
 import { openNodeGpu } from "../../src/runtime/node-gpu.ts";
 import { measureChoice } from "../choice.ts";
+import { publishedLayers, shapeName, shapeOf } from "../cpu/make/shapes.ts";
 import { measureDecode } from "./decode.ts";
 import { compareGoldens } from "./goldens.ts";
 import { measureLlama } from "./llama.ts";
@@ -16,7 +17,8 @@ const { values, positionals } = parseArgs({
   options: {
     goldens: { type: "string" },
     only: { type: "string" },
-    layers: { type: "string", default: "28" },
+    shape: { type: "string", default: "qwen" },
+    layers: { type: "string" },
     formats: { type: "string", default: "f32,int8,int4" },
     tokens: { type: "string", default: "64" },
     prefill: { type: "string", default: "512" },
@@ -54,12 +56,14 @@ console.log(
 
 const beside = new URL("../", import.meta.url).pathname;
 const mode = positionals[0];
+const name = shapeName(values.shape);
+const shape = shapeOf(name, Number(values.layers ?? publishedLayers(name)));
 if (mode === "goldens") {
   const wrong = await compareGoldens(gpu, values.goldens ?? `${beside}goldens`, values.only?.split(",") ?? null);
   process.exitCode = wrong === 0 ? 0 : 1;
 } else if (mode === "decode") {
   await measureDecode(gpu, {
-    layers: Number(values.layers),
+    shape,
     formats: values.formats.split(","),
     tokens: Number(values.tokens),
     prefill: Number(values.prefill),
@@ -71,7 +75,7 @@ if (mode === "goldens") {
   });
 } else if (mode === "llama") {
   await measureLlama({
-    layers: Number(values.layers),
+    shape,
     formats: ["q4_0", "q8_0"],
     tokens: Number(values.tokens),
     prefill: Number(values.prefill),
