@@ -13,6 +13,7 @@ import type { RaggedBatch } from "../../src/runtime/step.ts";
 import { tokenCost } from "../../src/runtime/token-cost.ts";
 import { makeCheckpoint } from "../cpu/make/make-models.ts";
 import type { Shape } from "../cpu/make/shapes.ts";
+import { recordFigures } from "./figures.ts";
 
 export interface DecodeOptions {
   readonly shape: Shape;
@@ -30,6 +31,8 @@ export interface DecodeOptions {
   readonly folder: string | null;
   /** Folder of the models made. */
   readonly cache: string;
+  /** Where figures are left for `all`. */
+  readonly figures: string | undefined;
   /** How fast this GPU reads memory, as far as is known. */
   readonly gigabytesPerSecond: readonly number[];
 }
@@ -109,7 +112,16 @@ async function measureFormat(gpu: GPU, folder: string, format: string, options: 
       for (let i = 0; i < tokens; i++) await runTokens(runner, at++, 1);
     });
     report(model, format, tokens / decoded, options);
-    for (const [name, sampling] of samplers) await measureAhead(model, runner, `${format} ${name}`, sampling, options);
+    for (const [name, sampling] of samplers) {
+      const ahead = await measureAhead(model, runner, `${format} ${name}`, sampling, options);
+      if (ahead === null || sampling.temperature !== 0) continue;
+      recordFigures(options.figures, {
+        engine: `ciuic ${format}`,
+        ours: true,
+        decode: ahead,
+        prefill: prefill / prefilled,
+      });
+    }
   } finally {
     await model.close();
   }
@@ -121,16 +133,16 @@ const samplers = [
   ["temperature 0.6, top-p 0.95", { temperature: 0.6, topP: 0.95, seed: 1 }],
 ] as const satisfies readonly (readonly [string, SamplingOptions])[];
 
-/** Decoding with the sampler on the GPU, ids read behind the computation: the program alone, then with the engine around it. */
+/** Decoding with the sampler on the GPU, ids read behind the computation: the program alone, whose tokens per second it gives, then with the engine around it. */
 async function measureAhead(
   model: Model,
   runner: ModelRunner,
   name: string,
   given: SamplingOptions,
   { tokens, context }: DecodeOptions,
-): Promise<void> {
+): Promise<number | null> {
   const { ahead } = runner;
-  if (ahead === undefined) return;
+  if (ahead === undefined) return null;
   const sampling = planSampling(checkSampling(given, runner.vocabSize));
   const rows = [{ sampling, position: context }];
   const chunk = Math.min(ahead.maxSteps, tokens);
@@ -160,6 +172,7 @@ async function measureAhead(
   const prompt = Array.from({ length: context }, (_, i) => (i * 7919) % runner.vocabSize);
   const { result } = await model.generate(prompt, { ...given, maxTokens: tokens, ignoreEos: true }).collect();
   console.log(`${name}, through the engine: ${result.timings.tokensPerSecond?.toFixed(1)} tokens/s`);
+  return perSecond;
 }
 
 function report(model: Model, format: string, perSecond: number, { gigabytesPerSecond }: DecodeOptions): void {

@@ -6,6 +6,7 @@ import { mkdirSync } from "node:fs";
 import { openLlama } from "../cpu/candidates/llama.ts";
 import { type GgufFormat, makeGguf } from "../cpu/make/make-models.ts";
 import type { Shape } from "../cpu/make/shapes.ts";
+import { recordFigures } from "./figures.ts";
 
 export interface LlamaOptions {
   readonly shape: Shape;
@@ -14,11 +15,13 @@ export interface LlamaOptions {
   readonly prefill: number;
   readonly context: number;
   readonly cache: string;
+  readonly figures: string | undefined;
 }
 
 const repetitions = 3;
 
-export async function measureLlama({ shape, formats, tokens, prefill, context, cache }: LlamaOptions): Promise<void> {
+export async function measureLlama(options: LlamaOptions): Promise<void> {
+  const { shape, formats, tokens, prefill, context, cache, figures } = options;
   mkdirSync(cache, { recursive: true });
   for (const format of formats) {
     const file = makeGguf(shape, format, cache, console.log);
@@ -39,6 +42,8 @@ export async function measureLlama({ shape, formats, tokens, prefill, context, c
     console.log(
       `llama.cpp ${format}: decode ${(1 / decode).toFixed(1)} tokens/s, ${(decode * 1000).toFixed(3)} ms a token`,
     );
-    console.log(`llama.cpp ${format}: prefill of ${prefill}: ${(prefill / (prompt - decode)).toFixed(1)} tokens/s`);
+    const prefilled = prefill / (prompt - decode);
+    console.log(`llama.cpp ${format}: prefill of ${prefill}: ${prefilled.toFixed(1)} tokens/s`);
+    recordFigures(figures, { engine: `llama.cpp ${format}`, ours: false, decode: 1 / decode, prefill: prefilled });
   }
 }
