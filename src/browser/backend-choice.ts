@@ -15,6 +15,10 @@ export interface Capabilities {
   /** How threads may start: from a blob, or only from a file of the site (see `DeviceOptions.threadUrl`). */
   readonly blobWorkers: boolean;
   readonly cores: number;
+  /** Bytes of a buffer that a kernel of the GPU sees at once. */
+  readonly binding?: number | null;
+  /** Bytes of this machine's memory, where the browser says so little of it that it is a limit. */
+  readonly memory?: number | null;
 }
 
 export interface BackendChoice {
@@ -85,6 +89,7 @@ export async function findCapabilities(): Promise<Capabilities> {
     isolation: missingIsolation(),
     blobWorkers: await canStartFromBlob(),
     cores: navigator.hardwareConcurrency || 1,
+    memory: machineMemory(),
   };
 }
 
@@ -100,11 +105,21 @@ function checkEvaluation(): void {
   }
 }
 
-async function findWebgpu(): Promise<Pick<Capabilities, "webgpu" | "softwareGpu">> {
+/** Browsers say no more than this many GiB, whatever there is, so that machines cannot be told apart. */
+const mostTold = 8;
+
+/** Some browsers tell the memory, rounded. */
+function machineMemory(): number | null {
+  const { deviceMemory } = navigator as { readonly deviceMemory?: number }; // not in every browser
+  return deviceMemory !== undefined && deviceMemory < mostTold ? deviceMemory * 2 ** 30 : null;
+}
+
+async function findWebgpu(): Promise<Pick<Capabilities, "webgpu" | "softwareGpu" | "binding">> {
   if (!("gpu" in navigator)) return { webgpu: "this browser has no WebGPU", softwareGpu: false };
   const adapter = await navigator.gpu.requestAdapter().catch(() => null);
   if (adapter === null) return { webgpu: "the browser offers no GPU", softwareGpu: false };
-  return { webgpu: null, softwareGpu: isSoftwareGpu(adapter.info) };
+  const binding = adapter.limits.maxStorageBufferBindingSize;
+  return { webgpu: null, softwareGpu: isSoftwareGpu(adapter.info), binding };
 }
 
 function missingIsolation(): string | null {

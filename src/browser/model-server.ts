@@ -1,6 +1,6 @@
 /** The worker's side: loads one model and answers the page's requests. */
 import { InputError, UnsupportedError } from "../ir/errors.ts";
-import { parseModelConfigText } from "../models/deepseek/config.ts";
+import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
 import type { ModelFolder } from "../runtime/byte-source.ts";
 import { defaultThreads } from "../runtime/default-threads.ts";
 import { errorMessage } from "../runtime/error-message.ts";
@@ -9,6 +9,7 @@ import { loadModel } from "../runtime/load-model.ts";
 import type { Model } from "../runtime/model.ts";
 import { kernelText, summarizeProgram } from "../runtime/program-summary.ts";
 import { type BackendChoice, type Capabilities, chooseBackends, type Refusal } from "./backend-choice.ts";
+import { fittingBackends } from "./memory-check.ts";
 import type {
   Answers,
   BrowserProgress,
@@ -22,13 +23,16 @@ import type {
 /** What loading needs of the place where it runs. */
 export interface Surroundings {
   readonly capabilities: () => Promise<Capabilities>;
-  readonly openFolder: (
-    url: string,
-    settings: LoadSettings,
-    watch: { readonly onProgress: (progress: BrowserProgress) => void; readonly signal: AbortSignal },
-  ) => Promise<OpenedFolder>;
+  readonly openFolder: (url: string, settings: LoadSettings, watch: Watch) => Promise<OpenedFolder>;
   /** See `DeviceOptions`. */
   readonly threadUrl: string;
+}
+
+export interface Watch {
+  readonly onProgress: (progress: BrowserProgress) => void;
+  readonly signal: AbortSignal;
+  /** Called with the model's config before anything larger is fetched; what it throws ends loading. */
+  readonly beforeDownload: (config: string) => void;
 }
 
 export interface OpenedFolder {
@@ -104,10 +108,15 @@ export class ModelServer {
     try {
       const capabilities = await this.#surroundings.capabilities();
       chooseBackends(settings, capabilities); // what cannot run is said before anything is downloaded
-      const { folder, storage } = await this.#surroundings.openFolder(url, settings, { onProgress, signal });
-      const config = parseModelConfigText(await folder.readText("config.json", maxConfigBytes), "config.json");
-      const { threads = defaultThreads(config, capabilities.cores) } = settings;
-      const { possible, refused } = chooseBackends({ ...settings, threads }, capabilities);
+      const chosen = (config: ModelConfig) => {
+        const { threads = defaultThreads(config, capabilities.cores) } = settings;
+        return fittingBackends(chooseBackends({ ...settings, threads }, capabilities), config, settings, capabilities);
+      };
+      const parse = (text: string) => parseModelConfigText(text, "config.json");
+      const beforeDownload = (text: string) => void chosen(parse(text));
+      const watch = { onProgress, signal, beforeDownload };
+      const { folder, storage } = await this.#surroundings.openFolder(url, settings, watch);
+      const { possible, refused } = chosen(parse(await folder.readText("config.json", maxConfigBytes)));
       const threadUrl = capabilities.blobWorkers ? undefined : this.#surroundings.threadUrl;
       const options = { ...modelOptions(settings), onProgress, signal, threadUrl };
       const { model, choice, failed } = await loadFirst(folder, possible, options);

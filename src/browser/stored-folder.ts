@@ -1,6 +1,7 @@
 /** A model's folder in the browser's storage: what is missing is fetched from the server, if there is room for it. */
 import { UnsupportedError } from "../ir/errors.ts";
 import { checkRange, checkTextSize, decodeUtf8, type ModelFolder, missingFile } from "../runtime/byte-source.ts";
+import { maxConfigBytes } from "../runtime/load-limits.ts";
 import { readFolderRecord, readRecord, recordName, writeFolderRecord } from "./file-record.ts";
 import type { FileStore } from "./file-store.ts";
 import { fileUrl } from "./folder-url.ts";
@@ -24,6 +25,8 @@ export interface StoredFolderOptions extends FileSearch {
   /** Bytes that may still be stored; null where the browser does not say. */
   readonly freeBytes: () => Promise<number | null>;
   readonly onProgress?: ((progress: DownloadProgress) => void) | undefined;
+  /** Called with config.json before anything is downloaded; what it throws ends it. */
+  readonly beforeDownload?: ((config: string) => void) | undefined;
 }
 
 export interface StoredFolder extends ModelFolder {
@@ -36,7 +39,7 @@ export interface StoredFolder extends ModelFolder {
  * @throws UnsupportedError when there is no room, NetworkError, InputError
  */
 export async function openStoredFolder(url: string, options: StoredFolderOptions): Promise<StoredFolder> {
-  const { store, signal, onProgress } = options;
+  const { store, signal, onProgress, beforeDownload } = options;
   const files = await findModelFiles(url, options).catch(async (error: unknown) => {
     const offline = error instanceof NetworkError ? await completeFolder(store, url) : null;
     if (offline === null) throw error;
@@ -46,6 +49,9 @@ export async function openStoredFolder(url: string, options: StoredFolderOptions
   const kept = await keptBytes(store, files);
   const total = sum([...files.values()].map(({ size }) => size));
   const before = sum(kept.values());
+  const config = files.get(configFile);
+  if (beforeDownload !== undefined && config !== undefined && before < total)
+    beforeDownload(await remoteFolder(url, files, signal).readText(configFile, maxConfigBytes));
   checkSpace(files, kept, await options.freeBytes());
   let done = before;
   for (const [name, remote] of files) {
@@ -94,7 +100,10 @@ function storedFolder(
 
 /** The folder read over HTTP as it is needed, where nothing can be stored. */
 export async function openRemoteFolder(url: string, search: FileSearch = {}): Promise<ModelFolder> {
-  const files = await findModelFiles(url, search);
+  return remoteFolder(url, await findModelFiles(url, search), search.signal);
+}
+
+function remoteFolder(url: string, files: RemoteFiles, signal: AbortSignal | undefined): ModelFolder {
   const find = (file: string): RemoteFile => {
     const remote = files.get(file);
     if (remote === undefined) throw missingFile(url, file);
@@ -104,7 +113,7 @@ export async function openRemoteFolder(url: string, search: FileSearch = {}): Pr
     const remote = find(file);
     const read = async (offset: number, length: number, into?: Uint8Array) => {
       checkRange(file, offset, length, remote.size);
-      const bytes = await readRemoteRange(remote, offset, length, search.signal);
+      const bytes = await readRemoteRange(remote, offset, length, signal);
       if (into === undefined) return bytes;
       into.set(bytes);
       return into;
@@ -149,6 +158,7 @@ async function removeOthers(store: FileStore, files: RemoteFiles): Promise<void>
   for (const file of await store.list()) if (!ours.has(file)) await store.remove(file);
 }
 
+const configFile = "config.json";
 /** Records and the file system's own bookkeeping take some more. */
 const spareBytes = 4 * 2 ** 20;
 

@@ -44,7 +44,7 @@ async function openFolder(
   const store = await openPrivateFolder(await storageName(url));
   // One tab downloads; others wait and find the files there.
   const folder = await navigator.locks.request(`ciuic ${url}`, { signal: watch.signal }, () =>
-    openStoredFolder(url, { ...search, store, freeBytes, onProgress: watch.onProgress }),
+    openStoredFolder(url, { ...search, store, freeBytes, ...watch }),
   );
   return { folder, storage: () => ({ kind: "opfs", why: null, ...folder.state() }) };
 }

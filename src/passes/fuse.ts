@@ -24,7 +24,7 @@ import type { Target } from "../ir/target.ts";
 import { dtypeInfo, sizeOf } from "../ir/types.ts";
 import { growEpilogue, isStorageCast } from "./epilogue.ts";
 import { type Decision, joined, maxInlined, namesOf, oversized } from "./fusion-decision.ts";
-import { withReductions, withVaryingReductions } from "./reductions.ts";
+import { readsInline, withReductions, withVaryingReductions } from "./reductions.ts";
 
 export interface Group {
   /** The value the kernel writes. */
@@ -220,6 +220,13 @@ function wayInto(user: Node, operand: Node, root: Node, { target, anchors, reduc
   if (varying.has(operand) && opKind(user.op) === "reduce") return "inner";
   if (reducing.has(operand) && repeatsRows(user)) return "inner";
   const kind = opKind(user.op);
+  // Rows that are replaced where they lie must not be read while they are.
+  if (
+    kind === "update" &&
+    user.ins[0] !== operand &&
+    readsInline(operand, user.ins[0]!, (node) => isAnchor(node, anchors))
+  )
+    return "inner";
   if (kind === "dot" && (anchors.get(root) ?? root) === user) return "inner";
   const streams = kind === "contract" || kind === "composite";
   if (!streams || (anchors.get(root) ?? root) !== user) return "free";

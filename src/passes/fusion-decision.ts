@@ -1,6 +1,6 @@
 /** What fusion decided about a value, with the reason; and how large an expression may become before it is cut. */
 import { type Node, nameOf } from "../ir/graph.ts";
-import { showType } from "../ir/types.ts";
+import { showType, sizeOf } from "../ir/types.ts";
 
 /**
  * `epilogue`: applied to the sums of a contraction. `staged`: computed into scratch before a contraction or attention.
@@ -27,7 +27,10 @@ export function joined(node: Node, as: Exclude<Placement, "stored">, into: reado
 /** Expressions larger than this are cut, so that kernels stay readable and code does not explode. */
 export const maxInlined = 120;
 
-/** Nodes at which an inlined expression would pass the size limit; never views, which are inlined whatever their size. */
+/**
+ * Where an inlined expression would pass the size limit: at the smallest value on its largest branch, since that is what is
+ * stored. Never at views, which are inlined whatever their size.
+ */
 export function oversized(
   nodes: readonly Node[],
   stays: (node: Node) => boolean,
@@ -39,12 +42,24 @@ export function oversized(
     let total = 1;
     if (!stays(node)) for (const x of node.ins) total += size.get(x) ?? 0;
     if (total > maxInlined && !exempt(node)) {
-      cut.add(node);
+      cut.add(smallestOf(node, size, exempt));
       total = 1;
     }
     size.set(node, total);
   }
   return cut;
+}
+
+/** Down the branch with the most ops, as long as it holds a good part of them. */
+function smallestOf(node: Node, size: ReadonlyMap<Node, number>, exempt: (node: Node) => boolean): Node {
+  let smallest = node;
+  const ops = (x: Node) => size.get(x) ?? 0;
+  for (let at: Node | undefined = node; at !== undefined; ) {
+    const below: Node | undefined = at.ins.toSorted((x, y) => ops(y) - ops(x))[0];
+    at = below !== undefined && ops(below) > maxInlined / 4 ? below : undefined;
+    if (at !== undefined && !exempt(at) && sizeOf(at.type.shape) < sizeOf(smallest.type.shape)) smallest = at;
+  }
+  return smallest;
 }
 
 /** The printed name of a value, or its op and type. */

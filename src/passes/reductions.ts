@@ -1,5 +1,5 @@
-/** Which values bring reductions along where they are inlined: what fusion has to know to compute none of them too often. */
-import type { Node } from "../ir/graph.ts";
+/** What values bring along where they are inlined, reductions and reads: what fusion has to know to compute none too often or too late. */
+import { isOp, type Node } from "../ir/graph.ts";
 import { opKind } from "../ir/ops/all.ts";
 
 /** Nodes whose expression, inlined, has a reduction in it; `isMade` says what is computed elsewhere. */
@@ -21,4 +21,17 @@ export function withVaryingReductions(nodes: readonly Node[], reducing: Readonly
     if (opKind(node.op) === "reduce" || passed) varying.add(node);
   }
   return varying;
+}
+
+/** Whether computing `node` where it is needed may read `other`; `isMade` says what is computed elsewhere, as calls are. */
+export function readsInline(node: Node, other: Node, isMade: (node: Node) => boolean): boolean {
+  const seen = new Set<Node>();
+  const left = [node];
+  for (let next = left.pop(); next !== undefined; next = left.pop()) {
+    if (next === other) return true;
+    if (seen.has(next) || isOp(next, "call") || isMade(next)) continue;
+    seen.add(next);
+    left.push(...next.ins);
+  }
+  return false;
 }

@@ -6,7 +6,7 @@ export interface BackendHolding {
   readonly backend: string;
   /** What matrices are held in unless they are quantised, and what they can be quantised to, most precise first. */
   readonly precisions: readonly Precision[];
-  /** Memory of its own, with a copy of the weights in the host's. */
+  /** Whether it holds the model in memory of its own. */
   readonly ownMemory: boolean;
   /** Resident bytes of a process besides what `modelMemory` counts: the engine, this package, what was compiled. */
   readonly process: number;
@@ -32,6 +32,8 @@ export interface MemoryRequest {
 export interface BackendMemory extends ModelMemory {
   readonly backend: string;
   readonly precision: Precision;
+  /** Whether `device` is memory of its own, which the process has no part in. */
+  readonly ownMemory: boolean;
   /** Of the process, with full caches. */
   readonly resident: number;
 }
@@ -49,7 +51,6 @@ export function memoryOn(
   // As a sequence grows its steps run in buckets of 8, 32, 128, ... blocks, each with values of its own.
   const buckets = 1 + Math.max(0, Math.ceil(Math.log2(blocks / 8) / 2));
   const step = { slots, context, tokens: Math.min(tokens, sequences * context), buckets };
-  const memory = modelMemory(sizes, { precision, hostCopy: ownMemory }, step);
-  const resident = process + (ownMemory ? memory.host : memory.device);
-  return { ...memory, backend, precision, resident };
+  const memory = modelMemory(sizes, precision, step);
+  return { ...memory, backend, precision, ownMemory, resident: process + (ownMemory ? 0 : memory.device) };
 }

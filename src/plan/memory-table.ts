@@ -9,9 +9,12 @@ export interface BackendLimits {
   readonly backend: string;
   /** Bytes of memory: of the machine, or of a device with its own; null where nobody says. */
   readonly memory: number | null;
-  /** Largest buffer that a kernel can read; null: no limit of its own. */
+  /** Largest buffer that a kernel can write; null: no limit of its own. It can read `weightBindings` times as much. */
   readonly binding: number | null;
 }
+
+/** Bindings that a kernel has to spare for one weight: of the eight that every WebGPU has, some are for other operands. */
+const weightBindings = 5;
 
 export interface MemoryRow extends BackendMemory {
   readonly fits: boolean;
@@ -57,7 +60,7 @@ export function memoryTable(
         whole,
         limit,
       );
-      const smaller = good.find(({ resident }) => resident < each.resident);
+      const smaller = good.find(({ device }) => device < each.device);
       const advice = [
         ...(context === null ? [] : [`fits with a context of ${context}`]),
         ...(smaller === undefined ? [] : [`fits in ${smaller.precision}`]),
@@ -70,12 +73,17 @@ export function memoryTable(
 
 /** What speaks against this backend at this precision. */
 export function problemsOf(memory: BackendMemory, { memory: most, binding }: BackendLimits): string[] {
-  const { largest, device, resident, host } = memory;
-  const needed = host > 0 ? device : resident;
+  const { largestWeight: weight, layerCache, device, resident, ownMemory } = memory;
+  const needed = ownMemory ? device : resident;
   return [
     ...(most !== null && needed > most ? [`needs ${showBytes(needed)} of ${showBytes(most)}`] : []),
-    ...(binding !== null && largest.bytes > binding
-      ? [`${largest.name} takes ${showBytes(largest.bytes)}, a kernel sees at most ${showBytes(binding)}`]
+    ...(binding !== null && weight.bytes > weightBindings * binding
+      ? [
+          `${weight.name} takes ${showBytes(weight.bytes)}, a kernel reads at most ${showBytes(weightBindings * binding)}`,
+        ]
+      : []),
+    ...(binding !== null && layerCache > binding
+      ? [`a layer's cache takes ${showBytes(layerCache)}, a kernel writes at most ${showBytes(binding)}`]
       : []),
   ];
 }
@@ -122,7 +130,7 @@ export function showMemoryTable({ model, request, rows, limits }: MemoryTable): 
     row.backend,
     row.precision,
     ...[row.weights, row.caches, row.cachePerToken, row.working, row.resident].map(showBytes),
-    row.host > 0 ? showBytes(row.device) : "",
+    row.ownMemory ? showBytes(row.device) : "",
     showBytes(row.largest.bytes),
     row.fits ? "fits" : `does not fit: ${[row.problems.join(", and "), ...row.advice].join("; ")}`,
   ]);

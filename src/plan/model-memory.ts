@@ -10,13 +10,6 @@ import type { WeightGroup, WeightSizes } from "./weight-groups.ts";
 /** How matrices are held: unquantised, or as codes with an f16 scale for 32 of them. */
 export type Precision = "f32" | "bf16" | "int8" | "int4";
 
-/** How a backend holds a model. */
-export interface Holding {
-  readonly precision: Precision;
-  /** Whether weights on the device are held a second time in memory of the host. */
-  readonly hostCopy: boolean;
-}
-
 export interface StepSizes {
   /** Rows of the caches: tokens of all sequences. */
   readonly slots: number;
@@ -41,26 +34,30 @@ export interface ModelMemory {
   /** Values of the largest steps, logits included; an estimate. */
   readonly working: number;
   readonly largest: Buffer;
+  /** Of the buffers, the largest that kernels only read, and a layer's cache, which they write. */
+  readonly largestWeight: Buffer;
+  readonly layerCache: number;
   /** Where the model computes. */
   readonly device: number;
-  /** In memory of the host besides, where the device has its own. */
-  readonly host: number;
 }
 
 const groupSize = 32;
 const codeBits = { int8: 8, int4: 4, "int4-affine": 4 } as const;
 
-export function modelMemory(sizes: WeightSizes, { precision, hostCopy }: Holding, step: StepSizes): ModelMemory {
+export function modelMemory(sizes: WeightSizes, precision: Precision, step: StepSizes): ModelMemory {
   const { cacheWidth, layers, rope } = sizes;
   const held = heldWeights(sizes, precision);
   const weights = held.reduce((sum, { bytes }) => sum + bytes, 0) + 4 * rope * step.context;
   const cachePerToken = 4 * cacheWidth * layers;
   const caches = cachePerToken * step.slots;
   const working = 4 * (step.tokens * stepWidth(sizes) + sizes.vocab) * step.buckets;
-  const buffers = [...bindings(sizes, precision), { name: "a layer's cache", bytes: 4 * cacheWidth * step.slots }];
-  const largest = buffers.reduce((most, each) => (each.bytes > most.bytes ? each : most));
+  const most = (buffers: readonly Buffer[]) =>
+    buffers.reduce((found, each) => (each.bytes > found.bytes ? each : found));
+  const layerCache = 4 * cacheWidth * step.slots;
+  const largestWeight = most(bindings(sizes, precision));
+  const largest = most([largestWeight, { name: "a layer's cache", bytes: layerCache }]);
   const device = weights + caches + working;
-  return { weights, caches, cachePerToken, working, largest, device, host: hostCopy ? weights : 0 };
+  return { weights, caches, cachePerToken, working, largest, largestWeight, layerCache, device };
 }
 
 /** Bytes by kind of weight, all layers together. */

@@ -7,7 +7,7 @@ import type { ModelConfig } from "../models/deepseek/config.ts";
 import { buildDecode } from "../models/deepseek/decode.ts";
 import type { BuildOptions } from "../models/deepseek/model.ts";
 import type { SamplerKind } from "../models/sampling/sample.ts";
-import { samplerKind, samplerRow, uniformOf } from "./ahead.ts";
+import { emptyRow, penalises, samplerKind, samplerRow, uniformOf, writeCounts } from "./ahead.ts";
 import { type BucketLimits, bucketFor, bucketKey } from "./bucket-ladder.ts";
 import { fillBatch } from "./padded-batch.ts";
 import type { AheadRow, AheadRun, AheadRunner, RaggedBatch } from "./step.ts";
@@ -62,11 +62,17 @@ export class DecodeAhead implements AheadRunner {
   async start(batch: RaggedBatch, rows: readonly AheadRow[]): Promise<AheadRun> {
     const blocks = Math.max(...batch.blockTables.map((table) => table.length));
     const loaded = await this.#load(rows.length, blocks, samplerKind(rows));
-    const memory = memoryOf(loaded.instance);
+    const memory = memoryOf(loaded);
     fillBatch((name) => memory[name], batch, loaded.blocks);
-    for (const [i, { sampling }] of rows.entries()) memory.options.set(samplerRow(sampling), i * 4);
-    // Rows that fill up the bucket: nothing is asked of them.
-    for (let i = rows.length; i < loaded.rows; i++) memory.options.set([1, 0, 1e30, 2], i * 4);
+    const { counts } = memory;
+    counts?.fill(0);
+    for (let i = 0; i < loaded.rows; i++) {
+      const row = rows[i];
+      memory.options.set(row === undefined ? emptyRow : samplerRow(row.sampling), i * emptyRow.length);
+      if (!(counts instanceof Float32Array) || !row?.history || !penalises(row.sampling)) continue;
+      const vocabulary = counts.length / loaded.rows;
+      writeCounts(counts.subarray(i * vocabulary, (i + 1) * vocabulary), row.history);
+    }
     return new Run(loaded, rows, batch.positions[0]!);
   }
 
@@ -81,7 +87,7 @@ export class DecodeAhead implements AheadRunner {
       const ready = async (): Promise<Loaded> => {
         const instance = await bind(executable);
         // What compiles in the background must be there before steps are queued.
-        await instance.queue?.({ times: 0, write: [], read: memoryOf(instance).ids });
+        await instance.queue?.({ times: 0, write: [], read: memoryOf({ instance, executable }).ids });
         return { instance, executable, blocks: bucket.blocks, rows: bucket.tokens };
       };
       loaded = ready();
@@ -118,10 +124,11 @@ class Run implements AheadRun {
 
   async #queueOn(first: number, times: number): Promise<Int32Array> {
     const { instance } = this.#loaded;
-    const memory = memoryOf(instance);
+    const memory = memoryOf(this.#loaded);
     this.#fill(first, times);
     const again = [memory.start, memory.uniforms];
     const all = [memory.tokens, memory.positions, memory.sequence, memory.slots, memory.blockTable, memory.outputs];
+    if (memory.counts !== undefined) all.push(memory.counts);
     const write = first === 0 ? [...all, memory.options, ...again] : again;
     const ids = await instance.queue!({ times, write, read: memory.ids });
     return this.#used(ids, times);
@@ -130,12 +137,12 @@ class Run implements AheadRun {
   async #runNow(first: number, times: number): Promise<Int32Array> {
     this.#fill(first, times);
     for (let i = 0; i < times; i++) await this.#loaded.instance.run();
-    return this.#used(memoryOf(this.#loaded.instance).ids, times);
+    return this.#used(memoryOf(this.#loaded).ids, times);
   }
 
   /** The inputs of the steps from `first` on. */
   #fill(first: number, times: number): void {
-    const { start, uniforms } = memoryOf(this.#loaded.instance);
+    const { start, uniforms } = memoryOf(this.#loaded);
     start[0] = this.#start + first;
     for (let step = 0; step < times; step++) {
       for (const [i, { sampling, position }] of this.#rows.entries())
@@ -171,10 +178,19 @@ const inputNames = [
   "ids",
 ] as const;
 
+type Numbers = Int32Array | Float32Array;
+
 /** The memory of the parameters of `decode` before its caches. */
-function memoryOf({ params }: Instance): Record<(typeof inputNames)[number], TensorData & (Int32Array | Float32Array)> {
-  const found = inputNames.map((name, i) => {
-    const data = params[i];
+function memoryOf({ instance, executable }: Pick<Loaded, "instance" | "executable">): Record<
+  (typeof inputNames)[number],
+  Numbers
+> & {
+  readonly counts?: Numbers;
+} {
+  const { params } = executable.plan.funcs.get(executable.plan.entry)!;
+  const names = [...inputNames, ...(params[inputNames.length]?.name === "counts" ? ["counts"] : [])];
+  const found = names.map((name, i) => {
+    const data = instance.params[i];
     if (data instanceof Int32Array || data instanceof Float32Array) return [name, data] as const;
     throw new InternalError("decode", `parameter ${name} is neither i32 nor f32`);
   });

@@ -185,7 +185,9 @@ export class Engine {
     const ended = () => sequences.some(({ status }) => status !== "running");
     const ends = () => ended() || controller.signal.aborted || this.#scheduler.waiting.length > 0;
     try {
-      const rows = actives.map(({ sampling, sequence }) => ({ sampling, position: sequence.tokens.length }));
+      const rows = actives.map(({ sampling, sequence, history }) => {
+        return { sampling, position: sequence.tokens.length, history };
+      });
       const run = await ahead.start(this.#batch.build(sequences.map(oneToken)), rows);
       const now = this.#options.now ?? (() => performance.now());
       this.#steps += await decodeAhead({ run, sequences, steps, take, fail, ends }, this.#chunkSize, now);

@@ -2,7 +2,7 @@
 
 import type { CheckedOptions, FinishReason, GenerationResult, Timings } from "./generate.ts";
 import { Channel, Generation } from "./generation.ts";
-import type { LogitsScratch } from "./logits.ts";
+import type { LogitsScratch, TokenHistory } from "./logits.ts";
 import { planSampling, type Sampling, sampleToken } from "./sampler.ts";
 import type { Sequence } from "./sequence.ts";
 import { type ReasoningOptions, TextPipeline } from "./text-pipeline.ts";
@@ -76,10 +76,14 @@ export class ActiveRequest {
   /** The next token from its logits [vocab]; it becomes the sequence's last. Throws as `sampleToken`. */
   sample(logits: Float32Array, scratch: LogitsScratch): number {
     const { tokens } = this.sequence;
-    const history = { prompt: this.#promptTokens, output: this.#outputCounts };
-    const token = sampleToken(logits, this.#sampling, history, tokens.length, scratch);
+    const token = sampleToken(logits, this.#sampling, this.history, tokens.length, scratch);
     this.append(token);
     return token;
+  }
+
+  /** What it has seen so far. */
+  get history(): TokenHistory {
+    return { prompt: this.#promptTokens, output: this.#outputCounts };
   }
 
   /** How its tokens are chosen. */

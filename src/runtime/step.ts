@@ -3,6 +3,7 @@
  * Ragged: the tokens of several sequences, of different lengths, lie one after another in flat arrays.
  */
 
+import type { TokenHistory } from "./logits.ts";
 import type { Sampling } from "./sampler.ts";
 
 /**
@@ -29,6 +30,8 @@ export interface RaggedBatch {
 export interface AheadRow {
   readonly sampling: Sampling;
   readonly position: number;
+  /** What the sequence has seen, which penalties ask for. Default: nothing. */
+  readonly history?: TokenHistory;
 }
 
 /** A runner's way to decode ahead. */

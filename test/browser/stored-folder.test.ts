@@ -72,6 +72,22 @@ describe("a model", () => {
     expect(server.log).toEqual([]);
   });
 
+  it("is refused by its config before anything else is fetched", async () => {
+    const seen: string[] = [];
+    const refuse = (config: string) => {
+      seen.push(config);
+      throw new UnsupportedError("memory", "too large");
+    };
+    await expect(open({ beforeDownload: refuse })).rejects.toThrow(/too large/);
+    expect(seen).toEqual(['{"a":1}']);
+    expect(bigRequests()).toEqual([]);
+    expect(await store.list()).toEqual([]);
+    // What is there is not asked about again.
+    await open({ beforeDownload: () => {} });
+    await open({ beforeDownload: refuse });
+    expect(seen).toHaveLength(1);
+  });
+
   it("is found through its index, or by a list of names without asking in vain", async () => {
     const shard = "model-00001-of-00001.safetensors";
     server.files.set("model.safetensors.index.json", new TextEncoder().encode(`{"weight_map":{"w":"${shard}"}}`));

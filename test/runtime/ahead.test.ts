@@ -52,8 +52,24 @@ describe("the same tokens", () => {
     ]);
   });
 
-  test("with penalties, which are sampled here", async () => {
-    await both([{ temperature: 0.8, repetitionPenalty: 1.3, seed: 5, maxTokens: 12, ignoreEos: true }]);
+  test("with penalties, beside one without", async () => {
+    const step = vi.spyOn(fast!.runner, "step");
+    await both([
+      { temperature: 0.8, repetitionPenalty: 1.3, seed: 5, maxTokens: 30, ignoreEos: true },
+      { temperature: 0, presencePenalty: 0.7, frequencyPenalty: 0.4, maxTokens: 25, ignoreEos: true },
+      { temperature: 0, maxTokens: 30, ignoreEos: true },
+    ]);
+    expect(step.mock.calls.length).toBeLessThan(6);
+    step.mockRestore();
+    // They change something, and count across chunks and across runs.
+    const plain = { temperature: 0, maxTokens: 25, ignoreEos: true };
+    const tokens = async (options: GenerateOptions) =>
+      (await fast!.generate(prompts[1]!, options).collect()).result.tokens;
+    expect(await tokens({ ...plain, frequencyPenalty: 0.4 })).not.toEqual(await tokens(plain));
+  });
+
+  test("with a bias, which is added here", async () => {
+    await both([{ temperature: 0.8, logitBias: { 7: 3 }, seed: 5, maxTokens: 12, ignoreEos: true }]);
   });
 
   test("ending in the middle of a chunk, at a token and at a text", async () => {

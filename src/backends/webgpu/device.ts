@@ -7,6 +7,7 @@ import type { Backend, Device, DeviceOptions } from "../backend.ts";
 import { makeContext, requestGpuDevice } from "./context.ts";
 import { emitKernel } from "./emit.ts";
 import { GpuMemory } from "./memory.ts";
+import { Shaders } from "./pipelines.ts";
 import { loadProgram } from "./program.ts";
 
 export const webgpuBackend: Backend = {
@@ -32,6 +33,7 @@ function openDevice({ gpuDevice }: DeviceOptions = {}): Device {
   }
   const context = makeContext(gpuDevice);
   const memory = new GpuMemory(context);
+  const shaders = new Shaders(gpuDevice, context.watch);
   const target = webgpuTargetOf(context.limits);
   return {
     target,
@@ -44,7 +46,7 @@ function openDevice({ gpuDevice }: DeviceOptions = {}): Device {
     free: (data) => memory.free(data),
     load: (plan) => {
       plan.kernels.forEach(checkRunnable);
-      return loadProgram(context, memory, plan);
+      return loadProgram(context, memory, shaders, plan);
     },
     heldBytes: () => memory.bytes,
     close: () => {

@@ -6,20 +6,19 @@ import { emitKernel } from "./emit.ts";
 import { computeStage } from "./flags.ts";
 import { type BoundKernel, type PartBinding, splitBindings } from "./split.ts";
 
-export interface Compiled {
+export interface Compiled extends Shader {
   readonly emitted: BoundKernel;
-  readonly layout: GPUBindGroupLayout;
-  readonly pipeline: Promise<GPUComputePipeline>;
 }
 
 export class Pipelines {
   readonly #context: GpuContext;
   readonly #kernels: readonly Kernel[];
   readonly #compiled = new Map<string, Compiled>();
-  readonly #layouts = new Map<string, GPUBindGroupLayout>();
+  readonly #shaders: Shaders;
 
-  constructor(context: GpuContext, kernels: readonly Kernel[]) {
+  constructor(context: GpuContext, shaders: Shaders, kernels: readonly Kernel[]) {
     this.#context = context;
+    this.#shaders = shaders;
     this.#kernels = kernels;
   }
 
@@ -40,33 +39,9 @@ export class Pipelines {
   }
 
   #compile(kernel: Kernel, shared: ReadonlySet<string>): Compiled {
-    const { device, watch } = this.#context;
     const emitted = this.#emit(kernel, shared);
-    const { bindings, source } = emitted;
-    this.#checkCount(kernel, bindings);
-    const what = () => `kernel ${kernel.name}`;
-    const layout = this.#layout(bindings.map(({ access }) => access));
-    const { code, pipelineLayout } = watch(what, () => ({
-      code: device.createShaderModule({ label: kernel.name, code: source }),
-      pipelineLayout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-    }));
-    const pipeline = device
-      .createComputePipelineAsync({
-        label: kernel.name,
-        layout: pipelineLayout,
-        compute: { module: code, entryPoint: "main" },
-      })
-      .catch(async (cause: unknown) => {
-        const { messages } = await code.getCompilationInfo();
-        const text = messages.map(({ lineNum, message }) => `line ${lineNum}: ${message}`).join("\n");
-        throw new UnsupportedError(what(), `the GPU's compiler refuses it: ${text || reasonOf(cause)}`, {
-          hint: `This is a bug; the shader is:\n${source}`,
-          cause,
-        });
-      });
-    // Whoever runs the program hears of it; until then nobody does.
-    pipeline.catch(() => {});
-    return { emitted, layout, pipeline };
+    this.#checkCount(kernel, emitted.bindings);
+    return { emitted, ...this.#shaders.get(kernel.name, emitted) };
   }
 
   #emit(kernel: Kernel, shared: ReadonlySet<string>): BoundKernel {
@@ -82,6 +57,63 @@ export class Pipelines {
       ...(parts && { hint: "Quantise the weights, or use a GPU with larger limits." }),
     });
   }
+}
+
+/** What is compiled of a shader. */
+interface Shader {
+  readonly layout: GPUBindGroupLayout;
+  readonly pipeline: Promise<GPUComputePipeline>;
+}
+
+/** The shaders of a device, each compiled once, however many kernels of however many programs have its text. */
+export class Shaders {
+  readonly #device: GPUDevice;
+  readonly #watch: GpuContext["watch"];
+  readonly #compiled = new Map<string, Shader>();
+  readonly #layouts = new Map<string, GPUBindGroupLayout>();
+
+  constructor(device: GPUDevice, watch: GpuContext["watch"]) {
+    this.#device = device;
+    this.#watch = watch;
+  }
+
+  get(name: string, emitted: BoundKernel): Shader {
+    // Comments name tensor ops and shapes, in which programs of several buckets differ.
+    const key = emitted.source.replaceAll(/ *\/\/.*$/gm, "");
+    let shader = this.#compiled.get(key);
+    if (shader === undefined) {
+      shader = this.#compile(name, emitted);
+      this.#compiled.set(key, shader);
+    }
+    return shader;
+  }
+
+  #compile(name: string, { source, bindings }: BoundKernel): Shader {
+    const device = this.#device;
+    const what = () => `kernel ${name}`;
+    const layout = this.#layout(bindings.map(({ access }) => access));
+    const { code, pipelineLayout } = this.#watch(what, () => ({
+      code: device.createShaderModule({ label: name, code: source }),
+      pipelineLayout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+    }));
+    const pipeline = device
+      .createComputePipelineAsync({
+        label: name,
+        layout: pipelineLayout,
+        compute: { module: code, entryPoint: "main" },
+      })
+      .catch(async (cause: unknown) => {
+        const { messages } = await code.getCompilationInfo();
+        const text = messages.map(({ lineNum, message }) => `line ${lineNum}: ${message}`).join("\n");
+        throw new UnsupportedError(what(), `the GPU's compiler refuses it: ${text || reasonOf(cause)}`, {
+          hint: `This is a bug; the shader is:\n${source}`,
+          cause,
+        });
+      });
+    // Whoever runs the program hears of it; until then nobody does.
+    pipeline.catch(() => {});
+    return { layout, pipeline };
+  }
 
   #layout(access: readonly PartBinding["access"][]): GPUBindGroupLayout {
     const key = access.join();
@@ -92,7 +124,7 @@ export class Pipelines {
         visibility: computeStage,
         buffer: { type: each === "read" ? ("read-only-storage" as const) : ("storage" as const) },
       }));
-      layout = this.#context.device.createBindGroupLayout({ entries });
+      layout = this.#device.createBindGroupLayout({ entries });
       this.#layouts.set(key, layout);
     }
     return layout;

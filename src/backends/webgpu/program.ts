@@ -7,11 +7,11 @@ import { type Binding, bindFunc, wholeRange } from "./bind.ts";
 import { type GpuContext, reasonOf } from "./context.ts";
 import { GPUBufferUse, mapForReading } from "./flags.ts";
 import type { GpuMemory } from "./memory.ts";
-import { Pipelines } from "./pipelines.ts";
+import { Pipelines, type Shaders } from "./pipelines.ts";
 import { LaunchTimes, type Ready, readyOf, Steps } from "./steps.ts";
 
-export function loadProgram(context: GpuContext, memory: GpuMemory, plan: Plan): Program {
-  const pipelines = new Pipelines(context, plan.kernels);
+export function loadProgram(context: GpuContext, memory: GpuMemory, shaders: Shaders, plan: Plan): Program {
+  const pipelines = new Pipelines(context, shaders, plan.kernels);
   const sources = plan.kernels.map((_, i) => pipelines.source(i));
   return { sources, instantiate: (given) => instantiate(context, memory, plan, pipelines, given) };
 }

@@ -1,13 +1,14 @@
 /**
- * From logits to tokens as tensor ops, so that a device can feed the next step itself: the largest logit, or a draw with
- * temperature, min-p, top-k and top-p, the way `runtime/sampler.ts` does it in doubles. Where that takes tokens in order of
- * their logits, this searches for the logit at which to cut, by thresholds that bracket it ever closer: no sort, and a fixed
- * number of passes over the vocabulary. Tokens nearer to the cut than `resolution` may be taken for one another.
+ * From logits to tokens as tensor ops, so that a device can feed the next step itself: penalties, then the largest logit or
+ * a draw with temperature, min-p, top-k and top-p, the way `runtime/sampler.ts` does it in doubles. Where that takes tokens in
+ * order of their logits, this searches for the logit at which to cut (`cut.ts`).
  *
  * Letters: n tokens, v vocabulary, b blocks of s logits each.
  */
 import type { Maths } from "../../ir/build.ts";
 import type { Node } from "../../ir/graph.ts";
+import { cutAt, firstAbove, lowestEquals, rowAt, sumsUpTo } from "./cut.ts";
+import { penalise } from "./penalties.ts";
 
 /** What the rows of a step ask for together; a row that does not ask for one of these has a neutral number. */
 export interface SamplerKind {
@@ -15,38 +16,50 @@ export interface SamplerKind {
   readonly draws: boolean;
   readonly topK: boolean;
   readonly topP: boolean;
+  /** Of repetition, presence or frequency; a sampler without has no use for `counts`. */
+  readonly penalties: boolean;
 }
 
-/** Columns of the options f32 [n, 4] of a drawing sampler; `floor` is ln(minP), or very low. */
-export const samplerColumns = ["temperature", "floor", "topK", "topP"] as const;
+/** Columns of the options f32 [n, c] of a sampler; `floor` is ln(minP), or very low. */
+export const samplerColumns = ["temperature", "floor", "topK", "topP", "repetition", "presence", "frequency"] as const;
+export type SamplerColumn = (typeof samplerColumns)[number];
 
 export interface SamplerInputs {
   /** f32 [n, v] */
   readonly logits: Node;
   /** f32 [n], in [0, 1). */
   readonly uniform: Node;
-  /** f32 [n, 4], see `samplerColumns`. */
+  /** f32 [n, c], see `samplerColumns`. */
   readonly options: Node;
+  /** f32 [n, v] where there are penalties, see `penalties.ts`. */
+  readonly counts?: Node;
 }
 
 /** Lower than any logit divided by a temperature that matters; not an infinity, which GPUs may take as absent. */
 const lowest = -3.4028234663852886e38;
-/** exp of this is 0 in f32. */
-const vanishing = -104;
-const thresholds = 32;
-const rounds = 4;
-/** How near to each other two cuts can be told apart. */
-export const resolution = -vanishing / thresholds ** rounds;
 
 /** i32 [n]: the token of each row; -1 where its logits hold NaN or the largest of them is no number. */
-export function sampleTokens(m: Maths, kind: SamplerKind, { logits, uniform, options }: SamplerInputs): Node {
-  const blocks = blocksOf(m, logits); // [n, b, s]
+export function sampleTokens(m: Maths, kind: SamplerKind, { logits, uniform, options, counts }: SamplerInputs): Node {
+  const column = (name: SamplerColumn) => columnOf(m, options, name);
+  const penalties = {
+    repetition: column("repetition"),
+    presence: column("presence"),
+    frequency: column("frequency"),
+  };
+  const given = counts === undefined ? logits : penalise(m, logits, counts, penalties);
+  const blocks = blocksOf(m, given); // [n, b, s]
   // A NaN counts as the largest here, so that it shows.
   const most = m.named("block_most", m.reduceMax(m.select(m.eq(blocks, blocks), blocks, -lowest))); // [n, b]
   const top = m.named("top", m.reduceMax(most)); // [n]
   const fine = m.lt(m.abs(top), -lowest);
-  const token = kind.draws ? draw(m, kind, { blocks, top, uniform, options }) : largest(m, blocks, most);
+  const token = kind.draws ? draw(m, kind, { blocks, top, uniform, column }) : largest(m, blocks, most);
   return m.named("next", m.select(fine, token, -1));
+}
+
+/** f32 [n] */
+function columnOf(m: Maths, options: Node, name: SamplerColumn): Node {
+  const at = samplerColumns.indexOf(name);
+  return m.reshape(m.slice(options, 1, at, at + 1), [options.type.shape[0]!]);
 }
 
 /** The logits in blocks of about equal count and length, filled up at the end where the vocabulary has no such divisors. */
@@ -63,13 +76,6 @@ function blocksOf(m: Maths, logits: Node): Node {
   return m.reshape(filled, [n, count, size]);
 }
 
-/** Row `block` of each row's blocks: [n, b, s] and i32 [n] -> [n, s]. */
-function rowAt(m: Maths, blocks: Node, block: Node): Node {
-  const [n, count, size] = blocks.type.shape as [number, number, number]; // of rank 3
-  const first = m.mul(m.iota("i32", [n], 0), count);
-  return m.gather(m.reshape(blocks, [n * count, size]), m.add(first, block));
-}
-
 /** The lowest id of the largest logit: it is in the first block that holds it. */
 function largest(m: Maths, blocks: Node, most: Node): Node {
   const size = blocks.type.shape[2]!;
@@ -81,32 +87,16 @@ interface Draw {
   readonly blocks: Node;
   readonly top: Node;
   readonly uniform: Node;
-  readonly options: Node;
+  readonly column: (name: SamplerColumn) => Node;
 }
 
 /** Inverse of the cumulative softmax at `uniform`, tokens in order of id. */
-function draw(m: Maths, kind: SamplerKind, { blocks, top, uniform, options }: Draw): Node {
+function draw(m: Maths, kind: SamplerKind, { blocks, top, uniform, column }: Draw): Node {
   const [n, count, size] = blocks.type.shape as [number, number, number]; // of rank 3
-  const column = (name: (typeof samplerColumns)[number]) => {
-    const at = samplerColumns.indexOf(name);
-    return m.reshape(m.slice(options, 1, at, at + 1), [n]);
-  };
   const below = m.sub(blocks, m.expandLast(top, 2));
   const scaled = m.named("scaled", m.div(below, m.expandLast(column("temperature"), 2))); // [n, b, s], at most 0
-  const flat = m.reshape(scaled, [n, count * size]);
-  let floor = column("floor"); // [n]
-  if (kind.topK)
-    floor = m.max(
-      floor,
-      cutAt(m, flat, column("topK"), () => m.full("f32", flat.type.shape, 1)),
-    );
-  if (kind.topP) {
-    const kept = (x: Node) => m.select(m.ge(x, m.expandLast(floor)), m.exp(x), 0);
-    const wanted = m.mul(column("topP"), m.reduceSum(kept(flat)));
-    floor = m.max(floor, cutAt(m, flat, wanted, kept));
-  }
-  const cut = m.named("cut", floor);
-  const weights = m.named("weights", m.select(m.ge(scaled, m.expandLast(cut, 2)), m.exp(scaled), 0)); // [n, b, s]
+  const kept = keptOf(m, kind, scaled, column); // [n, b, s]
+  const weights = m.named("weights", m.select(kept, m.exp(scaled), 0)); // [n, b, s]
   const sums = m.named("block_sums", m.reduceSum(weights)); // [n, b]
   const reached = m.named("reached", sumsUpTo(m, sums)); // [n, b]
   const target = m.mul(uniform, m.reshape(m.slice(reached, 1, count - 1, count), [n])); // [n]
@@ -117,41 +107,63 @@ function draw(m: Maths, kind: SamplerKind, { blocks, top, uniform, options }: Dr
   return m.add(m.mul(block, size), firstAbove(m, sumsUpTo(m, row), row, m.sub(target, start)));
 }
 
-/**
- * The highest threshold at which what `weigh` gives of the values from there on is at least `wanted` together: f32 [n]. Each
- * round tries `thresholds` of them, and goes on between the highest that is low enough and the next.
- */
-function cutAt(m: Maths, values: Node, wanted: Node, weigh: (values: Node) => Node): Node {
-  const n = values.type.shape[0]!;
-  let low: Node = m.full("f32", [n], vanishing);
-  let step = -vanishing / thresholds;
-  for (let round = 0; round < rounds; round++) {
-    const offsets = m.mul(m.iota("f32", [n, thresholds], 1), step);
-    const tried = m.named("tried", m.add(m.expandLast(low), offsets)); // [n, t]
-    const [count, length] = [tried.type.shape[1]!, values.type.shape[1]!];
-    const over = m.ge(m.reshape(values, [n, 1, length]), m.expandLast(tried)); // [n, t, v]
-    const weight = m.broadcast(m.reshape(weigh(values), [n, 1, length]), [n, count, length]);
-    const mass = m.named("mass", m.reduceSum(m.select(over, weight, 0))); // [n, t]
-    const enough = m.select(m.ge(mass, m.expandLast(wanted)), m.full("f32", mass.type.shape, 1), 0);
-    low = m.named("low", m.add(low, m.mul(m.max(m.sub(m.reduceSum(enough), 1), 0), step)));
-    step /= thresholds;
+/** f32 [n] each: all above `at` is taken, and of what equals it so many as are needed. */
+interface Cut {
+  readonly at: Node;
+  readonly needed: Node;
+}
+
+/** bool [n, b, s]: the tokens that min-p, top-k and top-p leave; of equals at the cut those of the lowest ids. */
+function keptOf(m: Maths, { topK, topP }: SamplerKind, scaled: Node, column: Draw["column"]): Node {
+  const [n, count, size] = scaled.type.shape as [number, number, number]; // of rank 3
+  const floor = column("floor"); // [n]
+  const aboveFloor = m.ge(scaled, m.expandLast(floor, 2));
+  if (!topK && !topP) return aboveFloor;
+  const flat = m.reshape(scaled, [n, count * size]);
+  const one = (x: Node, least: Node) => m.select(m.ge(x, m.expandLast(least)), m.full("f32", x.type.shape, 1), 0);
+  const mass = (x: Node, least: Node) => m.select(m.ge(x, m.expandLast(least)), m.exp(x), 0);
+  const cuts: Cut[] = [];
+  if (topK) {
+    const at = cutAt(m, flat, column("topK"), (x) => one(x, floor));
+    cuts.push({
+      at,
+      needed: m.sub(
+        column("topK"),
+        above(m, flat, at, (x) => one(x, floor)),
+      ),
+    });
   }
-  return low;
+  const [byCount] = cuts;
+  if (topP) {
+    const least = byCount === undefined ? floor : m.max(floor, byCount.at);
+    const weigh = (x: Node) => mass(x, least);
+    const sum = m.reduceSum(weigh(flat));
+    const total = byCount === undefined ? sum : m.sub(sum, surplusOf(m, flat, floor, byCount));
+    const wanted = m.mul(column("topP"), total);
+    const at = cutAt(m, flat, wanted, weigh);
+    cuts.push({ at, needed: m.div(m.sub(wanted, above(m, flat, at, weigh)), m.exp(at)) });
+  }
+  // The higher cut holds; where both are the same, top-p's, which counted what top-k left.
+  const { at, needed } = cuts.reduce((low, high) => {
+    const higher = m.ge(high.at, low.at);
+    return { at: m.select(higher, high.at, low.at), needed: m.select(higher, high.needed, low.needed) };
+  });
+  const cut = m.named("cut", at);
+  const last = lowestEquals(m, scaled, cut, m.named("needed", needed)); // i32 [n]
+  const shape = scaled.type.shape;
+  const ids = m.add(m.mul(m.iota("i32", shape, 1), size), m.iota("i32", shape, 2));
+  const equal = m.and(m.eq(scaled, m.expandLast(cut, 2)), m.le(ids, m.expandLast(last, 2)));
+  return m.and(aboveFloor, m.or(m.gt(scaled, m.expandLast(cut, 2)), equal));
 }
 
-/** [n, c] -> [n, c]: the sum of each row's elements up to each of them, added in one order whichever is asked for. */
-function sumsUpTo(m: Maths, x: Node): Node {
-  const [n, count] = x.type.shape as [number, number]; // of rank 2
-  const shape = [n, count, count];
-  const upTo = m.le(m.iota("i32", shape, 2), m.iota("i32", shape, 1));
-  return m.reduceSum(m.select(upTo, m.broadcast(m.reshape(x, [n, 1, count]), shape), 0));
+/** [n]: what `weigh` gives of the values above `at`. */
+function above(m: Maths, flat: Node, at: Node, weigh: (values: Node) => Node): Node {
+  return m.reduceSum(m.select(m.gt(flat, m.expandLast(at)), weigh(flat), 0));
 }
 
-/** i32 [n]: the first element whose sum is above the target; never one of weight 0, however sums were rounded. */
-function firstAbove(m: Maths, sums: Node, weights: Node, target: Node): Node {
-  const { shape } = sums.type;
-  const ones = m.full("f32", shape, 1);
-  const passed = m.reduceSum(m.select(m.le(sums, m.expandLast(target)), ones, 0)); // [n]
-  const last = m.reduceMax(m.select(m.gt(weights, 0), m.iota("f32", shape, 1), 0)); // [n]
-  return m.cast(m.min(passed, last), "i32");
+/** [n]: the weight of what equals a cut by count and is not needed. */
+function surplusOf(m: Maths, flat: Node, floor: Node, { at, needed }: Cut): Node {
+  const equal = m.select(m.eq(flat, m.expandLast(at)), m.full("f32", flat.type.shape, 1), 0);
+  const surplus = m.mul(m.max(m.sub(m.reduceSum(equal), needed), 0), m.exp(at));
+  return m.select(m.ge(at, floor), surplus, 0);
 }

@@ -14,7 +14,7 @@ test.skipIf(!hasGpu)("greedy and drawn tokens, alone and together", async () => 
       const greedy = await model.generate([1, 2, 3], { ...options, temperature: 0 }).collect();
       const together = await Promise.all([
         model.generate([5, 6], { ...options, temperature: 0.7, topP: 0.9, seed: 4 }).collect(),
-        model.generate([7, 8, 9], { ...options, temperature: 0, maxTokens: 7 }).collect(),
+        model.generate([7, 8, 9], { ...options, temperature: 0, maxTokens: 7, frequencyPenalty: 0.4 }).collect(),
       ]);
       return [greedy, ...together].map(({ result }) => result.tokens);
     } finally {
