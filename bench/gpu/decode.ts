@@ -3,7 +3,7 @@ import { mkdirSync } from "node:fs";
 import type { QuantizeOptions } from "../../src/compile.ts";
 import { planTotals } from "../../src/ir/plan.ts";
 import { samplerKind } from "../../src/runtime/ahead.ts";
-import { KernelProfile } from "../../src/runtime/kernel-profile.ts";
+import { KernelProfile, showRunTimes } from "../../src/runtime/kernel-profile.ts";
 import { type LoadOptions, loadModel } from "../../src/runtime/load-model.ts";
 import type { Model } from "../../src/runtime/model.ts";
 import type { ModelRunner } from "../../src/runtime/model-runner.ts";
@@ -127,7 +127,7 @@ async function measureAhead(
   runner: ModelRunner,
   name: string,
   given: SamplingOptions,
-  { tokens, context }: DecodeOptions,
+  { tokens, context, profile }: DecodeOptions,
 ): Promise<void> {
   const { ahead } = runner;
   if (ahead === undefined) return;
@@ -157,6 +157,10 @@ async function measureAhead(
     `${name}, ahead by ${chunk} steps: ${perSecond.toFixed(1)} tokens/s, ${(1000 / perSecond).toFixed(3)} ms a token in ` +
       `${launches} launches (${(1e6 / perSecond / launches).toFixed(2)} us each); first ${prepared}`,
   );
+  if (profile) {
+    const measured = await ahead.measure(batchOf(runner, context - 1, 1, steps), rows, chunk);
+    if (measured) console.log(`${name}, ${showRunTimes(measured.times, measured.plan)}`);
+  }
   const prompt = Array.from({ length: context }, (_, i) => (i * 7919) % runner.vocabSize);
   const { result } = await model.generate(prompt, { ...given, maxTokens: tokens, ignoreEos: true }).collect();
   console.log(`${name}, through the engine: ${result.timings.tokensPerSecond?.toFixed(1)} tokens/s`);

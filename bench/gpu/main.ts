@@ -26,11 +26,12 @@ const { values, positionals } = parseArgs({
     folder: { type: "string" },
     cache: { type: "string" },
     rate: { type: "string" },
+    toggles: { type: "string" },
   },
 });
 
 /** Every index of a kernel is proved to be in bounds before it is emitted, so that Dawn need not check again. */
-const unchecked = values.checked ? "" : ",disable_robustness";
+const unchecked = `${values.checked ? "" : ",disable_robustness"}${values.toggles ? `,${values.toggles}` : ""}`;
 /** Dawn refuses f16 on NVIDIA's older drivers, and keeps times coarse, unless told otherwise. */
 const dawnFlags = [
   "backend=vulkan",
