@@ -52,23 +52,16 @@ export async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<v
   }
 }
 
-/** What each kernel takes in a step of a token and in a prompt, with every launch in a pass of its own. */
+/** What each kernel takes in a prompt, with every launch in a pass of its own. */
 async function profileKernels(gpu: GPU, folder: string, format: string, options: DecodeOptions): Promise<void> {
-  const { prefill, context } = options;
-  for (const [name, tokens] of [
-    ["decode", 1],
-    ["prefill", prefill],
-  ] as const) {
-    const profile = new KernelProfile();
-    const model = await loadModel(folder, { ...loadOptions(gpu, format, options), profile });
-    try {
-      const runner = model.runner as ModelRunner; // as above
-      const start = tokens === 1 ? context : 0;
-      for (let i = 0; i < profiledSteps; i++) await runTokens(runner, start, tokens);
-      console.log(`\n${format} ${name}, ${profiledSteps} steps of ${tokens}: ${profile.show(16)}`);
-    } finally {
-      await model.close();
-    }
+  const profile = new KernelProfile();
+  const model = await loadModel(folder, { ...loadOptions(gpu, format, options), profile });
+  try {
+    const runner = model.runner as ModelRunner; // as above
+    for (let i = 0; i < profiledSteps; i++) await runTokens(runner, 0, options.prefill);
+    console.log(`\n${format} prefill, ${profiledSteps} steps of ${options.prefill}: ${profile.show(16)}`);
+  } finally {
+    await model.close();
   }
 }
 
@@ -137,9 +130,12 @@ async function measureAhead(
   const steps = Math.floor(tokens / chunk) * chunk;
   const run = async () => {
     const started = await ahead.start(batchOf(runner, context - 1, 1, steps), rows);
-    let last = started.queue(chunk);
-    for (let done = chunk; done < steps; done += chunk) {
-      const following = started.queue(chunk);
+    // As the engine does: the device has something to do while more is recorded.
+    let size = Math.min(2, chunk);
+    let last = started.queue(size);
+    for (let done = size; done < steps; done += size) {
+      size = Math.min(2 * size, chunk, steps - done);
+      const following = started.queue(size);
       await last;
       last = following;
     }

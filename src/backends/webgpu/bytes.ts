@@ -100,5 +100,8 @@ export const intrinsicRows: Partial<Record<IntrinsicName, Row>> = {
   less128: { emit: (x) => xor(x!, each("80")) },
   low4s: { emit: (x) => xor(and(shiftLeft(x!), each("f0")), each("80")) },
   high4s: { emit: (x) => xor(and(x!, each("f0")), each("80")) },
+  rounded16: { emit: (x) => atom(`f16_rounded(${x!.text})`), uses: "f16_rounded" },
+  word4: { emit: (...bytes) => atom(`pack4xI8(vec4<i32>(${bytes.map(({ text }) => text).join(", ")}))`) },
+  bytes4: { emit: (word) => word! },
   dot4s8: { emit: (sum, a, b) => atom(`dot4s8(${sum!.text}, ${a!.text}, ${b!.text})`), uses: "dot4s8" },
 };

@@ -57,7 +57,7 @@ export function codesOf({ w, bits }: Dot, bytes: Expr): readonly Expr[] {
   return [w.bind("low", intrinsic("low4s", bytes)), w.bind("high", intrinsic("high4s", bytes))];
 }
 
-interface RowScales {
+export interface RowScales {
   readonly scale: Expr;
   readonly minimum: Expr | undefined;
 }

@@ -32,12 +32,14 @@ import {
   bytesAt,
   codesOf,
   type Dot,
+  type RowScales,
   range,
   type Sums,
   scalesOf,
   sumsOf,
   weightBytes,
 } from "./dot-group-parts.ts";
+import { type StagedInput, stageInput } from "./dot-stage.ts";
 import { clampTo, flatten } from "./index-math.ts";
 import type { KernelWriter, Together } from "./writer.ts";
 
@@ -67,52 +69,112 @@ const busy = 1 << 16;
 /** Chunks of a group: of four codes each. */
 const perGroup = dotGroup / 4;
 
-function lowerRows(dot: Dot, { invocations }: Workgroup): void {
-  const { w, blocks, fours, groups, tokens } = dot;
+function lowerRows(dot: Dot, { invocations, most = invocations }: Workgroup): void {
+  const { w, group, blocks, fours, groups, tokens } = dot;
   const chunks = groups * perGroup;
   let perBlock = Math.min(32, invocations);
-  while (perBlock < Math.min(128, invocations) && perBlock * blocks < busy && chunks >= 2 * perBlock) perBlock *= 2;
-  const together = Math.max(1, Math.min(invocations, 128) / perBlock);
+  while (perBlock < Math.min(512, most) && perBlock * blocks < busy && chunks >= 4 * perBlock) perBlock *= 2;
+  const [codes] = group.anchor.ins as [Node]; // and more
+  // Codes without a buffer are computed here.
+  const quantizes = !w.isBuffer(codes);
+  // What is quantised serves as many blocks as may be.
+  const together = Math.max(1, Math.min(invocations, quantizes ? 256 : 128) / perBlock);
   w.emit(note(`${tokens} tokens by ${together} blocks of ${4 * fours} rows, ${perBlock} invocations a block`));
   const body = (idx: Tokens, firstBlock: Expr): void =>
-    w.workgroup(perBlock * together, ({ lane }) => {
+    w.workgroup(perBlock * together, ({ lane, size }) => {
       const mine = w.bind("block", iadd(firstBlock, idiv(lane, int(perBlock))));
       const start = w.bind("start", irem(lane, int(perBlock)));
       // What is past the end is computed from the last block and not stored.
       const block = blocks % together === 0 ? mine : w.bind("inside", clampTo(mine, blocks));
       const sums = sumsOf(dot, idx);
-      overChunks(w, { lane: start, size: perBlock }, chunks, (j) => addChunk(dot, sums, idx, block, j));
+      const walk = new Chunks(dot, { lane: start, size: perBlock }, chunks, idx, block);
+      if (quantizes) walk.loadFirst();
+      const staged = quantizes ? stageInput(w, codes, idx[0]!, { lane, size }) : null;
+      walk.add(sums, staged);
       const totals = sums.map((own) => own.map((sum) => w.combine("total", "add", sum, perBlock)));
       storeRows(dot, totals, idx, { block, start, inside: op("lt", mine, int(blocks)) });
     });
   overLead(dot, tokens, (idx) => w.loop("b", blocks, (block) => body(idx, block), "grid", together));
 }
 
-/** Chunks that an invocation loads before it needs the first. */
-const chunksAtOnce = 4;
+/** How many chunks an invocation loads before it needs the first, best first. */
+const chunksAtOnce = [6, 7, 5, 4, 3, 8];
 
-/** Every `size`-th chunk from the invocation's first on, several in an iteration: then their loads are on their way together. */
-function overChunks(w: KernelWriter, own: Together, chunks: number, body: (j: Expr) => void): void {
-  const atOnce = Math.max(1, Math.min(chunksAtOnce, Math.floor(chunks / own.size)));
-  const step = own.size * atOnce;
-  const whole = chunks - (chunks % step);
-  // The first of each iteration's chunks ends so far before the last.
-  w.strided({ lane: own.lane, size: step }, "j", whole - (atOnce - 1) * own.size, (j) => {
-    for (let i = 0; i < atOnce; i++) body(iadd(j, int(i * own.size)));
-  });
-  if (whole < chunks) w.strided(own, "j", chunks - whole, (j) => body(iadd(j, int(whole))));
+interface LoadedChunk {
+  readonly j: Expr;
+  readonly g: Expr;
+  readonly chunk: Expr;
+  readonly bytes: Expr;
+  readonly ofRows: readonly RowScales[];
 }
 
-/** Adds the products of chunk `j` of a block of rows to the sums of the tile's tokens. */
-function addChunk(dot: Dot, sums: Sums, idx: Tokens, block: Expr, j: Expr): void {
-  const { w } = dot;
+/** Every `size`-th chunk from the invocation's first on, several at a time: then their loads are on their way together. */
+class Chunks {
+  readonly #dot: Dot;
+  readonly #own: Together;
+  readonly #chunks: number;
+  readonly #idx: Tokens;
+  readonly #block: Expr;
+  readonly #atOnce: number;
+  /** Loaded before the others. */
+  #first: readonly LoadedChunk[] = [];
+
+  constructor(dot: Dot, own: Together, chunks: number, idx: Tokens, block: Expr) {
+    const each = chunks / own.size;
+    this.#dot = dot;
+    this.#own = own;
+    this.#chunks = chunks;
+    this.#idx = idx;
+    this.#block = block;
+    this.#atOnce = chunksAtOnce.find((count) => each % count === 0) ?? Math.max(1, Math.min(4, Math.floor(each)));
+  }
+
+  /** Loads the first ones now, while something else is computed that they do not need. */
+  loadFirst(): void {
+    const { lane, size } = this.#own;
+    if (this.#atOnce * size <= this.#chunks) this.#first = this.#load(lane);
+  }
+
+  /** Adds the products of all chunks. */
+  add(sums: Sums, staged: StagedInput | null): void {
+    const { w } = this.#dot;
+    const { lane, size } = this.#own;
+    const add = (loaded: readonly LoadedChunk[]) => {
+      for (const each of loaded) addChunk(this.#dot, sums, this.#idx, each, staged);
+    };
+    add(this.#first);
+    const done = this.#first.length * size;
+    const step = size * this.#atOnce;
+    const whole = this.#chunks - ((this.#chunks - done) % step);
+    // The first of each iteration's chunks ends so far before the last.
+    const most = whole - done - (this.#atOnce - 1) * size;
+    if (most > 0) w.strided({ lane, size: step }, "j", most, (j) => add(this.#load(iadd(j, int(done)))));
+    if (whole < this.#chunks) {
+      w.strided(this.#own, "j", this.#chunks - whole, (j) => add(this.#load(iadd(j, int(whole)), 1)));
+    }
+  }
+
+  #load(first: Expr, count = this.#atOnce): readonly LoadedChunk[] {
+    return range(count).map((i) => loadChunk(this.#dot, this.#idx, this.#block, iadd(first, int(i * this.#own.size))));
+  }
+}
+
+function loadChunk(dot: Dot, idx: Tokens, block: Expr, j: Expr): LoadedChunk {
+  const { w, fours } = dot;
   const [g, chunk] = [w.bind("g", idiv(j, int(perGroup))), w.bind("c", irem(j, int(perGroup)))];
-  const codes = codesOf(dot, weightBytes(dot, idx[0]!, block, j));
-  const ofRows = codes.map((_, four) => scalesOf(dot, idx[0]!, block, g, four));
+  const bytes = weightBytes(dot, idx[0]!, block, j);
+  return { j, g, chunk, bytes, ofRows: range(fours).map((four) => scalesOf(dot, idx[0]!, block, g, four)) };
+}
+
+/** Adds the products of a chunk of a block of rows to the sums of the tile's tokens. */
+function addChunk(dot: Dot, sums: Sums, idx: Tokens, loaded: LoadedChunk, staged: StagedInput | null): void {
+  const { w } = dot;
+  const { j, g, chunk, bytes, ofRows } = loaded;
+  const codes = codesOf(dot, bytes);
   const first = op("eq", chunk, int(0));
   for (const [t, own] of sums.entries()) {
     const k = iadd(imul(g, int(dotGroup)), imul(chunk, int(4)));
-    const x = w.bind("x", intrinsic("repeat4", bytesAt(dot, 0, idx[t]!, k, 4)));
+    const x = w.bind("x", intrinsic("repeat4", staged?.codes(j) ?? bytesAt(dot, 0, idx[t]!, k, 4)));
     // What a group has once is added with its first chunk.
     const once = (value: Expr) => select(first, value, num("f32", 0));
     const products = codes.map((code) => intrinsic("dot4s8", splat(int(0), 4), x, code));
