@@ -56,7 +56,7 @@ export class Combines {
     const memory = [...types].map((type) => `var<workgroup> ${memoryOf(type)}: array<${type}, ${3 * this.#length}>;`);
     const functions = [...this.#found].map(([name, { op, value, over, again }]) => {
       const type = typeText(value.type);
-      const body = subgroup > 1 ? bySubgroups(op, type, over, subgroup, again) : byTree(op, type, over);
+      const body = subgroup > 1 ? bySubgroups(op, type, over, again, this.#group) : byTree(op, type, over);
       const place = again ? "" : ", place: u32";
       const start = again ? [`let place = ${2 * this.#length}u;`] : [];
       const lines = [...start, ...body].map((line) => `  ${line}`);
@@ -99,11 +99,19 @@ function byTree(op: Combine["op"], type: string, over: number): string[] {
   ];
 }
 
-function bySubgroups(op: Combine["op"], type: string, over: number, subgroup: number, again: boolean): string[] {
+function bySubgroups(
+  op: Combine["op"],
+  type: string,
+  over: number,
+  again: boolean,
+  { invocations, subgroup }: Group,
+): string[] {
   const all = memoryOf(type);
-  if (over < subgroup) return ["var result = value;", ...byShuffles(op, over), "return result;"];
+  // A combine of all is a barrier as well.
+  const meet = over === invocations ? ["workgroupBarrier();"] : [];
+  if (over < subgroup) return [...meet, "var result = value;", ...byShuffles(op, over), "return result;"];
   const own = op === "add" ? "subgroupAdd(value)" : "subgroupMax(value)";
-  if (over === subgroup) return [`return ${own};`];
+  if (over === subgroup) return [...meet, `return ${own};`];
   // Each subgroup adds up what all of them found, so that nobody waits for one that does.
   const parts = over / subgroup;
   const first = `place + lane / ${over}u * ${parts}u`;
