@@ -102,7 +102,7 @@ function draw(m: Maths, kind: SamplerKind, { blocks, top, uniform, options }: Dr
     );
   if (kind.topP) {
     const kept = (x: Node) => m.select(m.ge(x, m.expandLast(floor)), m.exp(x), 0);
-    const wanted = m.mul(column("topP"), m.reduceSum(kept(flat)));
+    const wanted = m.mul(column("topP"), sumInParts(m, kept(flat)));
     floor = m.max(floor, cutAt(m, flat, wanted, kept));
   }
   const cut = m.named("cut", floor);
@@ -131,12 +131,24 @@ function cutAt(m: Maths, values: Node, wanted: Node, weigh: (values: Node) => No
     const [count, length] = [tried.type.shape[1]!, values.type.shape[1]!];
     const over = m.ge(m.reshape(values, [n, 1, length]), m.expandLast(tried)); // [n, t, v]
     const weight = m.broadcast(m.reshape(weigh(values), [n, 1, length]), [n, count, length]);
-    const mass = m.named("mass", m.reduceSum(m.select(over, weight, 0))); // [n, t]
+    const mass = m.named("mass", sumInParts(m, m.select(over, weight, 0))); // [n, t]
     const enough = m.select(m.ge(mass, m.expandLast(wanted)), m.full("f32", mass.type.shape, 1), 0);
     low = m.named("low", m.add(low, m.mul(m.max(m.sub(m.reduceSum(enough), 1), 0), step)));
     step /= thresholds;
   }
   return low;
+}
+
+/** Parts of a vocabulary that GPUs add up beside each other, best first. */
+const parts = [16, 32, 8, 64];
+
+/** f32 [.., v] -> [..]: the sum of each row, first of parts of it: a row alone does not keep a GPU busy. */
+function sumInParts(m: Maths, x: Node): Node {
+  const { shape } = x.type;
+  const length = shape.at(-1)!;
+  const count = parts.find((each) => length % each === 0 && length / each >= 256);
+  if (count === undefined) return m.reduceSum(x);
+  return m.reduceSum(m.named("part_sums", m.reduceSum(m.reshape(x, [...shape.slice(0, -1), count, length / count]))));
 }
 
 /** [n, c] -> [n, c]: the sum of each row's elements up to each of them, added in one order whichever is asked for. */

@@ -18,7 +18,6 @@ import {
   int,
   intrinsic,
   irem,
-  num,
   op,
   select,
   splat,
@@ -27,24 +26,11 @@ import { note, store, when } from "../../ir/kernel/stmt.ts";
 import { dotBlock, dotGroup } from "../../ir/ops/dot.ts";
 import type { Workgroup } from "../../ir/target.ts";
 import type { Group } from "../fuse.ts";
-import {
-  addGroup,
-  bytesAt,
-  codesOf,
-  type Dot,
-  type RowScales,
-  range,
-  type Sums,
-  scalesOf,
-  sumsOf,
-  weightBytes,
-} from "./dot-group-parts.ts";
-import { type StagedInput, stageInput } from "./dot-stage.ts";
+import { Chunks, perGroup, type Tokens } from "./dot-chunks.ts";
+import { addGroup, bytesAt, codesOf, type Dot, range, scalesOf, sumsOf, weightBytes } from "./dot-group-parts.ts";
+import { stageInput } from "./dot-stage.ts";
 import { clampTo, flatten } from "./index-math.ts";
-import type { KernelWriter, Together } from "./writer.ts";
-
-/** Indices of the tile's tokens. */
-type Tokens = readonly (readonly Expr[])[];
+import type { KernelWriter } from "./writer.ts";
 
 /** Tokens of an invocation where there are many; on an H100, prompts are 1.4 times as fast as with two. */
 const tileTokens = 4;
@@ -66,9 +52,6 @@ export function lowerDotWorkgroup(w: KernelWriter, anchor: Node, group: Group, w
 /** Invocations that a GPU wants at least: enough loads on their way to keep its memory busy. */
 const busy = 1 << 16;
 
-/** Chunks of a group: of four codes each. */
-const perGroup = dotGroup / 4;
-
 function lowerRows(dot: Dot, { invocations, most = invocations }: Workgroup): void {
   const { w, group, blocks, fours, groups, tokens } = dot;
   const chunks = groups * perGroup;
@@ -78,7 +61,7 @@ function lowerRows(dot: Dot, { invocations, most = invocations }: Workgroup): vo
   // Codes without a buffer are computed here.
   const quantizes = !w.isBuffer(codes);
   // What is quantised serves as many blocks as may be.
-  const together = Math.max(1, Math.min(invocations, quantizes ? 256 : 128) / perBlock);
+  const together = Math.max(1, Math.min(most, quantizes ? 256 : 128) / perBlock);
   w.emit(note(`${tokens} tokens by ${together} blocks of ${4 * fours} rows, ${perBlock} invocations a block`));
   const body = (idx: Tokens, firstBlock: Expr): void =>
     w.workgroup(perBlock * together, ({ lane, size }) => {
@@ -95,91 +78,6 @@ function lowerRows(dot: Dot, { invocations, most = invocations }: Workgroup): vo
       storeRows(dot, totals, idx, { block, start, inside: op("lt", mine, int(blocks)) });
     });
   overLead(dot, tokens, (idx) => w.loop("b", blocks, (block) => body(idx, block), "grid", together));
-}
-
-/** How many chunks an invocation loads before it needs the first, best first. */
-const chunksAtOnce = [6, 7, 5, 4, 3, 8];
-
-interface LoadedChunk {
-  readonly j: Expr;
-  readonly g: Expr;
-  readonly chunk: Expr;
-  readonly bytes: Expr;
-  readonly ofRows: readonly RowScales[];
-}
-
-/** Every `size`-th chunk from the invocation's first on, several at a time: then their loads are on their way together. */
-class Chunks {
-  readonly #dot: Dot;
-  readonly #own: Together;
-  readonly #chunks: number;
-  readonly #idx: Tokens;
-  readonly #block: Expr;
-  readonly #atOnce: number;
-  /** Loaded before the others. */
-  #first: readonly LoadedChunk[] = [];
-
-  constructor(dot: Dot, own: Together, chunks: number, idx: Tokens, block: Expr) {
-    const each = chunks / own.size;
-    this.#dot = dot;
-    this.#own = own;
-    this.#chunks = chunks;
-    this.#idx = idx;
-    this.#block = block;
-    this.#atOnce = chunksAtOnce.find((count) => each % count === 0) ?? Math.max(1, Math.min(4, Math.floor(each)));
-  }
-
-  /** Loads the first ones now, while something else is computed that they do not need. */
-  loadFirst(): void {
-    const { lane, size } = this.#own;
-    if (this.#atOnce * size <= this.#chunks) this.#first = this.#load(lane);
-  }
-
-  /** Adds the products of all chunks. */
-  add(sums: Sums, staged: StagedInput | null): void {
-    const { w } = this.#dot;
-    const { lane, size } = this.#own;
-    const add = (loaded: readonly LoadedChunk[]) => {
-      for (const each of loaded) addChunk(this.#dot, sums, this.#idx, each, staged);
-    };
-    add(this.#first);
-    const done = this.#first.length * size;
-    const step = size * this.#atOnce;
-    const whole = this.#chunks - ((this.#chunks - done) % step);
-    // The first of each iteration's chunks ends so far before the last.
-    const most = whole - done - (this.#atOnce - 1) * size;
-    if (most > 0) w.strided({ lane, size: step }, "j", most, (j) => add(this.#load(iadd(j, int(done)))));
-    if (whole < this.#chunks) {
-      w.strided(this.#own, "j", this.#chunks - whole, (j) => add(this.#load(iadd(j, int(whole)), 1)));
-    }
-  }
-
-  #load(first: Expr, count = this.#atOnce): readonly LoadedChunk[] {
-    return range(count).map((i) => loadChunk(this.#dot, this.#idx, this.#block, iadd(first, int(i * this.#own.size))));
-  }
-}
-
-function loadChunk(dot: Dot, idx: Tokens, block: Expr, j: Expr): LoadedChunk {
-  const { w, fours } = dot;
-  const [g, chunk] = [w.bind("g", idiv(j, int(perGroup))), w.bind("c", irem(j, int(perGroup)))];
-  const bytes = weightBytes(dot, idx[0]!, block, j);
-  return { j, g, chunk, bytes, ofRows: range(fours).map((four) => scalesOf(dot, idx[0]!, block, g, four)) };
-}
-
-/** Adds the products of a chunk of a block of rows to the sums of the tile's tokens. */
-function addChunk(dot: Dot, sums: Sums, idx: Tokens, loaded: LoadedChunk, staged: StagedInput | null): void {
-  const { w } = dot;
-  const { j, g, chunk, bytes, ofRows } = loaded;
-  const codes = codesOf(dot, bytes);
-  const first = op("eq", chunk, int(0));
-  for (const [t, own] of sums.entries()) {
-    const k = iadd(imul(g, int(dotGroup)), imul(chunk, int(4)));
-    const x = w.bind("x", intrinsic("repeat4", staged?.codes(j) ?? bytesAt(dot, 0, idx[t]!, k, 4)));
-    // What a group has once is added with its first chunk.
-    const once = (value: Expr) => select(first, value, num("f32", 0));
-    const products = codes.map((code) => intrinsic("dot4s8", splat(int(0), 4), x, code));
-    addGroup(dot, own, idx[t]!, g, { products, ofRows, once });
-  }
 }
 
 interface OwnRow {
