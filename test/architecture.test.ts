@@ -32,6 +32,8 @@ const owners = {
   // Lowerings own the ops they lower.
   // Packs what the pass quantize makes of contractions.
   "src/passes/pack-dots.ts": ["contract", "dequantizeGroups", "gather"],
+  // What such products' inputs are quantised by becomes part of their kernels.
+  "src/passes/staged-dots.ts": ["groupScales", "quantizeGroups"],
   // A rank's part of a weight becomes a slice.
   "src/passes/shard/localize.ts": ["shard"],
   // A loader reads what slices of weights read.

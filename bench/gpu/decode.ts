@@ -3,7 +3,7 @@ import { mkdirSync } from "node:fs";
 import type { QuantizeOptions } from "../../src/compile.ts";
 import { planTotals } from "../../src/ir/plan.ts";
 import { samplerKind } from "../../src/runtime/ahead.ts";
-import { KernelProfile } from "../../src/runtime/kernel-profile.ts";
+import { KernelProfile, showRunTimes } from "../../src/runtime/kernel-profile.ts";
 import { type LoadOptions, loadModel } from "../../src/runtime/load-model.ts";
 import type { Model } from "../../src/runtime/model.ts";
 import type { ModelRunner } from "../../src/runtime/model-runner.ts";
@@ -55,23 +55,16 @@ export async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<v
   }
 }
 
-/** What each kernel takes in a step of a token and in a prompt, with every launch in a pass of its own. */
+/** What each kernel takes in a prompt, with every launch in a pass of its own. */
 async function profileKernels(gpu: GPU, folder: string, format: string, options: DecodeOptions): Promise<void> {
-  const { prefill, context } = options;
-  for (const [name, tokens] of [
-    ["decode", 1],
-    ["prefill", prefill],
-  ] as const) {
-    const profile = new KernelProfile();
-    const model = await loadModel(folder, { ...loadOptions(gpu, format, options), profile });
-    try {
-      const runner = model.runner as ModelRunner; // as above
-      const start = tokens === 1 ? context : 0;
-      for (let i = 0; i < profiledSteps; i++) await runTokens(runner, start, tokens);
-      console.log(`\n${format} ${name}, ${profiledSteps} steps of ${tokens}: ${profile.show(16)}`);
-    } finally {
-      await model.close();
-    }
+  const profile = new KernelProfile();
+  const model = await loadModel(folder, { ...loadOptions(gpu, format, options), profile });
+  try {
+    const runner = model.runner as ModelRunner; // as above
+    for (let i = 0; i < profiledSteps; i++) await runTokens(runner, 0, options.prefill);
+    console.log(`\n${format} prefill, ${profiledSteps} steps of ${options.prefill}: ${profile.show(16)}`);
+  } finally {
+    await model.close();
   }
 }
 
@@ -139,7 +132,7 @@ async function measureAhead(
   runner: ModelRunner,
   name: string,
   given: SamplingOptions,
-  { tokens, context }: DecodeOptions,
+  { tokens, context, profile }: DecodeOptions,
 ): Promise<number | null> {
   const { ahead } = runner;
   if (ahead === undefined) return null;
@@ -149,9 +142,12 @@ async function measureAhead(
   const steps = Math.floor(tokens / chunk) * chunk;
   const run = async () => {
     const started = await ahead.start(batchOf(runner, context - 1, 1, steps), rows);
-    let last = started.queue(chunk);
-    for (let done = chunk; done < steps; done += chunk) {
-      const following = started.queue(chunk);
+    // As the engine does: the device has something to do while more is recorded.
+    let size = Math.min(2, chunk);
+    let last = started.queue(size);
+    for (let done = size; done < steps; done += size) {
+      size = Math.min(2 * size, chunk, steps - done);
+      const following = started.queue(size);
       await last;
       last = following;
     }
@@ -169,6 +165,10 @@ async function measureAhead(
     `${name}, ahead by ${chunk} steps: ${perSecond.toFixed(1)} tokens/s, ${(1000 / perSecond).toFixed(3)} ms a token in ` +
       `${launches} launches (${(1e6 / perSecond / launches).toFixed(2)} us each); first ${prepared}`,
   );
+  if (profile) {
+    const measured = await ahead.measure(batchOf(runner, context - 1, 1, steps), rows, chunk);
+    if (measured) console.log(`${name}, ${showRunTimes(measured.times, measured.plan)}`);
+  }
   const prompt = Array.from({ length: context }, (_, i) => (i * 7919) % runner.vocabSize);
   const { result } = await model.generate(prompt, { ...given, maxTokens: tokens, ignoreEos: true }).collect();
   console.log(`${name}, through the engine: ${result.timings.tokensPerSecond?.toFixed(1)} tokens/s`);

@@ -39,6 +39,7 @@ const { values, positionals } = parseArgs({
     rate: { type: "string" },
     figures: { type: "string" },
     patience: { type: "string", default: "60" },
+    toggles: { type: "string" },
   },
 });
 
@@ -60,7 +61,7 @@ if (mode === "transformers") {
 }
 
 /** Every index of a kernel is proved to be in bounds before it is emitted, so that Dawn need not check again. */
-const unchecked = values.checked ? "" : ",disable_robustness";
+const unchecked = `${values.checked ? "" : ",disable_robustness"}${values.toggles ? `,${values.toggles}` : ""}`;
 /** Dawn refuses f16 on NVIDIA's older drivers, and keeps times coarse, unless told otherwise. */
 const dawnFlags = [
   "backend=vulkan",

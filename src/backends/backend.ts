@@ -105,6 +105,8 @@ export interface Instance {
    * without being waited for. More may be queued before the first is done. Gives a copy of what is to be read.
    */
   readonly queue?: (runs: QueuedRuns) => Promise<TensorData>;
+  /** Where the time of so many runs one after another goes. What they leave in memory means nothing. */
+  readonly measure?: (times: number) => Promise<RunTimes>;
   /** Gives back the memory that was allocated for it; it cannot run any more. */
   readonly release: () => void;
 }
@@ -115,4 +117,16 @@ export interface QueuedRuns {
   readonly write: readonly TensorData[];
   /** Memory of a parameter or result, whose content after the last run is wanted. */
   readonly read: TensorData;
+}
+
+/** Milliseconds of a run among others. */
+export interface RunTimes {
+  /** Of this side: recording the run's launches, checking them, handing them over. */
+  readonly recordMs: number;
+  readonly finishMs: number;
+  readonly submitMs: number;
+  /** Of the device. */
+  readonly deviceMs: number;
+  /** Of a kernel's launches of a run, replayed one after another. */
+  readonly kernels: readonly { readonly kernel: number; readonly launches: number; readonly ms: number }[];
 }

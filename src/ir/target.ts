@@ -44,8 +44,10 @@ export function bindingsOf(bytes: number, sizes: BindingSizes | null): number {
 
 /** What the iterations of a `workgroup` loop have together. */
 export interface Workgroup {
-  /** Most iterations, a power of two. */
+  /** Most iterations that are of use to all kernels, a power of two. */
   readonly invocations: number;
+  /** Most iterations, a power of two, where long rows are shared by many. Default: `invocations`. */
+  readonly most?: number;
   /** Memory that they share. */
   readonly bytes: number;
 }
@@ -113,8 +115,7 @@ export function webgpuTargetOf({ invocations, sharedBytes, buffers, binding }: W
     byteDots: { small: "quads", any: "signed" }, // of WGSL, on every device
     // WGSL allows 8192 bytes of private variables ("Limits"); the emitter needs a few.
     scratchBytes: 8064,
-    // More invocations help no kernel here.
-    workgroup: { invocations: Math.min(invocations, 256), bytes: sharedBytes },
+    workgroup: { invocations: Math.min(invocations, 256), most: Math.min(invocations, 512), bytes: sharedBytes },
     buffers,
     binding,
   };

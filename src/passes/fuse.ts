@@ -25,6 +25,7 @@ import { dtypeInfo, sizeOf } from "../ir/types.ts";
 import { growEpilogue, isStorageCast } from "./epilogue.ts";
 import { type Decision, joined, maxInlined, namesOf, oversized } from "./fusion-decision.ts";
 import { readsInline, withReductions, withVaryingReductions } from "./reductions.ts";
+import { type StagedDots, stagedDots } from "./staged-dots.ts";
 
 export interface Group {
   /** The value the kernel writes. */
@@ -82,19 +83,21 @@ export function fuse(func: Func, target: Target, options: FuseOptions): Fusion {
       }
     }
   }
-  const stays = (node: Node) => buffers.has(node) || isAnchor(node, anchors);
+  const none = { inside: new Set<Node>(), unused: new Set<Node>() };
+  const dots = options.enabled ? stagedDots(nodes, users, outs, target) : none;
+  const stays = (node: Node) => buffers.has(node) || (isAnchor(node, anchors) && !dots.inside.has(node));
   const reducing = withReductions(nodes, stays);
   const varying = target.workgroup === null ? new Set<Node>() : withVaryingReductions(nodes, reducing);
   const cut = options.enabled ? oversized(nodes, stays, (node) => inside.has(node) || isView(node)) : new Set<Node>();
   const staged = new Map<Node, Node>();
   const ways = new Map<Node, Map<Node, Way>>();
   for (const node of [...nodes].reverse()) {
-    if (buffers.has(node) || inside.has(node)) continue;
+    if (buffers.has(node) || inside.has(node) || dots.unused.has(node)) continue;
     // What the loader computes needs nothing of the kernels.
-    const readers = users.get(node)!.filter((user) => !options.weights.has(user));
-    const needs = collectNeeds(node, readers, { buffers, inside, anchors, ways, reducing, varying, target });
+    const readers = users.get(node)!.filter((user) => !options.weights.has(user) && !dots.unused.has(user));
+    const needs = collectNeeds(node, readers, { buffers, inside, anchors, ways, reducing, varying, target, dots });
     ways.set(node, needs);
-    const why = whyStored(node, needs, { outs, cut, anchors, enabled: options.enabled });
+    const why = whyStored(node, needs, { outs, cut, anchors, enabled: options.enabled, dots });
     if (why !== null && !(isView(node) && !outs.has(node) && options.enabled)) {
       buffers.add(node);
       decisions.push({ node, as: "stored", into: [], ...why });
@@ -115,17 +118,18 @@ interface StoreContext {
   readonly cut: ReadonlySet<Node>;
   readonly anchors: ReadonlyMap<Node, Node>;
   readonly enabled: boolean;
+  readonly dots: StagedDots;
 }
 
 /** Why a value gets a buffer; null where the kernels that need it compute it. */
 function whyStored(
   node: Node,
   needs: ReadonlyMap<Node, Way>,
-  { outs, cut, anchors, enabled }: StoreContext,
+  { outs, cut, anchors, enabled, dots }: StoreContext,
 ): Pick<Decision, "why" | "missed"> | null {
   if (outs.has(node)) return { why: "a result, an argument of a call, or rows that are updated", missed: false };
   if (!enabled) return { why: "fusion is off", missed: false };
-  if (isAnchor(node, anchors)) return { why: "has loops of its own", missed: false };
+  if (isAnchor(node, anchors) && !dots.inside.has(node)) return { why: "has loops of its own", missed: false };
   if (cut.has(node)) return { why: `its expression would have more than ${maxInlined} ops`, missed: true };
   if (isFree(node)) return null;
   const inner = [...needs].flatMap(([root, way]) => (way === "inner" ? [root] : []));
@@ -196,6 +200,7 @@ interface NeedContext {
   /** Those of them that would bring another one for each element of their rows. */
   readonly varying: ReadonlySet<Node>;
   readonly target: Target;
+  readonly dots: StagedDots;
 }
 
 /** Which groups need a node, each with the most demanding way. */
@@ -215,7 +220,8 @@ function collectNeeds(node: Node, users: readonly Node[], context: NeedContext):
 }
 
 /** How `user`, a node computed by the group of `root` itself, reads its operand. */
-function wayInto(user: Node, operand: Node, root: Node, { target, anchors, reducing, varying }: NeedContext): Way {
+function wayInto(user: Node, operand: Node, root: Node, context: NeedContext): Way {
+  const { target, anchors, reducing, varying, dots } = context;
   // One workgroup would take all the rows one after another.
   if (varying.has(operand) && opKind(user.op) === "reduce") return "inner";
   if (reducing.has(operand) && repeatsRows(user)) return "inner";
@@ -227,7 +233,7 @@ function wayInto(user: Node, operand: Node, root: Node, { target, anchors, reduc
     readsInline(operand, user.ins[0]!, (node) => isAnchor(node, anchors))
   )
     return "inner";
-  if (kind === "dot" && (anchors.get(root) ?? root) === user) return "inner";
+  if (kind === "dot" && (anchors.get(root) ?? root) === user) return dots.inside.has(operand) ? "stage" : "inner";
   const streams = kind === "contract" || kind === "composite";
   if (!streams || (anchors.get(root) ?? root) !== user) return "free";
   const uses = user.ins.flatMap((x, i) => (x === operand ? [i] : []));

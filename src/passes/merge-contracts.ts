@@ -12,6 +12,7 @@ import { parseAxes, showAxes } from "../ir/axes.ts";
 import { type Maths, maths } from "../ir/build.ts";
 import { type Builder, type Func, isOp, type Node, named, nameOf, rebuild, topoOrder, usersOf } from "../ir/graph.ts";
 import { keepName } from "../ir/rewrite.ts";
+import type { Target } from "../ir/target.ts";
 import { stageOf } from "./constant.ts";
 import { mapOuts, type Pass } from "./pass.ts";
 
@@ -25,7 +26,7 @@ export function mergeContractsBy(classOf: ClassOfWeight): Pass {
     name: "merge-contracts",
     level: "tensor",
     exact: true,
-    run: (module, { builder }) => mapOuts(module, (func) => mergeInFunc(func, builder, classOf)),
+    run: (module, { builder, target }) => mapOuts(module, (func) => mergeInFunc(func, builder, target, classOf)),
   };
 }
 
@@ -42,7 +43,7 @@ interface Sibling {
   readonly key: string;
 }
 
-function mergeInFunc(func: Func, builder: Builder, classOf: ClassOfWeight): readonly Node[] {
+function mergeInFunc(func: Func, builder: Builder, target: Target, classOf: ClassOfWeight): readonly Node[] {
   const build = maths(builder);
   const order = topoOrder(func.outs);
   const users = usersOf(order);
@@ -60,9 +61,11 @@ function mergeInFunc(func: Func, builder: Builder, classOf: ClassOfWeight): read
   return rebuild(func.outs, builder, (node, original) => {
     const group = groupOf.get(original);
     if (group === undefined || !isOp(node, "contract")) return node;
-    const merged = wide.get(group) ?? merge(group, node, build);
+    const mixed = target.workgroup !== null && canMix(group);
+    const merged = wide.get(group) ?? merge(group, node, build, mixed);
     wide.set(group, merged);
     const at = group.findIndex((sibling) => sibling.node === original);
+    if (mixed) return keepName(original, partOfMix(merged, group[at]!.axisOut, at, build));
     const size = ({ weight, axis }: Sibling) => weight.type.shape[axis]!;
     const start = group.slice(0, at).reduce((sum, sibling) => sum + size(sibling), 0);
     const { axisOut } = group[at]!;
@@ -71,17 +74,45 @@ function mergeInFunc(func: Func, builder: Builder, classOf: ClassOfWeight): read
 }
 
 /** The contraction of the whole group; `node` is one of the group, with operands already rebuilt. */
-function merge(group: readonly Sibling[], node: Node<"contract">, build: Maths): Node {
+function merge(group: readonly Sibling[], node: Node<"contract">, build: Maths, mixed: boolean): Node {
   const { axis, side } = group[0]!;
   const ofWeights = group.map(({ weight }) => weight);
   const { dtype } = ofWeights[0]!.type;
   // The cast is left outermost, so that what is stored is one narrow tensor.
-  const table = build.cast(build.concat(axis, ...ofWeights.map(withoutCast)), dtype);
+  const parts = ofWeights.map(withoutCast);
+  const table = build.cast(mixed ? mix(axis, parts, build) : build.concat(axis, ...parts), dtype);
   const index = indexOf(node.ins[side]!);
   const weight = index === undefined ? table : build.cast(build.gather(table, index), "f32");
   const names = group.map((sibling) => nameOf(sibling.node));
   const result = build.builder.make("contract", node.ins.with(side, weight), node.attrs);
   return names.includes(undefined) ? result : named(names.join("_"), result);
+}
+
+/** Rows of one weight that lie beside each other where two are mixed: those of a group of codes. */
+const mixedRows = 32;
+
+/**
+ * Whether the rows of two weights are mixed, 32 of one and 32 of the other in turn: a workgroup of a GPU that computes
+ * both results of some rows (gate and up) can then go on with them.
+ */
+function canMix(group: readonly Sibling[]): boolean {
+  const [first, second] = group.map(({ weight, axis }) => weight.type.shape[axis]!);
+  return group.length === 2 && first === second && first! % mixedRows === 0;
+}
+
+function mix(axis: number, weights: readonly Node[], { concat, reshape }: Maths): Node {
+  const { shape } = weights[0]!.type;
+  const rows = shape[axis]!;
+  const runs = weights.map((each) => reshape(each, shape.toSpliced(axis, 1, rows / mixedRows, mixedRows)));
+  return reshape(concat(axis + 1, ...runs), shape.with(axis, 2 * rows));
+}
+
+/** The result of weight `which` of two mixed ones. */
+function partOfMix(merged: Node, axis: number, which: number, { reshape, slice }: Maths): Node {
+  const { shape } = merged.type;
+  const rows = shape[axis]! / 2;
+  const runs = reshape(merged, shape.toSpliced(axis, 1, rows / mixedRows, 2, mixedRows));
+  return reshape(slice(runs, axis + 1, which, which + 1), shape.with(axis, rows));
 }
 
 /** How a contraction can be merged with others; undefined where it has no weight of its own. */

@@ -1,7 +1,8 @@
 /** A compiled model decoding ahead: programs of `decode` by bucket and kind of sampler, on the caches of the runner. */
-import type { CompileOptions, Device, Executable, Instance } from "../compile.ts";
+import type { CompileOptions, Device, Executable, Instance, RunTimes } from "../compile.ts";
 import { compile } from "../compile.ts";
 import { InternalError } from "../ir/errors.ts";
+import type { Plan } from "../ir/plan.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { buildDecode } from "../models/deepseek/decode.ts";
@@ -22,6 +23,11 @@ export interface DecodeAheadOptions {
   readonly maxSteps: number;
   /** Binds a program to the weights and the caches. */
   readonly bind: (executable: Executable) => Promise<Instance>;
+}
+
+export interface MeasuredSteps {
+  readonly times: RunTimes;
+  readonly plan: Plan;
 }
 
 interface Loaded {
@@ -47,6 +53,15 @@ export class DecodeAhead implements AheadRunner {
   /** The program that would decode so, for reports. */
   async program(count: number, blocks: number, kind: SamplerKind): Promise<Executable> {
     return (await this.#load(count, blocks, kind)).executable;
+  }
+
+  /** Where the time of so many steps goes, with the plan whose kernels are counted; undefined where the device does not say. */
+  async measure(batch: RaggedBatch, rows: readonly AheadRow[], times: number): Promise<MeasuredSteps | undefined> {
+    const blocks = Math.max(...batch.blockTables.map((table) => table.length));
+    const { instance, executable } = await this.#load(rows.length, blocks, samplerKind(rows));
+    await this.start(batch, rows);
+    const found = await instance.measure?.(times);
+    return found && { times: found, plan: executable.plan };
   }
 
   /** Loads programs anew where they are needed next; none may be running. */

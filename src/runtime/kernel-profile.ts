@@ -1,4 +1,5 @@
 /** Time per kernel over the steps of a run: what `DEBUG=2` shows. */
+import type { RunTimes } from "../compile.ts";
 import type { Plan } from "../ir/plan.ts";
 import { byteSize } from "../ir/types.ts";
 
@@ -56,6 +57,25 @@ export class KernelProfile {
     });
     return [`${total.toFixed(1)} ms in ${used.length} kernels`, ...rows].join("\n");
   }
+}
+
+/** Where a step's time goes: both sides of it, then its kernels by their share, each replayed by itself. */
+export function showRunTimes({ recordMs, finishMs, submitMs, deviceMs, kernels }: RunTimes, plan: Plan): string {
+  const bytes = bytesPerLaunch(plan);
+  const sum = kernels.reduce((total, { ms }) => total + ms, 0);
+  const launches = kernels.reduce((total, each) => total + each.launches, 0);
+  const us = (ms: number) => (1000 * ms).toFixed(1);
+  const rows = [...kernels]
+    .sort((a, b) => b.ms - a.ms)
+    .map(({ kernel, launches, ms }) => {
+      const rate = (bytes[kernel]! * launches) / ms / 1e6;
+      return `${((100 * ms) / sum).toFixed(1).padStart(5)} % ${us(ms).padStart(8)} us ${String(launches).padStart(4)} x ${us(ms / launches).padStart(7)} us ${(bytes[kernel]! / 1e6).toFixed(3).padStart(8)} MB ${rate.toFixed(0).padStart(5)} GB/s  ${plan.kernels[kernel]!.name}#${kernel}`;
+    });
+  return [
+    `a step: device ${us(deviceMs)} us (${us(deviceMs / launches)} a launch); this side ${us(recordMs + finishMs + submitMs)} us: recording ${us(recordMs)}, finishing ${us(finishMs)}, submitting ${us(submitMs)}`,
+    `kernels replayed: ${us(sum)} us in ${launches} launches`,
+    ...rows,
+  ].join("\n");
 }
 
 /** Bytes of the buffers that each kernel is launched with, an upper bound where it reads only some rows. */

@@ -1,5 +1,5 @@
 /** Kernel expressions as instruction lists that leave the value, or one 128-bit part of a vector, on the stack. */
-import { UnsupportedError } from "../../ir/errors.ts";
+import { InternalError, UnsupportedError } from "../../ir/errors.ts";
 import { bitsFromF32 } from "../../ir/half.ts";
 import { divisorOf } from "../../ir/kernel/divisor.ts";
 import type { IntrinsicName } from "../../ir/kernel/intrinsics.ts";
@@ -97,7 +97,9 @@ function emitIntrinsic(frame: Frame, { name, type, args }: Intrinsic, part: numb
   if (direct !== undefined) return direct;
   const { rules, locals } = frame;
   const types = args.map((arg) => arg.type);
-  return intrinsicRows[name](rules, locals.temp, types, ...args.map((arg) => emitPart(frame, arg, part)));
+  const row = intrinsicRows[name];
+  if (row === undefined) throw new InternalError(`intrinsic ${name}`, "WebAssembly has none: only kernels for GPUs do");
+  return row(rules, locals.temp, types, ...args.map((arg) => emitPart(frame, arg, part)));
 }
 
 /** An intrinsic on what is loaded, where one instruction does both. */

@@ -71,7 +71,8 @@ const everyOther = (a: string, b: string, odd: number): Code => {
   return [...local(a), ...local(b), { k: "shuffle", lanes }];
 };
 
-export const intrinsicRows: Readonly<Record<IntrinsicName, Emit>> = {
+/** All but those that only kernels of workgroups use. */
+export const intrinsicRows: Readonly<Partial<Record<IntrinsicName, Emit>>> = {
   dot4i8: (rules, ...rest) => (rules.tier === "relaxed" ? fastDot : wideDot(false))(rules, ...rest),
   dot4u8: (rules, ...rest) => (rules.dotUnsigned ? fastDot : wideDot(false))(rules, ...rest),
   dot4s8: (rules, ...rest) => (rules.dotSigned ? fastDot : wideDot(true))(rules, ...rest),

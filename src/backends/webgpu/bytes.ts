@@ -16,12 +16,15 @@ interface Place {
   readonly index: Text;
   readonly facts: Facts;
   readonly wide: ReadonlyMap<string, number>;
+  /** Buffers with atomic words. */
+  readonly atomic: ReadonlySet<string>;
 }
 
 /** Words that a vector load takes; undefined where it goes element by element. */
 function wordsOf(load: Load, buf: Buf, finite: boolean): number | undefined {
   const { dtype, lanes } = load.type;
   if (isPackedValue(dtype)) return lanes / 4;
+  if (buf.dtype === "f32" && lanes === 4) return 4;
   return finite && buf.dtype === "f16" && lanes > 1 ? lanes / 2 : undefined;
 }
 
@@ -49,8 +52,15 @@ export function wideBufs(kernel: Kernel, written: ReadonlySet<string>): Map<stri
   return wide;
 }
 
+/** Four numbers that lie in a buffer of vectors; undefined where the buffer is none. */
+export function fourText(load: Load, buf: Buf, { name, index, facts, wide }: Place): Text | undefined {
+  if (buf.dtype !== "f32" || load.type.lanes !== 4 || wide.get(buf.name) !== 4) return undefined;
+  invariant(divisorOf(load.index, facts) % 4 === 0, () => `${buf.name}: a load of 4 elements from between them`);
+  return atom(`${name}[${grouped(index, binds.atom)} >> 2u]`);
+}
+
 /** The words of a vector of bytes. */
-export function wordsText(load: Load, buf: Buf, { name, index, facts, wide }: Place): Text {
+export function wordsText(load: Load, buf: Buf, { name, index, facts, wide, atomic }: Place): Text {
   const words = load.type.lanes / 4;
   const perWord = 32 / storageBits(buf.dtype);
   const lanes = words * perWord;
@@ -62,8 +72,9 @@ export function wordsText(load: Load, buf: Buf, { name, index, facts, wide }: Pl
   invariant(declared === 1 || declared === words, () => `${buf.name} is declared for other loads`);
   const at = (elements: number) => `${grouped(index, binds.atom)} >> ${Math.log2(elements)}u`;
   if (declared > 1) return atom(`${name}[${at(lanes)}]`);
-  if (words === 1) return atom(`${name}[${at(perWord)}]`);
-  const each = Array.from({ length: words }, (_, i) => `${name}[${i === 0 ? at(perWord) : `(${at(perWord)}) + ${i}`}]`);
+  const word = (place: string) => (atomic.has(buf.name) ? `atomicLoad(&${name}[${place}])` : `${name}[${place}]`);
+  if (words === 1) return atom(word(at(perWord)));
+  const each = Array.from({ length: words }, (_, i) => word(i === 0 ? at(perWord) : `(${at(perWord)}) + ${i}`));
   return atom(`vec${words}<u32>(${each.join(", ")})`);
 }
 
@@ -100,5 +111,8 @@ export const intrinsicRows: Partial<Record<IntrinsicName, Row>> = {
   less128: { emit: (x) => xor(x!, each("80")) },
   low4s: { emit: (x) => xor(and(shiftLeft(x!), each("f0")), each("80")) },
   high4s: { emit: (x) => xor(and(x!, each("f0")), each("80")) },
+  rounded16: { emit: (x) => atom(`f16_rounded(${x!.text})`), uses: "f16_rounded" },
+  word4: { emit: (...bytes) => atom(`pack4xI8(vec4<i32>(${bytes.map(({ text }) => text).join(", ")}))`) },
+  bytes4: { emit: (word) => word! },
   dot4s8: { emit: (sum, a, b) => atom(`dot4s8(${sum!.text}, ${a!.text}, ${b!.text})`), uses: "dot4s8" },
 };

@@ -11,28 +11,59 @@ export interface Group {
   readonly subgroup: number;
 }
 
-export function combineName({ op, value, over }: Combine): string {
-  return `combine_${op}_${wordOf(typeText(value.type))}_${over}`;
-}
+/**
+ * The combines of a kernel. Each that runs once has one of two places in shared memory in turn, so that the next need not
+ * wait until all have read it: its successor's barrier is enough. Those in loops and branches have a third, and wait.
+ */
+export class Combines {
+  readonly #group: Group;
+  readonly #found = new Map<string, Combine & { readonly again: boolean }>();
+  /** By type. */
+  readonly #places = new Map<string, number>();
 
-/** Whether a kernel with these combines needs `enable subgroups`. */
-export function usesSubgroups(combines: Iterable<Combine>, group: Group): boolean {
-  return [...combines].length > 0 && subgroupOf(group) > 1;
-}
+  constructor(group: Group) {
+    this.#group = group;
+  }
 
-/** Functions by their names, and the memory that they share. */
-export function combineTexts(combines: ReadonlyMap<string, Combine>, group: Group): string[] {
-  const subgroup = subgroupOf(group);
-  const types = new Set([...combines.values()].map(({ value }) => typeText(value.type)));
-  const length = Math.max(1, group.invocations / Math.max(subgroup, 1));
-  const memory = [...types].map((type) => `var<workgroup> ${memoryOf(type)}: array<${type}, ${length}>;`);
-  const functions = [...combines].map(([name, { op, value, over }]) => {
-    const type = typeText(value.type);
-    const whole = over === group.invocations;
-    const body = subgroup > 1 ? bySubgroups(op, type, over, subgroup, whole) : byTree(op, type, over, whole);
-    return [`fn ${name}(lane: u32, value: ${type}) -> ${type} {`, ...body.map((line) => `  ${line}`), "}"].join("\n");
-  });
-  return [...memory, ...functions];
+  /** The call; `again`: it may run more than once. */
+  call(stmt: Combine, value: string, again: boolean): string {
+    const { op, over } = stmt;
+    const type = typeText(stmt.value.type);
+    const name = `combine_${op}_${wordOf(type)}_${over}${again ? "_again" : ""}`;
+    this.#found.set(name, { ...stmt, again });
+    if (again) return `${name}(lane, ${value})`;
+    // Within subgroups nobody waits for others, so that the place is still in use.
+    if (over <= subgroupOf(this.#group)) return `${name}(lane, ${value}, 0u)`;
+    const place = this.#places.get(type) ?? 0;
+    this.#places.set(type, 1 - place);
+    return `${name}(lane, ${value}, ${place * this.#length}u)`;
+  }
+
+  /** Whether they need `enable subgroups`. */
+  get useSubgroups(): boolean {
+    return this.#found.size > 0 && subgroupOf(this.#group) > 1;
+  }
+
+  /** What each place holds. */
+  get #length(): number {
+    return Math.max(1, this.#group.invocations / Math.max(subgroupOf(this.#group), 1));
+  }
+
+  /** Functions by their names, and the memory that they share. */
+  texts(): string[] {
+    const subgroup = subgroupOf(this.#group);
+    const types = new Set([...this.#found.values()].map(({ value }) => typeText(value.type)));
+    const memory = [...types].map((type) => `var<workgroup> ${memoryOf(type)}: array<${type}, ${3 * this.#length}>;`);
+    const functions = [...this.#found].map(([name, { op, value, over, again }]) => {
+      const type = typeText(value.type);
+      const body = subgroup > 1 ? bySubgroups(op, type, over, again, this.#group) : byTree(op, type, over);
+      const place = again ? "" : ", place: u32";
+      const start = again ? [`let place = ${2 * this.#length}u;`] : [];
+      const lines = [...start, ...body].map((line) => `  ${line}`);
+      return [`fn ${name}(lane: u32, value: ${type}${place}) -> ${type} {`, ...lines, "}"].join("\n");
+    });
+    return [...memory, ...functions];
+  }
 }
 
 function subgroupOf({ invocations, subgroup }: Group): number {
@@ -52,49 +83,59 @@ function pairOf(op: Combine["op"], a: string, b: string): string {
   return op === "add" ? `${a} + ${b}` : `max(${a}, ${b})`;
 }
 
-function byTree(op: Combine["op"], type: string, over: number, whole: boolean): string[] {
+function byTree(op: Combine["op"], type: string, over: number): string[] {
   const all = memoryOf(type);
-  const result = whole
-    ? [`return workgroupUniformLoad(&${all}[0]);`]
-    : [`let result = ${all}[lane & ${~(over - 1) >>> 0}u];`, "workgroupBarrier();", "return result;"];
+  const at = (lane: string) => `${all}[place + ${lane}]`;
   return [
-    `${all}[lane] = value;`,
+    `${at("lane")} = value;`,
     "workgroupBarrier();",
     `for (var half = ${over / 2}u; half > 0u; half >>= 1u) {`,
-    `  if (${whole ? "lane" : `(lane & ${over - 1}u)`} < half) { ${all}[lane] = ${pairOf(op, `${all}[lane]`, `${all}[lane + half]`)}; }`,
+    `  if ((lane & ${over - 1}u) < half) { ${at("lane")} = ${pairOf(op, at("lane"), at("lane + half"))}; }`,
     "  workgroupBarrier();",
     "}",
-    ...result,
+    `let result = ${at(`(lane & ${~(over - 1) >>> 0}u)`)};`,
+    "workgroupBarrier();",
+    "return result;",
   ];
 }
 
-function bySubgroups(op: Combine["op"], type: string, over: number, subgroup: number, whole: boolean): string[] {
+function bySubgroups(
+  op: Combine["op"],
+  type: string,
+  over: number,
+  again: boolean,
+  { invocations, subgroup }: Group,
+): string[] {
   const all = memoryOf(type);
+  // A combine of all is a barrier as well.
+  const meet = over === invocations ? ["workgroupBarrier();"] : [];
+  if (over < subgroup) return [...meet, "var result = value;", ...byShuffles(op, over), "return result;"];
   const own = op === "add" ? "subgroupAdd(value)" : "subgroupMax(value)";
-  if (over < subgroup) {
-    const lines = ["var result = value;"];
-    for (let half = over / 2; half >= 1; half /= 2) {
-      lines.push(`result = ${pairOf(op, "result", `subgroupShuffleXor(result, ${half}u)`)};`);
-    }
-    return [...lines, "return result;"];
-  }
-  if (over === subgroup && !whole) return [`return ${own};`];
-  const shared = [
-    `let own = ${own};`,
-    `if ((lane & ${subgroup - 1}u) == 0u) { ${all}[lane / ${subgroup}u] = own; }`,
-    "workgroupBarrier();",
-  ];
+  if (over === subgroup) return [...meet, `return ${own};`];
+  // Each subgroup adds up what all of them found, so that nobody waits for one that does.
   const parts = over / subgroup;
-  const loop = (first: string, next: string) => [
-    `var result = ${all}[${first}];`,
-    `for (var part = 1u; part < ${parts}u; part++) { result = ${pairOf(op, "result", `${all}[${next}]`)}; }`,
+  const first = `place + lane / ${over}u * ${parts}u`;
+  const several = parts <= subgroup;
+  return [
+    `let own = ${own};`,
+    `if ((lane & ${subgroup - 1}u) == 0u) { ${all}[place + lane / ${subgroup}u] = own; }`,
+    "workgroupBarrier();",
+    `var result = ${all}[${first}${several ? ` + (lane & ${parts - 1}u)` : ""}];`,
+    ...(several
+      ? byShuffles(op, parts)
+      : [
+          `for (var part = 1u; part < ${parts}u; part++) { result = ${pairOf(op, "result", `${all}[${first} + part]`)}; }`,
+        ]),
+    ...(again ? ["workgroupBarrier();"] : []),
+    "return result;",
   ];
-  if (!whole) {
-    const sum = loop("first", "first + part");
-    return [...shared, `let first = lane / ${over}u * ${parts}u;`, ...sum, "workgroupBarrier();", "return result;"];
+}
+
+/** `result` of `over` neighbours. */
+function byShuffles(op: Combine["op"], over: number): string[] {
+  const lines: string[] = [];
+  for (let half = over / 2; half >= 1; half /= 2) {
+    lines.push(`result = ${pairOf(op, "result", `subgroupShuffleXor(result, ${half}u)`)};`);
   }
-  // By one invocation, so that all are seen to have the same.
-  const sum = [...loop("0", "part"), `${all}[0] = result;`].map((line) => `  ${line}`);
-  const once = parts === 1 ? [] : ["if (lane == 0u) {", ...sum, "}"];
-  return [...shared, ...once, `return workgroupUniformLoad(&${all}[0]);`];
+  return lines;
 }

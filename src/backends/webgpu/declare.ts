@@ -20,7 +20,10 @@ export function bufferTexts(kernel: Kernel, { names, needs, access, atomic, wide
   const globals = kernel.bufs.filter(({ space }) => space === "global");
   const bindings = globals.map((buf, i) => {
     const words = wide.get(buf.name);
-    const element = words === undefined ? elementText(buf, atomic.has(buf.name)) : `vec${words}<u32>`;
+    const element =
+      words === undefined
+        ? elementText(buf, atomic.has(buf.name))
+        : `vec${words}<${buf.dtype === "f32" ? "f32" : "u32"}>`;
     const type = `array<${element}>`;
     return `@group(0) @binding(${i}) var<storage, ${access[i]}> ${names.get(buf.name)}: ${type}; // ${showBuf(buf)}`;
   });

@@ -1,10 +1,10 @@
 /** Kernels as WGSL: one shader per kernel with the kernel's names, loops and buffers, and the tensor ops it came from as its head. */
 import { InternalError, invariant } from "../../ir/errors.ts";
-import type { Combine, Expr, For, Kernel, Stmt, Store } from "../../ir/kernel/kernel.ts";
+import type { Expr, For, Kernel, Stmt, Store } from "../../ir/kernel/kernel.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop } from "../../ir/kernel/range.ts";
 import { eachStmt, globalBufs, writesOf } from "../../ir/kernel/walk.ts";
 import { wideBufs } from "./bytes.ts";
-import { combineName, combineTexts, type Group, usesSubgroups } from "./combine.ts";
+import { Combines } from "./combine.ts";
 import { bufferTexts } from "./declare.ts";
 import { type Context, emitExpr, type Needs, nameOf, typeText } from "./expr.ts";
 import { wgslNames } from "./names.ts";
@@ -35,10 +35,9 @@ export const maxWorkgroups = 65535;
 interface Place extends Context {
   readonly kernel: Kernel;
   readonly schedule: Schedule;
-  readonly group: Group;
-  /** Combine functions in use: `add_f32_64`. */
-  readonly combines: Map<string, Combine>;
-  readonly uses: { agreed: boolean };
+  readonly combines: Combines;
+  /** Whether bounds are agreed upon; loops and branches around the statement that is emitted. */
+  readonly uses: { agreed: boolean; depth: number };
   readonly words: WordStores;
   /** Whether the kernel loads from a buffer that it stores to. */
   readonly reloads: boolean;
@@ -55,14 +54,13 @@ export function emitKernel(kernel: Kernel, options: EmitOptions = {}): WgslKerne
   const place: Place = {
     kernel,
     schedule,
-    group: { invocations: schedule.invocations, subgroup },
     wide,
     atomic,
     words,
     names: wgslNames(kernel),
     needs,
-    combines: new Map(),
-    uses: { agreed: false },
+    combines: new Combines({ invocations: schedule.invocations, subgroup }),
+    uses: { agreed: false, depth: 0 },
     reloads: loadsAny(kernel, written),
   };
   const { invocations, workgroups } = schedule;
@@ -77,7 +75,7 @@ export function emitKernel(kernel: Kernel, options: EmitOptions = {}): WgslKerne
   const changed = (name: string) => written.has(name) || shared.has(name);
   const access = globalBufs(kernel).map(({ name }) => (changed(name) ? "read_write" : "read"));
   const declared = bufferTexts(kernel, { names: place.names, needs, access, atomic, wide, packedDot });
-  const enable = usesSubgroups(place.combines.values(), place.group) ? "enable subgroups;" : "";
+  const enable = place.combines.useSubgroups ? "enable subgroups;" : "";
   const blocks = [headOf(kernel), enable, ...declared, ...sharedTexts(place), entry.join("\n")];
   return { source: `${blocks.filter((text) => text !== "").join("\n\n")}\n`, workgroups: [x, y], access };
 }
@@ -154,6 +152,14 @@ function emitGrid(place: Place, part: Extract<Part, { kind: "grid" }>, index: st
   return [...lines, ...emitBlock(place, part.body, facts)];
 }
 
+/** The body of a loop or branch. */
+function deeper(place: Place, stmts: readonly Stmt[], facts: Facts): string[] {
+  place.uses.depth++;
+  const lines = indent(emitBlock(place, stmts, facts));
+  place.uses.depth--;
+  return lines;
+}
+
 function emitBlock(place: Place, stmts: readonly Stmt[], outer: Facts): string[] {
   const lines: string[] = [];
   let facts = outer;
@@ -183,7 +189,7 @@ function emitWord(place: Place, run: readonly Store[], facts: Facts): string {
 
 function emitStmt(place: Place, stmt: Stmt, facts: Facts): string[] {
   const text = (expr: Expr) => emitExpr(expr, facts, place).text;
-  const block = (stmts: readonly Stmt[], inner: Facts) => indent(emitBlock(place, stmts, inner));
+  const block = (stmts: readonly Stmt[], inner: Facts) => deeper(place, stmts, inner);
   switch (stmt.k) {
     case "let":
       return [`let ${nameOf(place, stmt.name)} = ${text(stmt.value)};`];
@@ -203,11 +209,10 @@ function emitStmt(place: Place, stmt: Stmt, facts: Facts): string[] {
     case "barrier":
       // What the workgroup stored to buffers and loads again becomes visible by a barrier of its own.
       return place.reloads ? ["storageBarrier();", "workgroupBarrier();"] : ["workgroupBarrier();"];
-    case "combine": {
-      const name = combineName(stmt);
-      place.combines.set(name, stmt);
-      return [`let ${nameOf(place, stmt.name)} = ${name}(lane, ${text(stmt.value)});`];
-    }
+    case "combine":
+      return [
+        `let ${nameOf(place, stmt.name)} = ${place.combines.call(stmt, text(stmt.value), place.uses.depth > 0)};`,
+      ];
     case "note":
       return [`// ${stmt.text.replaceAll(/[\n\r\u2028\u2029]/g, " ")}`];
   }
@@ -262,7 +267,7 @@ function emitLoop(place: Place, loop: For, facts: Facts): string[] {
     to = `${name}_end`;
   }
   const step = loop.step === 1 ? `${name}++` : `${name} += ${loop.step}`;
-  const body = indent(emitBlock(place, loop.body, insideLoop(loop, facts)));
+  const body = deeper(place, loop.body, insideLoop(loop, facts));
   const loopLines = [`for (var ${name} = ${from}; ${name} < ${to}; ${step}) {`, ...body, "}"];
   return lines.length === 0 ? loopLines : [...lines, ...loopLines];
 }
@@ -276,8 +281,8 @@ function meets(stmts: readonly Stmt[]): boolean {
 }
 
 /** Memory and functions of the workgroup that combines and agreed bounds need. */
-function sharedTexts({ combines, uses, group }: Place): string[] {
-  const texts = combineTexts(combines, group);
+function sharedTexts({ combines, uses }: Place): string[] {
+  const texts = combines.texts();
   if (uses.agreed) {
     texts.push(`var<workgroup> agreed_i32: i32;
 fn agreed(lane: u32, value: i32) -> i32 {

@@ -3,7 +3,7 @@ import { InternalError, UnsupportedError } from "../../ir/errors.ts";
 import type { Cast, Expr, Intrinsic, Num, Op } from "../../ir/kernel/kernel.ts";
 import { assume, type Facts, rangeOf } from "../../ir/kernel/range.ts";
 import { isFloatValue, isIntValue, isPackedValue, loadedDType, type ValueType } from "../../ir/kernel/value.ts";
-import { fourHalves, halfText, halvesText, intrinsicRows, wordsText } from "./bytes.ts";
+import { fourHalves, fourText, halfText, halvesText, intrinsicRows, wordsText } from "./bytes.ts";
 import type { LibraryName } from "./library.ts";
 import { atom, binary, binds, type Emit, grouped, integerRows, type Row, scalarRows, type Text } from "./scalar.ts";
 import { isPacked, wgslType } from "./storage.ts";
@@ -102,7 +102,10 @@ function emitLoad(expr: Extract<Expr, { k: "load" }>, facts: Facts, context: Con
   if (buf === undefined) throw new InternalError("kernel", `has no buffer ${expr.buf}`);
   const name = nameOf(context, expr.buf);
   const index = emitExpr(expr.index, facts, context);
-  if (isPackedValue(expr.type.dtype)) return wordsText(expr, buf, { name, index, facts, wide: context.wide });
+  const place = { ...context, name, index, facts };
+  if (isPackedValue(expr.type.dtype)) return wordsText(expr, buf, place);
+  const vector = fourText(expr, buf, place);
+  if (vector !== undefined) return vector;
   const packed = isPacked(buf.dtype) && buf.space === "global";
   if (packed) context.needs.loads.add(expr.buf);
   const element = (at: string) => (packed ? `load_${name}(${at})` : `${name}[${at}]`);
@@ -118,7 +121,7 @@ function emitIntrinsic(expr: Intrinsic, facts: Facts, context: Context): Text {
   if (expr.name === "finite" && value?.k === "load") {
     const buf = facts.bufs.get(value.buf);
     const index = emitExpr(value.index, facts, context);
-    const place = { name: nameOf(context, value.buf), index, facts, wide: context.wide };
+    const place = { ...context, name: nameOf(context, value.buf), index, facts };
     const half = buf && halfText(value, buf, place, context.atomic.has(buf.name));
     if (half !== undefined) return half;
     const halves = buf === undefined ? undefined : halvesText(value, buf, place);

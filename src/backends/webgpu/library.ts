@@ -167,6 +167,10 @@ fn cos_small(x: f32) -> f32 {
   return bitcast<f32>(sign | (size + select(0x38000000u, 0x70000000u, size >= 0xf800000u)));
 }`,
   },
+  f16_rounded: {
+    text: "fn f16_rounded(x: f32) -> f32 { return f16_value(f16_bits(x)); }",
+    uses: ["f16_bits", "f16_value"],
+  },
   bf16_bits: {
     text: `fn bf16_bits(x: f32) -> u32 {
   let bits = bitcast<u32>(x);

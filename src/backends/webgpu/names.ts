@@ -19,7 +19,7 @@ const reservedWords = `alias break case const const_assert continue continuing d
 
 /** Builtin types and functions that emitted text uses; a variable of the name would hide them. */
 const builtins = `abs array atomic atomicAnd atomicLoad atomicOr bitcast bool clamp cos countLeadingZeros dot dot4I8Packed exp f16 f32 floor
-  fma function i32 inverseSqrt log max min pow private round select sin sqrt storage subgroupAdd subgroupMax
+  fma function i32 inverseSqrt log max min pack4xI8 pow private round select sin sqrt storage subgroupAdd subgroupMax
   storageBarrier subgroupShuffleXor tanh u32 unpack2x16float vec2 vec3 vec4 vec2f vec3u vec4f workgroup workgroupBarrier workgroupUniformLoad`;
 
 /** What the emitter itself declares. */

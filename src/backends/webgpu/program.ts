@@ -8,6 +8,7 @@ import { type GpuContext, reasonOf } from "./context.ts";
 import { GPUBufferUse, mapForReading } from "./flags.ts";
 import type { GpuMemory } from "./memory.ts";
 import { Pipelines, type Shaders } from "./pipelines.ts";
+import { measureRuns } from "./run-times.ts";
 import { LaunchTimes, type Ready, readyOf, Steps } from "./steps.ts";
 
 export function loadProgram(context: GpuContext, memory: GpuMemory, shaders: Shaders, plan: Plan): Program {
@@ -92,6 +93,15 @@ function instantiate(
     await readBack(context, staging, outputs);
     if (given.onLaunch !== undefined) await times?.report(given.onLaunch);
   };
+  const measure = async (times: number) => {
+    ready ??= await Promise.all(binding.bound.map(readyOf));
+    const reset = () => {
+      for (const data of inputs) memory.write(data, what);
+    };
+    const found = await measureRuns(context, memory, ready, times, reset);
+    await context.check();
+    return found;
+  };
   const own = [
     ...params.filter((_, i) => given.params?.get(entry.params[i]!.name) === undefined),
     ...results.filter((data, i) => (entry.donated[i] ?? null) === null && given.results?.get(i) !== data),
@@ -101,7 +111,7 @@ function instantiate(
     for (const buffer of [arena, staging, ...spare, ...(times?.buffers ?? []), ...binding.extra])
       memory.destroy(buffer);
   };
-  return { params, results, run, queue, release };
+  return { params, results, run, queue, measure, release };
 }
 
 function stagedBytes(data: TensorData): number {

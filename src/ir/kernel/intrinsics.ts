@@ -3,7 +3,7 @@
  * multiplication and addition, and the unpacking of small formats. One row gives types and meaning; a backend has a table
  * of what stands for each, or refuses it.
  */
-import { f16ToF32 } from "../half.ts";
+import { f16ToF32, f32ToF16 } from "../half.ts";
 import { sameValueType, showValueType, type ValueType, type VDType, valueType } from "./value.ts";
 
 type Lanes = readonly number[];
@@ -172,6 +172,24 @@ export const intrinsics = {
     type: ([x, i, more]) => (is(x, "i8x16", "u8x16") && is(i, "i32") && more === undefined ? x : undefined),
     takes: "16 bytes and an i32",
     eval: (x, i) => Array.from({ length: 16 }, (_, lane) => x![4 * (i![0]! & 3) + (lane % 4)]!),
+  },
+  /** The f16 nearest to an f32, as f32: what would be loaded if it had been stored as f16. */
+  rounded16: {
+    type: exactly([["f32"]], "f32", 1),
+    takes: "an f32",
+    eval: (x) => [f16ToF32(f32ToF16(x![0]!))],
+  },
+  /** The low bytes of four integers as a word, the first lowest. */
+  word4: {
+    type: exactly([["i32"], ["i32"], ["i32"], ["i32"]], "u32", 1),
+    takes: "four i32",
+    eval: (...bytes) => [bytes.reduce((word, byte, i) => word | ((byte[0]! & 255) << (8 * i)), 0) >>> 0],
+  },
+  /** A word's four bytes, the lowest first. */
+  bytes4: {
+    type: exactly([["u32"]], "i8", 4),
+    takes: "a u32",
+    eval: (word) => [24, 16, 8, 0].map((shift) => (word![0]! << shift) >> 24),
   },
   /** Eight bytes as four f16, the low byte of each first. */
   f16s: {

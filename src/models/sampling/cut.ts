@@ -50,8 +50,20 @@ function leavesEnough(m: Maths, values: Node, wanted: Node, tried: Node, weigh: 
   const [n, length] = values.type.shape as [number, number]; // of rank 2
   const over = m.ge(m.reshape(values, [n, 1, length]), m.expandLast(tried)); // [n, t, v]
   const weight = m.broadcast(m.reshape(weigh(values), [n, 1, length]), [n, thresholds, length]);
-  const mass = m.named("mass", m.reduceSum(m.select(over, weight, 0))); // [n, t]
+  const mass = m.named("mass", sumInParts(m, m.select(over, weight, 0))); // [n, t]
   return m.ge(mass, m.expandLast(wanted));
+}
+
+/** Parts of a vocabulary that GPUs add up beside each other, best first. */
+const parts = [16, 32, 8, 64];
+
+/** f32 [.., v] -> [..]: the sum of each row, first of parts of it: a row alone does not keep a GPU busy. */
+export function sumInParts(m: Maths, x: Node): Node {
+  const { shape } = x.type;
+  const length = shape.at(-1)!;
+  const count = parts.find((each) => length % each === 0 && length / each >= 256);
+  if (count === undefined) return m.reduceSum(x);
+  return m.reduceSum(m.named("part_sums", m.reduceSum(m.reshape(x, [...shape.slice(0, -1), count, length / count]))));
 }
 
 /** The id of the `needed`-th of the logits [n, b, s] that equal `value`, in order of id, at least of the first: i32 [n]. */

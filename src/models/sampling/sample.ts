@@ -7,7 +7,7 @@
  */
 import type { Maths } from "../../ir/build.ts";
 import type { Node } from "../../ir/graph.ts";
-import { cutAt, firstAbove, lowestEquals, rowAt, sumsUpTo } from "./cut.ts";
+import { cutAt, firstAbove, lowestEquals, rowAt, sumInParts, sumsUpTo } from "./cut.ts";
 import { penalise } from "./penalties.ts";
 
 /** What the rows of a step ask for together; a row that does not ask for one of these has a neutral number. */
@@ -137,7 +137,7 @@ function keptOf(m: Maths, { topK, topP }: SamplerKind, scaled: Node, column: Dra
   if (topP) {
     const least = byCount === undefined ? floor : m.max(floor, byCount.at);
     const weigh = (x: Node) => mass(x, least);
-    const sum = m.reduceSum(weigh(flat));
+    const sum = sumInParts(m, weigh(flat));
     const total = byCount === undefined ? sum : m.sub(sum, surplusOf(m, flat, floor, byCount));
     const wanted = m.mul(column("topP"), total);
     const at = cutAt(m, flat, wanted, weigh);
@@ -158,12 +158,12 @@ function keptOf(m: Maths, { topK, topP }: SamplerKind, scaled: Node, column: Dra
 
 /** [n]: what `weigh` gives of the values above `at`. */
 function above(m: Maths, flat: Node, at: Node, weigh: (values: Node) => Node): Node {
-  return m.reduceSum(m.select(m.gt(flat, m.expandLast(at)), weigh(flat), 0));
+  return sumInParts(m, m.select(m.gt(flat, m.expandLast(at)), weigh(flat), 0));
 }
 
 /** [n]: the weight of what equals a cut by count and is not needed. */
 function surplusOf(m: Maths, flat: Node, floor: Node, { at, needed }: Cut): Node {
   const equal = m.select(m.eq(flat, m.expandLast(at)), m.full("f32", flat.type.shape, 1), 0);
-  const surplus = m.mul(m.max(m.sub(m.reduceSum(equal), needed), 0), m.exp(at));
+  const surplus = m.mul(m.max(m.sub(sumInParts(m, equal), needed), 0), m.exp(at));
   return m.select(m.ge(at, floor), surplus, 0);
 }

@@ -25,6 +25,7 @@ import {
 } from "../../ir/kernel/kernel.ts";
 import { assign, barrier, note, store, variable, when } from "../../ir/kernel/stmt.ts";
 import type { Workgroup } from "../../ir/target.ts";
+import { lowerAttentionRow } from "./attention-row.ts";
 import { clampTo, flatten } from "./index-math.ts";
 import { workgroupFor } from "./rows.ts";
 import type { KernelWriter, Together } from "./writer.ts";
@@ -78,6 +79,7 @@ export function lowerAttentionGroup(w: KernelWriter, anchor: Node, workgroup: Wo
   const [q, k, v, positions, sequence] = anchor.ins as [Node, Node, Node, Node, Node]; // attention takes five operands
   const [n, h, d] = q.type.shape as [number, number, number]; // of rank 3
   const [b, s, g] = k.type.shape as [number, number, number]; // of rank 4
+  if (n * h <= fewWorkgroups && lowerAttentionRow(w, anchor, workgroup)) return;
   const shares = sharesOf(q, v, workgroup);
   const { size, perKey, columns, slices } = shares;
   w.emit(

@@ -4,7 +4,20 @@
  */
 import { invariant } from "../../ir/errors.ts";
 import type { Node } from "../../ir/graph.ts";
-import { cast, type Expr, iadd, imul, int, intrinsic, num, op, type Ref, ref, splat } from "../../ir/kernel/kernel.ts";
+import {
+  cast,
+  type Expr,
+  iadd,
+  imul,
+  int,
+  intrinsic,
+  num,
+  op,
+  type Ref,
+  ref,
+  select,
+  splat,
+} from "../../ir/kernel/kernel.ts";
 import { assign, variable } from "../../ir/kernel/stmt.ts";
 import { valueType } from "../../ir/kernel/value.ts";
 import type { Group } from "../fuse.ts";
@@ -57,7 +70,7 @@ export function codesOf({ w, bits }: Dot, bytes: Expr): readonly Expr[] {
   return [w.bind("low", intrinsic("low4s", bytes)), w.bind("high", intrinsic("high4s", bytes))];
 }
 
-interface RowScales {
+export interface RowScales {
   readonly scale: Expr;
   readonly minimum: Expr | undefined;
 }
@@ -68,6 +81,8 @@ interface Parts {
   readonly ofRows: readonly RowScales[];
   /** A value that counts once in a group. */
   readonly once: (value: Expr) => Expr;
+  /** Whether the products count at all. */
+  readonly counts?: Expr;
 }
 
 /** sum += xScale * (scale * (products - rest * xSum) + minimum * xSum) */
@@ -75,7 +90,9 @@ export function addGroup(dot: Dot, sums: readonly Ref[], idx: readonly Expr[], g
   const { w, group, bits, rest } = dot;
   const [xScale, xSum] = [group.anchor.ins[1]!, group.anchor.ins[2]!];
   const at = (node: Node) => w.value(node, [...own(node, idx, 1), g]);
-  const inputScale = w.bind("x_scale", finiteScale(at(xScale)));
+  const known = w.bind("x_scale", finiteScale(at(xScale)));
+  const { counts } = parts;
+  const inputScale = counts === undefined ? known : w.bind("x_scale", select(counts, known, num("f32", 0)));
   // A power of two, so exact.
   const size = w.bind("x_scale", bits === 4 ? op("mul", inputScale, num("f32", 1 / 16)) : inputScale);
   const needsSum = rest !== 0 || group.anchor.ins.length === 6;

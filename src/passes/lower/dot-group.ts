@@ -18,7 +18,6 @@ import {
   int,
   intrinsic,
   irem,
-  num,
   op,
   select,
   splat,
@@ -27,22 +26,11 @@ import { note, store, when } from "../../ir/kernel/stmt.ts";
 import { dotBlock, dotGroup } from "../../ir/ops/dot.ts";
 import type { Workgroup } from "../../ir/target.ts";
 import type { Group } from "../fuse.ts";
-import {
-  addGroup,
-  bytesAt,
-  codesOf,
-  type Dot,
-  range,
-  type Sums,
-  scalesOf,
-  sumsOf,
-  weightBytes,
-} from "./dot-group-parts.ts";
+import { Chunks, perGroup, type Tokens } from "./dot-chunks.ts";
+import { addGroup, bytesAt, codesOf, type Dot, range, scalesOf, sumsOf, weightBytes } from "./dot-group-parts.ts";
+import { stageInput } from "./dot-stage.ts";
 import { clampTo, flatten } from "./index-math.ts";
-import type { KernelWriter, Together } from "./writer.ts";
-
-/** Indices of the tile's tokens. */
-type Tokens = readonly (readonly Expr[])[];
+import type { KernelWriter } from "./writer.ts";
 
 /** Tokens of an invocation where there are many; on an H100, prompts are 1.4 times as fast as with two. */
 const tileTokens = 4;
@@ -64,60 +52,32 @@ export function lowerDotWorkgroup(w: KernelWriter, anchor: Node, group: Group, w
 /** Invocations that a GPU wants at least: enough loads on their way to keep its memory busy. */
 const busy = 1 << 16;
 
-/** Chunks of a group: of four codes each. */
-const perGroup = dotGroup / 4;
-
-function lowerRows(dot: Dot, { invocations }: Workgroup): void {
-  const { w, blocks, fours, groups, tokens } = dot;
+function lowerRows(dot: Dot, { invocations, most = invocations }: Workgroup): void {
+  const { w, group, blocks, fours, groups, tokens } = dot;
   const chunks = groups * perGroup;
   let perBlock = Math.min(32, invocations);
-  while (perBlock < Math.min(128, invocations) && perBlock * blocks < busy && chunks >= 2 * perBlock) perBlock *= 2;
-  const together = Math.max(1, Math.min(invocations, 128) / perBlock);
+  while (perBlock < Math.min(512, most) && perBlock * blocks < busy && chunks >= 4 * perBlock) perBlock *= 2;
+  const [codes] = group.anchor.ins as [Node]; // and more
+  // Codes without a buffer are computed here.
+  const quantizes = !w.isBuffer(codes);
+  // What is quantised serves as many blocks as may be.
+  const together = Math.max(1, Math.min(most, quantizes ? 256 : 128) / perBlock);
   w.emit(note(`${tokens} tokens by ${together} blocks of ${4 * fours} rows, ${perBlock} invocations a block`));
   const body = (idx: Tokens, firstBlock: Expr): void =>
-    w.workgroup(perBlock * together, ({ lane }) => {
+    w.workgroup(perBlock * together, ({ lane, size }) => {
       const mine = w.bind("block", iadd(firstBlock, idiv(lane, int(perBlock))));
       const start = w.bind("start", irem(lane, int(perBlock)));
       // What is past the end is computed from the last block and not stored.
       const block = blocks % together === 0 ? mine : w.bind("inside", clampTo(mine, blocks));
       const sums = sumsOf(dot, idx);
-      overChunks(w, { lane: start, size: perBlock }, chunks, (j) => addChunk(dot, sums, idx, block, j));
+      const walk = new Chunks(dot, { lane: start, size: perBlock }, chunks, idx, block);
+      if (quantizes) walk.loadFirst();
+      const staged = quantizes ? stageInput(w, codes, idx[0]!, { lane, size }) : null;
+      walk.add(sums, staged);
       const totals = sums.map((own) => own.map((sum) => w.combine("total", "add", sum, perBlock)));
       storeRows(dot, totals, idx, { block, start, inside: op("lt", mine, int(blocks)) });
     });
   overLead(dot, tokens, (idx) => w.loop("b", blocks, (block) => body(idx, block), "grid", together));
-}
-
-/** Chunks that an invocation loads before it needs the first. */
-const chunksAtOnce = 4;
-
-/** Every `size`-th chunk from the invocation's first on, several in an iteration: then their loads are on their way together. */
-function overChunks(w: KernelWriter, own: Together, chunks: number, body: (j: Expr) => void): void {
-  const atOnce = Math.max(1, Math.min(chunksAtOnce, Math.floor(chunks / own.size)));
-  const step = own.size * atOnce;
-  const whole = chunks - (chunks % step);
-  // The first of each iteration's chunks ends so far before the last.
-  w.strided({ lane: own.lane, size: step }, "j", whole - (atOnce - 1) * own.size, (j) => {
-    for (let i = 0; i < atOnce; i++) body(iadd(j, int(i * own.size)));
-  });
-  if (whole < chunks) w.strided(own, "j", chunks - whole, (j) => body(iadd(j, int(whole))));
-}
-
-/** Adds the products of chunk `j` of a block of rows to the sums of the tile's tokens. */
-function addChunk(dot: Dot, sums: Sums, idx: Tokens, block: Expr, j: Expr): void {
-  const { w } = dot;
-  const [g, chunk] = [w.bind("g", idiv(j, int(perGroup))), w.bind("c", irem(j, int(perGroup)))];
-  const codes = codesOf(dot, weightBytes(dot, idx[0]!, block, j));
-  const ofRows = codes.map((_, four) => scalesOf(dot, idx[0]!, block, g, four));
-  const first = op("eq", chunk, int(0));
-  for (const [t, own] of sums.entries()) {
-    const k = iadd(imul(g, int(dotGroup)), imul(chunk, int(4)));
-    const x = w.bind("x", intrinsic("repeat4", bytesAt(dot, 0, idx[t]!, k, 4)));
-    // What a group has once is added with its first chunk.
-    const once = (value: Expr) => select(first, value, num("f32", 0));
-    const products = codes.map((code) => intrinsic("dot4s8", splat(int(0), 4), x, code));
-    addGroup(dot, own, idx[t]!, g, { products, ofRows, once });
-  }
 }
 
 interface OwnRow {

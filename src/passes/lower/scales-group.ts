@@ -2,6 +2,7 @@
 import type { Node } from "../../ir/graph.ts";
 import { type Expr, iadd, idiv, imul, int, irem, num, op, select } from "../../ir/kernel/kernel.ts";
 import { store, when } from "../../ir/kernel/stmt.ts";
+import { sizeOf } from "../../ir/types.ts";
 import { bounded } from "./group-search.ts";
 import { clampTo, flatten } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
@@ -10,6 +11,7 @@ import type { KernelWriter } from "./writer.ts";
 const leastTogether = 16;
 /** Invocations of a workgroup, where groups are smaller. */
 const most = 128;
+const fewGroups = 1024;
 
 /** Writes the scales of groups of `size` elements; says whether it did. */
 export function lowerScalesTogether(w: KernelWriter, anchor: Node, size: number): boolean {
@@ -19,7 +21,9 @@ export function lowerScalesTogether(w: KernelWriter, anchor: Node, size: number)
   const fits = size >= leastTogether && Number.isInteger(Math.log2(size)) && x.type.shape.at(-1)! % size === 0;
   if (workgroup === null || size > workgroup.invocations || !fits) return false;
   const groups = shape.at(-1)!;
-  const together = Math.max(1, Math.min(workgroup.invocations, most) / size);
+  // Few groups have a workgroup each, so that what computes their elements can go on with them.
+  const few = sizeOf(shape) <= fewGroups;
+  const together = few ? 1 : Math.max(1, Math.min(workgroup.invocations, most) / size);
   const body = (idx: readonly Expr[], first: Expr): void =>
     w.workgroup(size * together, ({ lane }) => {
       const mine = w.bind("mine", iadd(first, idiv(lane, int(size))));

@@ -14,6 +14,7 @@ import type { LoweredKernel } from "../lower/lower.ts";
 import { type Candidate, candidateOf } from "./candidate.ts";
 import type { MergeContext } from "./keep-inside.ts";
 import { mergePair, withGrid } from "./merge-pair.ts";
+import { keepNear } from "./near.ts";
 
 /** Two kernels that became one. */
 export interface Merged {
@@ -48,7 +49,9 @@ export function mergeLaunches(
     for (const kind of ["divided", "whole", "apart"] as const) while (merger.mergeOne(kind)) changed = true;
   }
   report?.({ merged: merger.merged, unmerged: merger.unmerged() });
-  return merger.candidates.map((each) => (target.workgroup === null ? withGrid(each, target) : each.lowered));
+  return merger.candidates.map((each) =>
+    target.workgroup === null ? withGrid(each, target) : keepNear(each.lowered, target),
+  );
 }
 
 /** Which pairs: one reads the other's result and the whole stays divisible, or becomes one iteration; or neither reads. */

@@ -1,7 +1,11 @@
 /** Decoding ahead on a GPU: the device samples and feeds itself, and the ids are those of step by step. */
 import { expect, test } from "vitest";
-import { KernelProfile } from "../../../src/runtime/kernel-profile.ts";
+import { planTotals } from "../../../src/ir/plan.ts";
+import { KernelProfile, showRunTimes } from "../../../src/runtime/kernel-profile.ts";
 import { loadModel } from "../../../src/runtime/load-model.ts";
+import type { ModelRunner } from "../../../src/runtime/model-runner.ts";
+import { planSampling } from "../../../src/runtime/sampler.ts";
+import { checkSampling } from "../../../src/runtime/sampling-options.ts";
 import { gpu, hasGpu } from "./gpu.ts";
 
 const folder = new URL("../../fixtures/goldens/qwen2-tied", import.meta.url).pathname;
@@ -22,6 +26,23 @@ test.skipIf(!hasGpu)("greedy and drawn tokens, alone and together", async () => 
     }
   };
   expect(await run(4)).toEqual(await run(0));
+});
+
+test.skipIf(!hasGpu)("where the time of steps goes", async () => {
+  const model = await loadModel(folder, { backend: "webgpu", gpu, contextLength: 64, maxSequences: 1 });
+  try {
+    const { ahead } = model.runner as ModelRunner; // what this backend has
+    const one = Int32Array.of(0);
+    const batch = { tokens: one, positions: one, sequence: one, slots: one, blockTables: [one], outputs: one };
+    const rows = [{ sampling: planSampling(checkSampling({ temperature: 0 }, 8)), position: 1 }];
+    const { times, plan } = (await ahead!.measure(batch, rows, 2))!;
+    const launches = times.kernels.reduce((sum, each) => sum + each.launches, 0);
+    expect(launches).toBe(planTotals(plan).launches);
+    expect(Math.min(times.deviceMs, times.recordMs, ...times.kernels.map(({ ms }) => ms))).toBeGreaterThan(0);
+    expect(showRunTimes(times, plan)).toMatch(/\d x .* gate_up#/);
+  } finally {
+    await model.close();
+  }
 });
 
 test.skipIf(!hasGpu)("what a model's kernels take is measured, and that they are right is verified", async () => {

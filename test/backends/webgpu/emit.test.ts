@@ -5,7 +5,7 @@ import { emitKernel } from "../../../src/backends/webgpu/emit.ts";
 import { compileToPlan } from "../../../src/compile.ts";
 import type { Kernel } from "../../../src/ir/kernel/kernel.ts";
 import { parseKernel } from "../../../src/ir/kernel/parse.ts";
-import { leastWebGpu, webgpuTarget } from "../../../src/ir/target.ts";
+import { leastWebGpu, webgpuTarget, webgpuTargetOf } from "../../../src/ir/target.ts";
 import { parseModelConfigText } from "../../../src/models/deepseek/config.ts";
 import { buildModel } from "../../../src/models/deepseek/model.ts";
 import { goldenNames } from "../../models/read-golden.ts";
@@ -19,16 +19,17 @@ beforeAll(async () => {
 afterAll(() => device.destroy());
 
 /** What the shader compiler and the validation of pipelines find wrong. */
-async function problemsOf(source: string): Promise<string[]> {
+async function problemsOf(source: string, fits = true): Promise<string[]> {
   device.pushErrorScope("validation");
   const module = device.createShaderModule({ code: source });
-  device.createComputePipeline({ layout: "auto", compute: { module, entryPoint: "main" } });
+  // The null backend has the least limits.
+  if (fits) device.createComputePipeline({ layout: "auto", compute: { module, entryPoint: "main" } });
   const error = await device.popErrorScope();
   return error === null ? [] : [error.message];
 }
 
 /** What is wrong with a kernel's shader, bound apart from what it writes and beside it. */
-async function problemsOfKernel(kernel: Kernel): Promise<string[]> {
+async function problemsOfKernel(kernel: Kernel, { buffers } = leastWebGpu): Promise<string[]> {
   const inputs = kernel.bufs.filter(({ access, space }) => access === "read" && space === "global");
   const wrong: string[] = [];
   const beside = new Set(inputs.map((buf) => buf.name));
@@ -36,8 +37,9 @@ async function problemsOfKernel(kernel: Kernel): Promise<string[]> {
     const { source, access } = emitKernel(kernel, options);
     if (options.packedDot === false && !source.includes("dot4s8")) continue;
     if (options.subgroup !== undefined && !source.includes("enable subgroups")) continue; // the same as without
-    if (access.length > leastWebGpu.buffers) wrong.push(`${kernel.name}: ${access.length} buffers`);
-    for (const problem of await problemsOf(source)) wrong.push(`${kernel.name}: ${problem}\n${source}`);
+    if (access.length > buffers) wrong.push(`${kernel.name}: ${access.length} buffers`);
+    for (const problem of await problemsOf(source, buffers === leastWebGpu.buffers))
+      wrong.push(`${kernel.name}: ${problem}\n${source}`);
   }
   return wrong;
 }
@@ -59,6 +61,21 @@ test.each(goldenNames.flatMap((name) => [1, 40].map((tokens) => [name, tokens] a
     const { plan } = compileToPlan(buildModel(config, sizes, {}), webgpuTarget);
     const wrong: string[] = [];
     for (const kernel of plan.kernels) wrong.push(...(await problemsOfKernel(kernel)));
+    expect(wrong).toEqual([]);
+  },
+);
+
+const large = { binding: leastWebGpu.binding, buffers: 16, invocations: 1024, sharedBytes: 49152 };
+test.each(goldenNames.flatMap((name) => (["int4", "int8"] as const).map((weights) => [name, weights] as const)))(
+  "the shaders of %s at %s for a token are valid where limits are large",
+  async (name, weights) => {
+    const file = new URL(`../../fixtures/goldens/${name}/config.json`, import.meta.url);
+    const config = parseModelConfigText(readFileSync(file, "utf8"), name);
+    const sizes = { tokens: 1, sequences: 1, blocks: 8, outputs: 1, blockSize: 16, slots: 256, ropeRows: 128 };
+    const quantize = { weights, activations: "int8" } as const;
+    const { plan } = compileToPlan(buildModel(config, sizes, {}), webgpuTargetOf(large), { quantize });
+    const wrong: string[] = [];
+    for (const kernel of plan.kernels) wrong.push(...(await problemsOfKernel(kernel, large)));
     expect(wrong).toEqual([]);
   },
 );
