@@ -3,8 +3,8 @@
  * what it gives is only defined where the second operand is 0 .. 127 ("i7" in its name); for other bytes it is used
  * where a probe has shown that this engine is exact for them.
  */
-import { invariant } from "../../ir/errors.ts";
-import type { IntrinsicName } from "../../ir/kernel/intrinsics.ts";
+import { invariant, UnsupportedError } from "../../ir/errors.ts";
+import { biased, type IntrinsicName } from "../../ir/kernel/intrinsics.ts";
 import type { ValueType } from "../../ir/kernel/value.ts";
 import type { ByteDots } from "../../ir/target.ts";
 import { apply, assign, type Code, int, local, type Temp } from "./code.ts";
@@ -112,6 +112,11 @@ export const intrinsicRows: Readonly<Record<IntrinsicName, Emit>> = {
     const name = temp("v128");
     const lanes = Array.from({ length: 16 }, (_, lane) => 4 * (number.value & 3) + (lane % 4));
     return [...assign(name, x!), ...local(name), ...local(name), { k: "shuffle", lanes }];
+  },
+  unbiased: (_, __, ___, x) => apply("f32x4.sub", x!, [splatBits(biased)]),
+  // What GPUs put together that WebAssembly loads at once.
+  join4: () => {
+    throw new UnsupportedError("kernel", "join4 in WebAssembly");
   },
   f16s: (_, temp, __, x) => [...apply("i32x4.extend_low_i16x8_u", x!), ...ruleCode(widenF16x4, temp)],
 };

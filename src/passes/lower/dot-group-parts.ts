@@ -92,14 +92,14 @@ export function addGroup(dot: Dot, sums: readonly Ref[], idx: readonly Expr[], g
 }
 
 /** Scales are bounded when they are made, so that none is infinite. */
-function finiteScale(value: Expr): Expr {
+export function finiteScale(value: Expr): Expr {
   return value.k === "load" ? intrinsic("finite", value) : value;
 }
 
-/** The scales (operand 4) and minimums (5) of four of a block's rows in a group. */
-export function scalesOf({ w, group }: Dot, idx: readonly Expr[], block: Expr, g: Expr, four: number): RowScales {
+/** The scales (operand 4) and minimums (5) of four of a block's rows, from row `four` on, in a group. */
+export function scalesOf({ w, group }: Dot, idx: readonly Expr[], block: Expr, g: Expr, four: Expr): RowScales {
   const [scale, minimum] = group.anchor.ins.slice(4).map((node) => {
-    const element = w.value(node, [...own(node, idx, 3), block, g, int(4 * four)]);
+    const element = w.value(node, [...own(node, idx, 3), block, g, four]);
     invariant(element.k === "load", () => "a dot reads its operands from memory");
     return w.bind("scale", intrinsic("finite", { ...element, type: valueType("f32", 4) }));
   });
@@ -115,7 +115,7 @@ export function bytesAt({ w, group }: Dot, operand: number, idx: readonly Expr[]
 }
 
 /** The leading indices that an operand has. */
-function own(node: Node, idx: readonly Expr[], trailing: number): readonly Expr[] {
+export function own(node: Node, idx: readonly Expr[], trailing: number): readonly Expr[] {
   return idx.slice(0, node.type.shape.length - trailing);
 }
 
