@@ -1,4 +1,4 @@
-/** Speed of R1-Distill-Qwen-1.5B's shape with random weights on this GPU: prefill, decode at batch 1, and what limits it. */
+/** Speed of a published shape with random weights on this GPU: prefill, decode at batch 1 and of several sequences, and what limits it. */
 import { mkdirSync } from "node:fs";
 import type { QuantizeOptions } from "../../src/compile.ts";
 import { planTotals } from "../../src/ir/plan.ts";
@@ -9,12 +9,13 @@ import type { Model } from "../../src/runtime/model.ts";
 import type { ModelRunner } from "../../src/runtime/model-runner.ts";
 import { planSampling } from "../../src/runtime/sampler.ts";
 import { checkSampling, type SamplingOptions } from "../../src/runtime/sampling-options.ts";
-import type { RaggedBatch } from "../../src/runtime/step.ts";
+import type { AheadRow, RaggedBatch } from "../../src/runtime/step.ts";
 import { tokenCost } from "../../src/runtime/token-cost.ts";
 import { makeCheckpoint } from "../cpu/make/make-models.ts";
-import { shapeOf } from "../cpu/make/shapes.ts";
+import { type ShapeName, shapeOf } from "../cpu/make/shapes.ts";
 
 export interface DecodeOptions {
+  readonly shape: ShapeName;
   readonly layers: number;
   /** `f32` and `bf16` as stored; `int8` and `int4` with inputs in int8. */
   readonly formats: readonly string[];
@@ -26,6 +27,8 @@ export interface DecodeOptions {
   readonly prefill: number;
   /** Tokens in the cache where decoding starts. */
   readonly context: number;
+  /** Sequences that are decoded together, for a row of its own; 1 leaves it out. */
+  readonly sequences: number;
   /** A folder with a model to measure instead of one that is made. */
   readonly folder: string | null;
   /** Folder of the models made. */
@@ -37,7 +40,7 @@ export interface DecodeOptions {
 const repetitions = 3;
 
 export async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<void> {
-  const shape = shapeOf("qwen", options.layers);
+  const shape = shapeOf(options.shape, options.layers);
   console.log(options.folder ?? shape.title);
   mkdirSync(options.cache, { recursive: true });
   for (const format of options.formats) {
@@ -54,17 +57,20 @@ export async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<v
 
 /** What each kernel takes in a step of a token and in a prompt, with every launch in a pass of its own. */
 async function profileKernels(gpu: GPU, folder: string, format: string, options: DecodeOptions): Promise<void> {
-  const { prefill, context } = options;
-  for (const [name, tokens] of [
-    ["decode", 1],
-    ["prefill", prefill],
-  ] as const) {
+  const { prefill, context, sequences } = options;
+  const steps: [string, number, (runner: ModelRunner) => Promise<unknown>][] = [
+    ["decode", 1, (runner) => runTokens(runner, context, 1)],
+    ["prefill", prefill, (runner) => runTokens(runner, 0, prefill)],
+  ];
+  if (sequences > 1) {
+    steps.push(["decode together", sequences, (runner) => runner.step(batchTogether(runner, options, 0))]);
+  }
+  for (const [name, tokens, step] of steps) {
     const profile = new KernelProfile();
     const model = await loadModel(folder, { ...loadOptions(gpu, format, options), profile });
     try {
       const runner = model.runner as ModelRunner; // as above
-      const start = tokens === 1 ? context : 0;
-      for (let i = 0; i < profiledSteps; i++) await runTokens(runner, start, tokens);
+      for (let i = 0; i < profiledSteps; i++) await step(runner);
       console.log(`\n${format} ${name}, ${profiledSteps} steps of ${tokens}: ${profile.show(16)}`);
     } finally {
       await model.close();
@@ -74,14 +80,14 @@ async function profileKernels(gpu: GPU, folder: string, format: string, options:
 
 const profiledSteps = 8;
 
-function loadOptions(gpu: GPU, format: string, { prefill, context, tokens }: DecodeOptions): LoadOptions {
+function loadOptions(gpu: GPU, format: string, { prefill, context, tokens, sequences }: DecodeOptions): LoadOptions {
   const contextLength = Math.max(prefill, context + repetitions * tokens + 2);
   const quantize = { weights: format, activations: "int8" } as QuantizeOptions; // its formats are checked by the loader
   return {
     backend: "webgpu",
     gpu,
     contextLength,
-    maxSequences: 1,
+    maxSequences: sequences,
     maxBatchTokens: prefill,
     ...((format === "int8" || format === "int4") && { quantize }),
   };
@@ -109,7 +115,10 @@ async function measureFormat(gpu: GPU, folder: string, format: string, options: 
       for (let i = 0; i < tokens; i++) await runTokens(runner, at++, 1);
     });
     report(model, format, tokens / decoded, options);
-    for (const [name, sampling] of samplers) await measureAhead(model, runner, `${format} ${name}`, sampling, options);
+    let one = 0;
+    for (const [name, sampling] of samplers)
+      one = Math.max(one, await measureAhead(model, runner, `${format} ${name}`, sampling, options));
+    if (options.sequences > 1) await measureTogether(runner, format, one, options);
   } finally {
     await model.close();
   }
@@ -128,24 +137,14 @@ async function measureAhead(
   name: string,
   given: SamplingOptions,
   { tokens, context }: DecodeOptions,
-): Promise<void> {
+): Promise<number> {
   const { ahead } = runner;
-  if (ahead === undefined) return;
+  if (ahead === undefined) return 0;
   const sampling = planSampling(checkSampling(given, runner.vocabSize));
   const rows = [{ sampling, position: context }];
   const chunk = Math.min(ahead.maxSteps, tokens);
   const steps = Math.floor(tokens / chunk) * chunk;
-  const run = async () => {
-    const started = await ahead.start(batchOf(runner, context - 1, 1, steps), rows);
-    let last = started.queue(chunk);
-    for (let done = chunk; done < steps; done += chunk) {
-      const following = started.queue(chunk);
-      await last;
-      last = following;
-    }
-    const ids = await last;
-    if (ids.some((id) => id < 0)) throw new Error("the sampler found no numbers");
-  };
+  const run = () => decodeAhead(ahead, batchOf(runner, context - 1, 1, steps), rows, { chunk, steps });
   const first = performance.now();
   await run();
   const prepared = seconds(first);
@@ -160,6 +159,48 @@ async function measureAhead(
   const prompt = Array.from({ length: context }, (_, i) => (i * 7919) % runner.vocabSize);
   const { result } = await model.generate(prompt, { ...given, maxTokens: tokens, ignoreEos: true }).collect();
   console.log(`${name}, through the engine: ${result.timings.tokensPerSecond?.toFixed(1)} tokens/s`);
+  return perSecond;
+}
+
+/** Steps with the sampler on the GPU, ids read a chunk behind. */
+async function decodeAhead(
+  ahead: NonNullable<ModelRunner["ahead"]>,
+  batch: RaggedBatch,
+  rows: readonly AheadRow[],
+  { chunk, steps }: { readonly chunk: number; readonly steps: number },
+): Promise<void> {
+  const started = await ahead.start(batch, rows);
+  let last = started.queue(chunk);
+  for (let done = chunk; done < steps; done += chunk) {
+    const following = started.queue(chunk);
+    await last;
+    last = following;
+  }
+  if ((await last).some((id) => id < 0)) throw new Error("the sampler found no numbers");
+}
+
+/** Several sequences, a token of each in a step, against `one` token a step. */
+async function measureTogether(
+  runner: ModelRunner,
+  format: string,
+  one: number,
+  options: DecodeOptions,
+): Promise<void> {
+  const { tokens, context, sequences } = options;
+  const { ahead } = runner;
+  if (ahead === undefined) return;
+  const sampling = planSampling(checkSampling({ temperature: 0 }, runner.vocabSize));
+  const rows = Array.from({ length: sequences }, () => ({ sampling, position: context }));
+  const chunk = Math.min(ahead.maxSteps, tokens);
+  const steps = Math.floor(tokens / chunk) * chunk;
+  const batch = batchTogether(runner, options, steps);
+  const run = () => decodeAhead(ahead, batch, rows, { chunk, steps });
+  await run();
+  const perSecond = (sequences * steps) / (await best(run));
+  console.log(
+    `${format}, ${sequences} sequences together: ${perSecond.toFixed(1)} tokens/s, ` +
+      `${((1000 * sequences) / perSecond).toFixed(3)} ms a step, ${(perSecond / one).toFixed(2)} times one`,
+  );
 }
 
 function report(model: Model, format: string, perSecond: number, { gigabytesPerSecond }: DecodeOptions): void {
@@ -203,6 +244,24 @@ function batchOf(runner: ModelRunner, start: number, count: number, more = 0): R
     slots: positions,
     blockTables: [Int32Array.from({ length: blocks }, (_, i) => i)],
     outputs: Int32Array.of(count - 1),
+  };
+}
+
+/** A token of each of several sequences, with blocks for `more` tokens. */
+function batchTogether(
+  { blockSize, vocabSize }: ModelRunner,
+  { context, sequences }: DecodeOptions,
+  more: number,
+): RaggedBatch {
+  const numbers = Int32Array.from({ length: sequences }, (_, i) => i);
+  const blocks = Math.ceil((context + more) / blockSize);
+  return {
+    tokens: numbers.map((i) => (i * 7919) % vocabSize),
+    positions: numbers.map(() => context - 1),
+    sequence: numbers,
+    slots: numbers.map((i) => i * blocks * blockSize + context - 1),
+    blockTables: [...numbers].map((i) => Int32Array.from({ length: blocks }, (_, j) => i * blocks + j)),
+    outputs: numbers,
   };
 }
 

@@ -2,9 +2,11 @@
 import { parseArgs } from "node:util";
 import { openNodeGpu } from "../../src/runtime/node-gpu.ts";
 import { measureChoice } from "../choice.ts";
+import { shapeNames } from "../cpu/make/shapes.ts";
 import { measureDecode } from "./decode.ts";
 import { compareGoldens } from "./goldens.ts";
 import { measureLlama } from "./llama.ts";
+import { measureProducts } from "./products.ts";
 
 if (process.argv[2] === "choice") {
   // Opens the GPU as `loadModel` does.
@@ -16,6 +18,7 @@ const { values, positionals } = parseArgs({
   options: {
     goldens: { type: "string" },
     only: { type: "string" },
+    shape: { type: "string", default: "qwen" },
     layers: { type: "string", default: "28" },
     formats: { type: "string", default: "f32,int8,int4" },
     tokens: { type: "string", default: "64" },
@@ -23,9 +26,12 @@ const { values, positionals } = parseArgs({
     context: { type: "string", default: "128" },
     checked: { type: "boolean", default: false },
     profile: { type: "boolean", default: false },
+    sequences: { type: "string", default: "1" },
     folder: { type: "string" },
     cache: { type: "string" },
     rate: { type: "string" },
+    bits: { type: "string", default: "4,8" },
+    "of-tokens": { type: "string", default: "512,64,16,1" },
   },
 });
 
@@ -58,17 +64,24 @@ if (mode === "goldens") {
   const wrong = await compareGoldens(gpu, values.goldens ?? `${beside}goldens`, values.only?.split(",") ?? null);
   process.exitCode = wrong === 0 ? 0 : 1;
 } else if (mode === "decode") {
+  const shape = shapeNames.find((name) => name === values.shape);
+  if (shape === undefined) throw new Error(`--shape: expected ${shapeNames.join(" or ")}, got ${values.shape}`);
   await measureDecode(gpu, {
+    shape,
     layers: Number(values.layers),
     formats: values.formats.split(","),
     tokens: Number(values.tokens),
     prefill: Number(values.prefill),
     context: Number(values.context),
     profile: values.profile,
+    sequences: Number(values.sequences),
     folder: values.folder ?? null,
     cache: values.cache ?? `${beside}models`,
     gigabytesPerSecond: values.rate === undefined ? ratesOf(`${description} ${device}`) : [Number(values.rate)],
   });
+} else if (mode === "products") {
+  const numbers = (text: string) => text.split(",").map(Number);
+  await measureProducts(gpu, { bits: numbers(values.bits), tokens: numbers(values["of-tokens"]) });
 } else if (mode === "llama") {
   await measureLlama({
     layers: Number(values.layers),

@@ -4,7 +4,20 @@
  */
 import { invariant } from "../../ir/errors.ts";
 import type { Node } from "../../ir/graph.ts";
-import { cast, type Expr, iadd, imul, int, intrinsic, num, op, type Ref, ref, splat } from "../../ir/kernel/kernel.ts";
+import {
+  cast,
+  type Expr,
+  iadd,
+  imul,
+  int,
+  intrinsic,
+  type Load,
+  num,
+  op,
+  type Ref,
+  ref,
+  splat,
+} from "../../ir/kernel/kernel.ts";
 import { assign, variable } from "../../ir/kernel/stmt.ts";
 import { valueType } from "../../ir/kernel/value.ts";
 import type { Group } from "../fuse.ts";
@@ -22,6 +35,16 @@ export interface Dot {
   readonly fours: number;
   readonly groups: number;
   readonly tokens: number;
+  /** Where the rows of weights, scales and minimums are; by default in the operand, at a token's leading indices. */
+  readonly table?: (operand: Node) => { readonly node: Node; readonly lead: readonly Expr[] };
+}
+
+/** An element of weights, scales or minimums, by its last indices. */
+function ofWeights({ w, table }: Dot, operand: Node, idx: readonly Expr[], last: readonly Expr[]): Load {
+  const { node, lead } = table?.(operand) ?? { node: operand, lead: own(operand, idx, last.length) };
+  const element = w.value(node, [...lead, ...last]);
+  invariant(element.k === "load", () => "a dot reads its operands from memory");
+  return element;
 }
 
 /** Sums per token of the tile and four rows. */
@@ -40,9 +63,7 @@ export function sumsOf({ w, fours }: Dot, idx: readonly (readonly Expr[])[]): Su
 /** Chunk `j` of all chunks of a block. */
 export function weightBytes(dot: Dot, idx: readonly Expr[], block: Expr, j: Expr): Expr {
   const { w, group } = dot;
-  const weights = group.anchor.ins[3]!;
-  const element = w.value(weights, [...own(weights, idx, 5), block, int(0), int(0), int(0), int(0)]);
-  invariant(element.k === "load", () => "a dot reads its operands from memory");
+  const element = ofWeights(dot, group.anchor.ins[3]!, idx, [block, int(0), int(0), int(0), int(0)]);
   // Chunks of a block lie one after another, whichever group they are of.
   return w.bind("bytes", {
     ...element,
@@ -97,10 +118,10 @@ export function finiteScale(value: Expr): Expr {
 }
 
 /** The scales (operand 4) and minimums (5) of four of a block's rows, from row `four` on, in a group. */
-export function scalesOf({ w, group }: Dot, idx: readonly Expr[], block: Expr, g: Expr, four: Expr): RowScales {
+export function scalesOf(dot: Dot, idx: readonly Expr[], block: Expr, g: Expr, four: Expr): RowScales {
+  const { w, group } = dot;
   const [scale, minimum] = group.anchor.ins.slice(4).map((node) => {
-    const element = w.value(node, [...own(node, idx, 3), block, g, four]);
-    invariant(element.k === "load", () => "a dot reads its operands from memory");
+    const element = ofWeights(dot, node, idx, [block, g, four]);
     return w.bind("scale", intrinsic("finite", { ...element, type: valueType("f32", 4) }));
   });
   return { scale: scale!, minimum };

@@ -26,6 +26,7 @@ import { note, store, when } from "../../ir/kernel/stmt.ts";
 import { dotBlock, dotGroup } from "../../ir/ops/dot.ts";
 import type { Workgroup } from "../../ir/target.ts";
 import type { Group } from "../fuse.ts";
+import { lowerDotExperts } from "./dot-experts.ts";
 import {
   addGroup,
   bytesAt,
@@ -54,7 +55,7 @@ export function lowerDotWorkgroup(w: KernelWriter, anchor: Node, group: Group, w
   const sizes = { lead, blocks, fours: dotBlock(bits) / 4, groups, tokens };
   const dot: Dot = { w, group, bits, rest: zero - (bits === 4 ? 8 : 128), ...sizes };
   if (last >= 16) lowerDotTiles(dot, workgroup);
-  else lowerRows(dot, workgroup);
+  else if (!lowerDotExperts(dot, workgroup)) lowerRows(dot, workgroup);
 }
 
 /** Invocations that a GPU wants at least: enough loads on their way to keep its memory busy. */

@@ -4,7 +4,20 @@
  * neighbours, so that neighbouring invocations read from neighbouring banks.
  */
 import type { Node } from "../../ir/graph.ts";
-import { type Buf, type Expr, iadd, idiv, imul, int, intrinsic, irem, num, op, splat } from "../../ir/kernel/kernel.ts";
+import {
+  type Buf,
+  type Expr,
+  iadd,
+  idiv,
+  imul,
+  int,
+  intrinsic,
+  irem,
+  num,
+  op,
+  select,
+  splat,
+} from "../../ir/kernel/kernel.ts";
 import { store, when } from "../../ir/kernel/stmt.ts";
 import { dotGroup } from "../../ir/ops/dot.ts";
 import { bytesAt, codesOf, type Dot, finiteScale, own, range, scalesOf, weightBytes } from "./dot-group-parts.ts";
@@ -96,14 +109,15 @@ function stageCodes(dot: Dot, tile: DotTile, { weights, inputs }: Staged, place:
   shareOut(dot, together, perTile * chunks, (i) => {
     const { j, rest, slice, chunk } = divided(i);
     const block = blockOf(iadd(place.block, rest), blocks, perTile);
-    const bytes = weightBytes(dot, place.token(int(0)), block, iadd(imul(g, int(perGroup)), j));
+    const at = inside(iadd(imul(g, int(perGroup)), j), perGroup * dot.groups, tile, dot);
+    const bytes = weightBytes(dot, place.token(int(0)), block, at);
     for (const [half, codes] of codesOf(dot, bytes).entries()) {
       w.emit(store(weights.buf, placeIn(weights, slice, chunk, iadd(rest, int(half * perTile))), codes));
     }
   });
   shareOut(dot, together, (tile.tokens / 4) * chunks, (i) => {
     const { j, rest, slice, chunk } = divided(i);
-    const k = iadd(imul(g, int(dotGroup)), imul(j, int(4)));
+    const k = imul(inside(iadd(imul(g, int(perGroup)), j), perGroup * dot.groups, tile, dot), int(4));
     const words = range(4).map((t) => w.bind("x", bytesAt(dot, 0, place.token(tokenOf(rest, t)), k, 4)));
     w.emit(store(inputs.buf, placeIn(inputs, slice, chunk, rest), intrinsic("join4", ...words)));
   });
@@ -119,7 +133,8 @@ function stageScales(dot: Dot, tile: DotTile, staged: Staged, place: Place, toge
     // Blocks of eight rows have the lower fours first, then all upper ones.
     const [own, half] = fours === 2 ? [irem(mine, int(perTile)), idiv(mine, int(perTile))] : [mine, int(0)];
     const block = blockOf(iadd(place.block, own), blocks, perTile);
-    const { scale, minimum } = scalesOf(dot, place.token(int(0)), block, iadd(g, slice), imul(half, int(4)));
+    const at = inside(iadd(g, slice), dot.groups, tile, dot);
+    const { scale, minimum } = scalesOf(dot, place.token(int(0)), block, at, imul(half, int(4)));
     w.emit(store(scales, imul(i, int(4)), scale));
     if (shares === undefined) return;
     const share = op("mul", scale, splat(num("f32", -zero), 4));
@@ -127,10 +142,15 @@ function stageScales(dot: Dot, tile: DotTile, staged: Staged, place: Place, toge
   });
   shareOut(dot, together, tile.slices * ofTokens, (i) => {
     const [four, slice] = [w.bind("four", irem(i, int(ofTokens))), w.bind("slice", idiv(i, int(ofTokens)))];
-    const at = (node: Node, t: number) =>
-      w.value(node, [...own(node, place.token(tokenOf(four, t)), 1), iadd(g, slice)]);
+    const ofGroup = inside(iadd(g, slice), dot.groups, tile, dot);
+    const at = (node: Node, t: number) => w.value(node, [...own(node, place.token(tokenOf(four, t)), 1), ofGroup]);
     const [xScale, xSum] = [group.anchor.ins[1]!, group.anchor.ins[2]!];
-    const each = range(4).map((t) => w.bind("x_scale", finiteScale(at(xScale, t))));
+    const each = range(4).map((t) => {
+      const scale = finiteScale(at(xScale, t));
+      // What the slices past the last group multiply comes to nothing.
+      const there = op("lt", iadd(g, slice), int(dot.groups));
+      return w.bind("x_scale", dot.groups % tile.slices === 0 ? scale : select(there, scale, num("f32", 0)));
+    });
     // Codes of four bits are 16 times as large here; a power of two, so exact.
     const sized = each.map((scale) => (bits === 4 ? op("mul", scale, num("f32", 1 / 16)) : scale));
     w.emit(store(inputScales, imul(i, int(4)), intrinsic("join4", ...sized)));
@@ -141,6 +161,10 @@ function stageScales(dot: Dot, tile: DotTile, staged: Staged, place: Place, toge
 }
 
 const tokenOf = (four: Expr, t: number): Expr => iadd(imul(four, int(4)), int(t));
+
+/** Past the last group, the last. */
+const inside = (index: Expr, count: number, { slices }: DotTile, { groups }: Dot): Expr =>
+  groups % slices === 0 ? index : op("min", index, int(count - 1));
 
 /** Past the last block, the last: it is computed and not stored. */
 const blockOf = (block: Expr, blocks: number, perTile: number): Expr =>

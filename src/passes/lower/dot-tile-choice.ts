@@ -15,6 +15,7 @@ interface Product {
   readonly rows: number;
   readonly tokens: number;
   readonly groups: number;
+  readonly copies?: number;
 }
 
 export const invocationsOf = ({ rows, tokens, own, slices }: DotTile): number => (rows / 8) * (tokens / own) * slices;
@@ -25,26 +26,28 @@ const bytesOf = ({ rows, tokens, slices }: DotTile): number =>
 
 /** From the largest on. */
 const sizes: readonly Omit<DotTile, "slices">[] = [
-  { rows: 128, tokens: 64, own: 8 },
   { rows: 64, tokens: 64, own: 8 },
-  { rows: 64, tokens: 32, own: 4 },
+  { rows: 64, tokens: 32, own: 8 },
   { rows: 64, tokens: 16, own: 4 },
   { rows: 32, tokens: 16, own: 4 },
 ];
 
 /** Workgroups that keep a large GPU busy. */
 const enough = 256;
+/** Invocations of each: with more of them an H200 was slower, except where there are few workgroups. */
+const [usual, ofFew] = [128, 256];
 
-export function chooseTile({ rows, tokens, groups }: Product, { invocations, bytes }: Workgroup): DotTile {
-  const scratch = (globalThis as { tile?: DotTile }).tile;
-  if (scratch !== undefined) return scratch;
-  const fits = (tile: DotTile) => invocationsOf(tile) <= Math.min(invocations, 256) && bytesOf(tile) <= bytes;
+/** `copies`: products of such a size that are made side by side. */
+export function chooseTile({ rows, tokens, groups, copies = 1 }: Product, { invocations, bytes }: Workgroup): DotTile {
+  const fits = (tile: DotTile, most: number) =>
+    invocationsOf(tile) <= Math.min(invocations, most) && bytesOf(tile) <= bytes;
   const possible = sizes
-    .map((size) => ({ ...size, slices: 1 }))
-    .filter((tile) => fits(tile) && (tile.tokens <= tokens || tile.tokens === 16));
-  const count = (tile: DotTile) => Math.ceil(rows / tile.rows) * Math.ceil(tokens / tile.tokens);
+    .map((each) => ({ ...each, slices: 1 }))
+    .filter((tile) => fits(tile, usual) && (tile.tokens <= tokens || tile.tokens === 16));
+  const count = (tile: DotTile) => Math.ceil(rows / tile.rows) * Math.ceil(tokens / tile.tokens) * copies;
   const chosen = possible.find((tile) => count(tile) >= enough) ?? possible.at(-1)!;
+  const most = count(chosen) < enough / 2 ? ofFew : usual;
   let { slices } = chosen;
-  while (slices < 8 && groups % (2 * slices) === 0 && fits({ ...chosen, slices: 2 * slices })) slices *= 2;
+  while (2 * slices <= groups && fits({ ...chosen, slices: 2 * slices }, most)) slices *= 2;
   return { ...chosen, slices };
 }

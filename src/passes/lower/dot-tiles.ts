@@ -31,7 +31,7 @@ import { chooseTile, type DotTile, invocationsOf } from "./dot-tile-choice.ts";
 import { clampTo, flatten } from "./index-math.ts";
 import type { Together } from "./writer.ts";
 
-interface Tiles {
+export interface Tiles {
   readonly dot: Dot;
   readonly tile: DotTile;
   readonly staged: Staged;
@@ -71,7 +71,8 @@ export function lowerDotTiles(dot: Dot, workgroup: Workgroup): void {
   enter(0, []);
 }
 
-function writeTile(tiles: Tiles, place: Place, together: Together): void {
+/** The sums of the tile at `place`, and what is stored of them. */
+export function writeTile(tiles: Tiles, place: Place, together: Together): void {
   const { dot, tile, staged } = tiles;
   const { w, groups } = dot;
   const { rows, own, slices } = tile;
@@ -119,9 +120,7 @@ function addProducts(
       }
     }
   };
-  const unroll = (globalThis as { unroll?: boolean }).unroll === true;
-  if (unroll) for (const c of range(perGroup)) chunk(int(c));
-  else w.loop("c", perGroup, chunk);
+  for (const c of range(perGroup)) chunk(int(c));
   const ofRows = (buf: typeof scales, half: number) =>
     load(buf, imul(iadd(iadd(imul(slice, int(fours)), pair), int((half * fours) / 2)), int(4)), 4);
   const ofTokens = (buf: typeof scales, q: number) =>
