@@ -12,11 +12,11 @@ import { checkSampling, type SamplingOptions } from "../../src/runtime/sampling-
 import type { AheadRow, RaggedBatch } from "../../src/runtime/step.ts";
 import { tokenCost } from "../../src/runtime/token-cost.ts";
 import { makeCheckpoint } from "../cpu/make/make-models.ts";
-import { type ShapeName, shapeOf } from "../cpu/make/shapes.ts";
+import type { Shape } from "../cpu/make/shapes.ts";
+import { recordFigures } from "./figures.ts";
 
 export interface DecodeOptions {
-  readonly shape: ShapeName;
-  readonly layers: number;
+  readonly shape: Shape;
   /** `f32` and `bf16` as stored; `int8` and `int4` with inputs in int8. */
   readonly formats: readonly string[];
   /** Shows the time of each kernel, by timestamps. */
@@ -33,6 +33,8 @@ export interface DecodeOptions {
   readonly folder: string | null;
   /** Folder of the models made. */
   readonly cache: string;
+  /** Where figures are left for `all`. */
+  readonly figures: string | undefined;
   /** How fast this GPU reads memory, as far as is known. */
   readonly gigabytesPerSecond: readonly number[];
 }
@@ -40,7 +42,7 @@ export interface DecodeOptions {
 const repetitions = 3;
 
 export async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<void> {
-  const shape = shapeOf(options.shape, options.layers);
+  const { shape } = options;
   console.log(options.folder ?? shape.title);
   mkdirSync(options.cache, { recursive: true });
   for (const format of options.formats) {
@@ -116,8 +118,17 @@ async function measureFormat(gpu: GPU, folder: string, format: string, options: 
     });
     report(model, format, tokens / decoded, options);
     let one = 0;
-    for (const [name, sampling] of samplers)
-      one = Math.max(one, await measureAhead(model, runner, `${format} ${name}`, sampling, options));
+    for (const [name, sampling] of samplers) {
+      const ahead = await measureAhead(model, runner, `${format} ${name}`, sampling, options);
+      if (ahead === null || sampling.temperature !== 0) continue;
+      one = ahead;
+      recordFigures(options.figures, {
+        engine: `ciuic ${format}`,
+        ours: true,
+        decode: ahead,
+        prefill: prefill / prefilled,
+      });
+    }
     if (options.sequences > 1) await measureTogether(runner, format, one, options);
   } finally {
     await model.close();
@@ -130,16 +141,16 @@ const samplers = [
   ["temperature 0.6, top-p 0.95", { temperature: 0.6, topP: 0.95, seed: 1 }],
 ] as const satisfies readonly (readonly [string, SamplingOptions])[];
 
-/** Decoding with the sampler on the GPU, ids read behind the computation: the program alone, then with the engine around it. */
+/** Decoding with the sampler on the GPU, ids read behind the computation: the program alone, whose tokens per second it gives, then with the engine around it. */
 async function measureAhead(
   model: Model,
   runner: ModelRunner,
   name: string,
   given: SamplingOptions,
   { tokens, context }: DecodeOptions,
-): Promise<number> {
+): Promise<number | null> {
   const { ahead } = runner;
-  if (ahead === undefined) return 0;
+  if (ahead === undefined) return null;
   const sampling = planSampling(checkSampling(given, runner.vocabSize));
   const rows = [{ sampling, position: context }];
   const chunk = Math.min(ahead.maxSteps, tokens);

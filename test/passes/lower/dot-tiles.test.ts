@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { Builder, type Module, makeModule } from "../../../src/ir/graph.ts";
 import { interpret } from "../../../src/ir/interpret.ts";
 import { printKernel } from "../../../src/ir/kernel/print.ts";
-import { webgpuTargetOf } from "../../../src/ir/target.ts";
+import { leastWebGpu, webgpuTargetOf } from "../../../src/ir/target.ts";
 import { type Tensor, tensorOf } from "../../../src/ir/tensor.ts";
 import { runLowered } from "../lowered.ts";
 
@@ -86,10 +86,11 @@ function expertsModule({ lead, blocks, groups, bits, affine }: Omit<Product, "ep
   return makeModule("m", [{ name: "main", params: [...params, picks], outs: [dot] }], "main");
 }
 
+const { binding } = leastWebGpu;
 const limits = fc.constantFrom(
-  { invocations: 256, sharedBytes: 49152, buffers: 8 },
-  { invocations: 256, sharedBytes: 16384, buffers: 8 },
-  { invocations: 32, sharedBytes: 16384, buffers: 8 },
+  { invocations: 256, sharedBytes: 49152, buffers: 8, binding },
+  { invocations: 256, sharedBytes: 16384, buffers: 8, binding },
+  { invocations: 32, sharedBytes: 16384, buffers: 8, binding },
 );
 
 const arbSizes = {
