@@ -1,4 +1,4 @@
-/** Speed of a published shape with random weights on this GPU: prefill, decode at batch 1, and what limits it. */
+/** Speed of a published shape with random weights on this GPU: prefill, decode at batch 1 and of several sequences, and what limits it. */
 import { mkdirSync } from "node:fs";
 import type { QuantizeOptions } from "../../src/compile.ts";
 import { planTotals } from "../../src/ir/plan.ts";
@@ -9,7 +9,7 @@ import type { Model } from "../../src/runtime/model.ts";
 import type { ModelRunner } from "../../src/runtime/model-runner.ts";
 import { planSampling } from "../../src/runtime/sampler.ts";
 import { checkSampling, type SamplingOptions } from "../../src/runtime/sampling-options.ts";
-import type { RaggedBatch } from "../../src/runtime/step.ts";
+import type { AheadRow, RaggedBatch } from "../../src/runtime/step.ts";
 import { tokenCost } from "../../src/runtime/token-cost.ts";
 import { makeCheckpoint } from "../cpu/make/make-models.ts";
 import type { Shape } from "../cpu/make/shapes.ts";
@@ -27,6 +27,8 @@ export interface DecodeOptions {
   readonly prefill: number;
   /** Tokens in the cache where decoding starts. */
   readonly context: number;
+  /** Sequences that are decoded together, for a row of its own; 1 leaves it out. */
+  readonly sequences: number;
   /** A folder with a model to measure instead of one that is made. */
   readonly folder: string | null;
   /** Folder of the models made. */
@@ -57,27 +59,36 @@ export async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<v
 
 /** What each kernel takes in a prompt, with every launch in a pass of its own. */
 async function profileKernels(gpu: GPU, folder: string, format: string, options: DecodeOptions): Promise<void> {
-  const profile = new KernelProfile();
-  const model = await loadModel(folder, { ...loadOptions(gpu, format, options), profile });
-  try {
-    const runner = model.runner as ModelRunner; // as above
-    for (let i = 0; i < profiledSteps; i++) await runTokens(runner, 0, options.prefill);
-    console.log(`\n${format} prefill, ${profiledSteps} steps of ${options.prefill}: ${profile.show(16)}`);
-  } finally {
-    await model.close();
+  const { prefill, sequences } = options;
+  const steps: [string, number, (runner: ModelRunner) => Promise<unknown>][] = [
+    ["prefill", prefill, (runner) => runTokens(runner, 0, prefill)],
+  ];
+  if (sequences > 1) {
+    steps.push(["decode together", sequences, (runner) => runner.step(batchTogether(runner, options, 0))]);
+  }
+  for (const [name, tokens, step] of steps) {
+    const profile = new KernelProfile();
+    const model = await loadModel(folder, { ...loadOptions(gpu, format, options), profile });
+    try {
+      const runner = model.runner as ModelRunner; // as above
+      for (let i = 0; i < profiledSteps; i++) await step(runner);
+      console.log(`\n${format} ${name}, ${profiledSteps} steps of ${tokens}: ${profile.show(16)}`);
+    } finally {
+      await model.close();
+    }
   }
 }
 
 const profiledSteps = 8;
 
-function loadOptions(gpu: GPU, format: string, { prefill, context, tokens }: DecodeOptions): LoadOptions {
+function loadOptions(gpu: GPU, format: string, { prefill, context, tokens, sequences }: DecodeOptions): LoadOptions {
   const contextLength = Math.max(prefill, context + repetitions * tokens + 2);
   const quantize = { weights: format, activations: "int8" } as QuantizeOptions; // its formats are checked by the loader
   return {
     backend: "webgpu",
     gpu,
     contextLength,
-    maxSequences: 1,
+    maxSequences: sequences,
     maxBatchTokens: prefill,
     ...((format === "int8" || format === "int4") && { quantize }),
   };
@@ -105,9 +116,11 @@ async function measureFormat(gpu: GPU, folder: string, format: string, options: 
       for (let i = 0; i < tokens; i++) await runTokens(runner, at++, 1);
     });
     report(model, format, tokens / decoded, options);
+    let one = 0;
     for (const [name, sampling] of samplers) {
       const ahead = await measureAhead(model, runner, `${format} ${name}`, sampling, options);
       if (ahead === null || sampling.temperature !== 0) continue;
+      one = ahead;
       recordFigures(options.figures, {
         engine: `ciuic ${format}`,
         ours: true,
@@ -115,6 +128,7 @@ async function measureFormat(gpu: GPU, folder: string, format: string, options: 
         prefill: prefill / prefilled,
       });
     }
+    if (options.sequences > 1) await measureTogether(runner, format, one, options);
   } finally {
     await model.close();
   }
@@ -140,20 +154,7 @@ async function measureAhead(
   const rows = [{ sampling, position: context }];
   const chunk = Math.min(ahead.maxSteps, tokens);
   const steps = Math.floor(tokens / chunk) * chunk;
-  const run = async () => {
-    const started = await ahead.start(batchOf(runner, context - 1, 1, steps), rows);
-    // As the engine does: the device has something to do while more is recorded.
-    let size = Math.min(2, chunk);
-    let last = started.queue(size);
-    for (let done = size; done < steps; done += size) {
-      size = Math.min(2 * size, chunk, steps - done);
-      const following = started.queue(size);
-      await last;
-      last = following;
-    }
-    const ids = await last;
-    if (ids.some((id) => id < 0)) throw new Error("the sampler found no numbers");
-  };
+  const run = () => decodeAhead(ahead, batchOf(runner, context - 1, 1, steps), rows, { chunk, steps });
   const first = performance.now();
   await run();
   const prepared = seconds(first);
@@ -173,6 +174,50 @@ async function measureAhead(
   const { result } = await model.generate(prompt, { ...given, maxTokens: tokens, ignoreEos: true }).collect();
   console.log(`${name}, through the engine: ${result.timings.tokensPerSecond?.toFixed(1)} tokens/s`);
   return perSecond;
+}
+
+/** Steps with the sampler on the GPU, ids read a chunk behind. */
+async function decodeAhead(
+  ahead: NonNullable<ModelRunner["ahead"]>,
+  batch: RaggedBatch,
+  rows: readonly AheadRow[],
+  { chunk, steps }: { readonly chunk: number; readonly steps: number },
+): Promise<void> {
+  const started = await ahead.start(batch, rows);
+  // As the engine does: the device has something to do while more is recorded.
+  let size = Math.min(2, chunk);
+  let last = started.queue(size);
+  for (let done = size; done < steps; done += size) {
+    size = Math.min(2 * size, chunk, steps - done);
+    const following = started.queue(size);
+    await last;
+    last = following;
+  }
+  if ((await last).some((id) => id < 0)) throw new Error("the sampler found no numbers");
+}
+
+/** Several sequences, a token of each in a step, against `one` token a step. */
+async function measureTogether(
+  runner: ModelRunner,
+  format: string,
+  one: number,
+  options: DecodeOptions,
+): Promise<void> {
+  const { tokens, context, sequences } = options;
+  const { ahead } = runner;
+  if (ahead === undefined) return;
+  const sampling = planSampling(checkSampling({ temperature: 0 }, runner.vocabSize));
+  const rows = Array.from({ length: sequences }, () => ({ sampling, position: context }));
+  const chunk = Math.min(ahead.maxSteps, tokens);
+  const steps = Math.floor(tokens / chunk) * chunk;
+  const batch = batchTogether(runner, options, steps);
+  const run = () => decodeAhead(ahead, batch, rows, { chunk, steps });
+  await run();
+  const perSecond = (sequences * steps) / (await best(run));
+  console.log(
+    `${format}, ${sequences} sequences together: ${perSecond.toFixed(1)} tokens/s, ` +
+      `${((1000 * sequences) / perSecond).toFixed(3)} ms a step, ${(perSecond / one).toFixed(2)} times one`,
+  );
 }
 
 function report(model: Model, format: string, perSecond: number, { gigabytesPerSecond }: DecodeOptions): void {
@@ -216,6 +261,24 @@ function batchOf(runner: ModelRunner, start: number, count: number, more = 0): R
     slots: positions,
     blockTables: [Int32Array.from({ length: blocks }, (_, i) => i)],
     outputs: Int32Array.of(count - 1),
+  };
+}
+
+/** A token of each of several sequences, with blocks for `more` tokens. */
+function batchTogether(
+  { blockSize, vocabSize }: ModelRunner,
+  { context, sequences }: DecodeOptions,
+  more: number,
+): RaggedBatch {
+  const numbers = Int32Array.from({ length: sequences }, (_, i) => i);
+  const blocks = Math.ceil((context + more) / blockSize);
+  return {
+    tokens: numbers.map((i) => (i * 7919) % vocabSize),
+    positions: numbers.map(() => context - 1),
+    sequence: numbers,
+    slots: numbers.map((i) => i * blocks * blockSize + context - 1),
+    blockTables: [...numbers].map((i) => Int32Array.from({ length: blocks }, (_, j) => i * blocks + j)),
+    outputs: numbers,
   };
 }
 

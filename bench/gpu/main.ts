@@ -9,6 +9,7 @@ import { measureAll } from "./all.ts";
 import { measureDecode } from "./decode.ts";
 import { compareGoldens } from "./goldens.ts";
 import { measureLlama } from "./llama.ts";
+import { measureProducts } from "./products.ts";
 import { measureTransformers } from "./transformers.ts";
 
 if (process.argv[2] === "choice") {
@@ -34,9 +35,12 @@ const { values, positionals } = parseArgs({
     context: { type: "string", default: "128" },
     checked: { type: "boolean", default: false },
     profile: { type: "boolean", default: false },
+    sequences: { type: "string", default: "1" },
     folder: { type: "string" },
     cache: { type: "string" },
     rate: { type: "string" },
+    bits: { type: "string", default: "4,8" },
+    "of-tokens": { type: "string", default: "512,64,16,1" },
     figures: { type: "string" },
     patience: { type: "string", default: "60" },
     toggles: { type: "string" },
@@ -91,13 +95,17 @@ if (mode === "goldens") {
     ...common,
     formats: values.formats.split(","),
     profile: values.profile,
+    sequences: Number(values.sequences),
     folder: values.folder ?? null,
     gigabytesPerSecond: values.rate === undefined ? ratesOf(`${description} ${device}`) : [Number(values.rate)],
   });
+} else if (mode === "products") {
+  const numbers = (text: string) => text.split(",").map(Number);
+  await measureProducts(gpu, { bits: numbers(values.bits), tokens: numbers(values["of-tokens"]) });
 } else if (mode === "llama") {
   await measureLlama({ ...common, formats: ["q4_0", "q8_0"] });
 } else {
-  console.error("expected: goldens, decode, choice, llama, transformers or all");
+  console.error("expected: goldens, decode, products, choice, llama, transformers or all");
   process.exitCode = 2;
 }
 

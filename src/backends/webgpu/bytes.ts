@@ -24,7 +24,6 @@ interface Place {
 function wordsOf(load: Load, buf: Buf, finite: boolean): number | undefined {
   const { dtype, lanes } = load.type;
   if (isPackedValue(dtype)) return lanes / 4;
-  if (buf.dtype === "f32" && lanes === 4) return 4;
   return finite && buf.dtype === "f16" && lanes > 1 ? lanes / 2 : undefined;
 }
 
@@ -50,13 +49,6 @@ export function wideBufs(kernel: Kernel, written: ReadonlySet<string>): Map<stri
       wide.set(name, words);
   }
   return wide;
-}
-
-/** Four numbers that lie in a buffer of vectors; undefined where the buffer is none. */
-export function fourText(load: Load, buf: Buf, { name, index, facts, wide }: Place): Text | undefined {
-  if (buf.dtype !== "f32" || load.type.lanes !== 4 || wide.get(buf.name) !== 4) return undefined;
-  invariant(divisorOf(load.index, facts) % 4 === 0, () => `${buf.name}: a load of 4 elements from between them`);
-  return atom(`${name}[${grouped(index, binds.atom)} >> 2u]`);
 }
 
 /** The words of a vector of bytes. */
@@ -108,6 +100,8 @@ export const intrinsicRows: Partial<Record<IntrinsicName, Row>> = {
   finite: { emit: (x) => x! },
   repeat4: { emit: (x) => atom(`vec4<u32>(${x!.text})`) },
   spread4: { emit: (x, i) => atom(`vec4<u32>(${grouped(x!, binds.atom)}.${"xyzw"[Number(i!.text) & 3]})`) },
+  join4: { emit: (...parts) => atom(`vec4(${parts.map(({ text }) => text).join(", ")})`) },
+  unbiased: { emit: (x) => ({ text: `bitcast<vec4<f32>>(${x!.text}) - vec4<f32>(12582912.0)`, binds: binds.sum }) },
   less128: { emit: (x) => xor(x!, each("80")) },
   low4s: { emit: (x) => xor(and(shiftLeft(x!), each("f0")), each("80")) },
   high4s: { emit: (x) => xor(and(x!, each("f0")), each("80")) },

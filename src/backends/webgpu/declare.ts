@@ -3,6 +3,7 @@ import type { Buf, Kernel } from "../../ir/kernel/kernel.ts";
 import type { Needs } from "./expr.ts";
 import { type LibraryName, libraryText } from "./library.ts";
 import { bitsFunction, elementText, isPacked, loadFunction, storeFunction } from "./storage.ts";
+import type { Vectors } from "./vectors.ts";
 
 interface Declared {
   readonly names: ReadonlyMap<string, string>;
@@ -13,17 +14,19 @@ interface Declared {
   readonly packedDot: boolean;
   /** Buffers declared as vectors of so many words. */
   readonly wide: ReadonlyMap<string, number>;
+  readonly vectors: Vectors;
 }
 
 /** Blocks of text. */
-export function bufferTexts(kernel: Kernel, { names, needs, access, atomic, wide, packedDot }: Declared): string[] {
+export function bufferTexts(
+  kernel: Kernel,
+  { names, needs, access, atomic, wide, vectors, packedDot }: Declared,
+): string[] {
   const globals = kernel.bufs.filter(({ space }) => space === "global");
   const bindings = globals.map((buf, i) => {
     const words = wide.get(buf.name);
-    const element =
-      words === undefined
-        ? elementText(buf, atomic.has(buf.name))
-        : `vec${words}<${buf.dtype === "f32" ? "f32" : "u32"}>`;
+    const plain = vectors.get(buf.name)?.element ?? elementText(buf, atomic.has(buf.name));
+    const element = words === undefined ? plain : `vec${words}<u32>`;
     const type = `array<${element}>`;
     return `@group(0) @binding(${i}) var<storage, ${access[i]}> ${names.get(buf.name)}: ${type}; // ${showBuf(buf)}`;
   });
@@ -31,7 +34,8 @@ export function bufferTexts(kernel: Kernel, { names, needs, access, atomic, wide
     .filter(({ space }) => space !== "global")
     .map((buf) => {
       const space = buf.space === "scratch" ? "private" : "workgroup";
-      return `var<${space}> ${names.get(buf.name)}: array<${elementText(buf, false)}, ${Math.max(buf.size, 1)}>;`;
+      const { element, lanes } = vectors.get(buf.name) ?? { element: elementText(buf, false), lanes: 1 };
+      return `var<${space}> ${names.get(buf.name)}: array<${element}, ${Math.max(buf.size / lanes, 1)}>;`;
     });
   const accesses = globals
     .filter(({ dtype }) => isPacked(dtype))

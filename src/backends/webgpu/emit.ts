@@ -11,6 +11,7 @@ import { wgslNames } from "./names.ts";
 import { type Part, type Schedule, scheduleOf } from "./nest.ts";
 import { binds, grouped } from "./scalar.ts";
 import { isPacked } from "./storage.ts";
+import { vectorBufs, vectorText } from "./vectors.ts";
 import { loadsAny, type WordStores, wordStores } from "./word-stores.ts";
 
 export interface EmitOptions {
@@ -50,11 +51,13 @@ export function emitKernel(kernel: Kernel, options: EmitOptions = {}): WgslKerne
   const written = writesOf(kernel.body).bufs;
   const wide = wideBufs(kernel, written);
   const words = wordStores(kernel);
+  const vectors = vectorBufs(kernel);
   const atomic = new Set([...written].filter((name) => !words.whole.has(name)));
   const place: Place = {
     kernel,
     schedule,
     wide,
+    vectors,
     atomic,
     words,
     names: wgslNames(kernel),
@@ -74,7 +77,7 @@ export function emitKernel(kernel: Kernel, options: EmitOptions = {}): WgslKerne
   const entry = [`@compute @workgroup_size(${invocations})`, head, ...indent(body), "}"];
   const changed = (name: string) => written.has(name) || shared.has(name);
   const access = globalBufs(kernel).map(({ name }) => (changed(name) ? "read_write" : "read"));
-  const declared = bufferTexts(kernel, { names: place.names, needs, access, atomic, wide, packedDot });
+  const declared = bufferTexts(kernel, { names: place.names, needs, access, atomic, wide, vectors, packedDot });
   const enable = place.combines.useSubgroups ? "enable subgroups;" : "";
   const blocks = [headOf(kernel), enable, ...declared, ...sharedTexts(place), entry.join("\n")];
   return { source: `${blocks.filter((text) => text !== "").join("\n\n")}\n`, workgroups: [x, y], access };
@@ -232,6 +235,8 @@ function emitStore(place: Place, stmt: Extract<Stmt, { k: "store" }>, facts: Fac
   if (buf === undefined) throw new InternalError(`kernel ${place.kernel.name}`, `has no buffer ${stmt.buf}`);
   const name = nameOf(place, stmt.buf);
   const [index, value] = [emitExpr(stmt.index, facts, place), emitExpr(stmt.value, facts, place)];
+  const vector = place.vectors.get(stmt.buf);
+  if (vector !== undefined) return [`${vectorText(name, index, vector)} = ${value.text};`];
   const packed = isPacked(buf.dtype) && buf.space === "global";
   if (packed) place.needs.stores.add(stmt.buf);
   const store = (at: string, x: string) => (packed ? `store_${name}(${at}, ${x});` : `${name}[${at}] = ${x};`);

@@ -3,10 +3,11 @@ import { InternalError, UnsupportedError } from "../../ir/errors.ts";
 import type { Cast, Expr, Intrinsic, Num, Op } from "../../ir/kernel/kernel.ts";
 import { assume, type Facts, rangeOf } from "../../ir/kernel/range.ts";
 import { isFloatValue, isIntValue, isPackedValue, loadedDType, type ValueType } from "../../ir/kernel/value.ts";
-import { fourHalves, fourText, halfText, halvesText, intrinsicRows, wordsText } from "./bytes.ts";
+import { fourHalves, halfText, halvesText, intrinsicRows, wordsText } from "./bytes.ts";
 import type { LibraryName } from "./library.ts";
 import { atom, binary, binds, type Emit, grouped, integerRows, type Row, scalarRows, type Text } from "./scalar.ts";
 import { isPacked, wgslType } from "./storage.ts";
+import { type Vectors, vectorText } from "./vectors.ts";
 
 /** What an emitted kernel needs besides its body. */
 export interface Needs {
@@ -21,6 +22,7 @@ export interface Needs {
 export interface Context {
   /** Buffers declared as vectors: how many words each element has. */
   readonly wide: ReadonlyMap<string, number>;
+  readonly vectors: Vectors;
   readonly names: ReadonlyMap<string, string>;
   /** Buffers with atomic words. */
   readonly atomic: ReadonlySet<string>;
@@ -102,10 +104,9 @@ function emitLoad(expr: Extract<Expr, { k: "load" }>, facts: Facts, context: Con
   if (buf === undefined) throw new InternalError("kernel", `has no buffer ${expr.buf}`);
   const name = nameOf(context, expr.buf);
   const index = emitExpr(expr.index, facts, context);
-  const place = { ...context, name, index, facts };
-  if (isPackedValue(expr.type.dtype)) return wordsText(expr, buf, place);
-  const vector = fourText(expr, buf, place);
-  if (vector !== undefined) return vector;
+  const vector = context.vectors.get(expr.buf);
+  if (vector !== undefined) return atom(vectorText(name, index, vector));
+  if (isPackedValue(expr.type.dtype)) return wordsText(expr, buf, { ...context, name, index, facts });
   const packed = isPacked(buf.dtype) && buf.space === "global";
   if (packed) context.needs.loads.add(expr.buf);
   const element = (at: string) => (packed ? `load_${name}(${at})` : `${name}[${at}]`);

@@ -57,6 +57,9 @@ const floats =
     return same && first.dtype === "f32" ? first : undefined;
   };
 
+/** What sums begin with that `unbiased` makes floats of: the bits of 1.5 * 2^23. */
+export const biased = 0x4b400000;
+
 export const intrinsics = {
   /**
    * `b` must be in 0 .. 127 in every lane: one instruction of relaxed SIMD, whose engines differ beyond. The executor is
@@ -190,6 +193,25 @@ export const intrinsics = {
     type: exactly([["u32"]], "i8", 4),
     takes: "a u32",
     eval: (word) => [24, 16, 8, 0].map((shift) => (word![0]! << shift) >> 24),
+  },
+  /** Four scalars, or four times four bytes, as one vector. */
+  join4: {
+    type: (types) => {
+      if (types.length !== 4) return undefined;
+      if (types.every((type) => is(type, "f32"))) return valueType("f32", 4);
+      return types.every((type) => is(type, "i8x4")) ? valueType("i8", 16) : undefined;
+    },
+    takes: "four f32 or four i8x4",
+    eval: (...parts) => parts.flat(),
+  },
+  /**
+   * An integer from -2^22 to 2^22 that `biased` was added to, as a float: the sum's bits are those of 1.5 * 2^23 and the
+   * integer, so that a subtraction makes a number of it, where a conversion may be slow.
+   */
+  unbiased: {
+    type: exactly([["i32x4"]], "f32", 4),
+    takes: "i32x4",
+    eval: (x) => x!.map((v) => v - biased),
   },
   /** Eight bytes as four f16, the low byte of each first. */
   f16s: {

@@ -22,10 +22,11 @@ import {
   ref,
   splat,
 } from "../../ir/kernel/kernel.ts";
-import { strideIn } from "../../ir/kernel/linear.ts";
 import { assign, note, store, variable, when } from "../../ir/kernel/stmt.ts";
 import { valueType } from "../../ir/kernel/value.ts";
 import { lowerAttentionGroup } from "./attention-group.ts";
+import { liesInRows, widened } from "./attention-rows.ts";
+import { lowerAttentionTiles } from "./attention-tiles.ts";
 import { clampTo, flatten } from "./index-math.ts";
 import { forEachElement } from "./map.ts";
 import type { KernelWriter } from "./writer.ts";
@@ -50,7 +51,7 @@ interface Tile {
 
 export function lowerAttention(w: KernelWriter, anchor: Node): void {
   if (w.target.workgroup !== null) {
-    lowerAttentionGroup(w, anchor, w.target.workgroup);
+    if (!lowerAttentionTiles(w, anchor, w.target.workgroup)) lowerAttentionGroup(w, anchor, w.target.workgroup);
     return;
   }
   const [q, k, v, positions, sequence] = anchor.ins as [Node, Node, Node, Node, Node]; // attention takes five operands
@@ -192,22 +193,6 @@ function writeSums(tile: Tile, value: (t: Expr, j: Expr) => Expr, done: (i: numb
     }
   };
   w.loop("j", e, tileOfColumns, "serial", columns * lanes);
-}
-
-/** Whether column j of a value is a load of memory j elements from that of column 0. */
-function liesInRows(w: KernelWriter, value: (t: Expr, j: Expr) => Expr): boolean {
-  const [t, j] = [ref(w.unique("t")), ref(w.unique("j"))];
-  let runs = false;
-  const stmts = w.nested(() => {
-    const element = value(t, j);
-    runs = element.k === "load" && element.type.dtype === "f32" && strideIn(element.index, j.name) === 1;
-  }, [t.name, j.name]);
-  return runs && stmts.every((stmt) => stmt.k === "let" && strideIn(stmt.value, j.name) === 0);
-}
-
-/** The load of an element as a load of `lanes` from there. */
-function widened(element: Expr, lanes: number): Expr {
-  return lanes === 1 ? element : { ...element, type: valueType(element.type.dtype, lanes) };
 }
 
 const range = (length: number) => Array.from({ length }, (_, i) => i);

@@ -24,7 +24,7 @@ import {
   range,
   read,
 } from "./contract-nest.ts";
-import { lowerTiles } from "./contract-tiles.ts";
+import { lowerTiles, squaresOf } from "./contract-tiles.ts";
 import { clampTo } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 
@@ -36,10 +36,15 @@ export function lowerContractGroup(w: KernelWriter, group: Group, workgroup: Wor
     number,
   ]; // as many as were mapped
   const alongSum = nest.summed.includes(nest.bAxes.at(-1) ?? "");
-  if (outer >= 16 && rows >= 16 && summed >= 8) lowerTiles(nest, outer, rows, summed, workgroup);
+  const squares = countOf(nest, nest.batch) * squaresOf(outer, rows, workgroup);
+  const tiles = outer >= 16 && rows >= 16 && summed >= 8;
+  if (tiles && (squares >= fewSquares || !alongSum)) lowerTiles(nest, outer, rows, summed, workgroup);
   else if (alongSum && summed >= 32) lowerRowsOf(nest, outer, rows, summed, workgroup);
   else lowerElements(nest, outer, rows, summed);
 }
+
+/** So few workgroups would leave most of a GPU idle, however well each computes. */
+const fewSquares = 32;
 
 function lowerElements(nest: Nest, outer: number, rows: number, summed: number): void {
   const { w } = nest;

@@ -8,12 +8,22 @@ import { clampTo } from "./index-math.ts";
 /** Sums along each side of an invocation's own square, and summed indices that go through shared memory at once. */
 const [own, depth] = [4, 16];
 
-export function lowerTiles(nest: Nest, outer: number, rows: number, summed: number, { invocations }: Workgroup): void {
-  const { w } = nest;
+/** Workgroups that a result takes. */
+export function squaresOf(outer: number, rows: number, workgroup: Workgroup): number {
+  const { side, each } = squareFor(outer, rows, workgroup);
+  return Math.ceil(outer / (side * each)) * Math.ceil(rows / (side * each));
+}
+
+function squareFor(outer: number, rows: number, { invocations }: Workgroup): { side: number; each: number } {
   // Invocations along each side of a workgroup's square.
   const side = invocations >= 256 ? 16 : invocations >= 64 ? 8 : 4;
   // Small squares for small results, which would leave most invocations idle.
-  const each = outer >= 64 && rows >= 64 ? own : outer >= 32 && rows >= 32 ? 2 : 1;
+  return { side, each: outer >= 64 && rows >= 64 ? own : outer >= 32 && rows >= 32 ? 2 : 1 };
+}
+
+export function lowerTiles(nest: Nest, outer: number, rows: number, summed: number, workgroup: Workgroup): void {
+  const { w } = nest;
+  const { side, each } = squareFor(outer, rows, workgroup);
   const square = side * each;
   w.emit(note(`tile: ${square} by ${square} in shared memory, ${each} by ${each} an invocation`));
   overBatch(nest, (batch) => {

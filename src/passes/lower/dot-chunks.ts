@@ -15,7 +15,7 @@ import {
   scalesOf,
   weightBytes,
 } from "./dot-group-parts.ts";
-import type { StagedInput } from "./dot-stage.ts";
+import type { StagedInput } from "./dot-input.ts";
 import type { Together } from "./writer.ts";
 
 /** Indices of the tile's tokens. */
@@ -107,7 +107,13 @@ export class Chunks {
     const [idx] = this.#idx as [Tokens[number]]; // never empty
     const [g, chunk] = [w.bind("g", idiv(j, int(perGroup))), w.bind("c", irem(j, int(perGroup)))];
     const bytes = weightBytes(this.#dot, idx, this.#block, j);
-    return { j, g, chunk, bytes, ofRows: range(fours).map((four) => scalesOf(this.#dot, idx, this.#block, g, four)) };
+    return {
+      j,
+      g,
+      chunk,
+      bytes,
+      ofRows: range(fours).map((four) => scalesOf(this.#dot, idx, this.#block, g, int(4 * four))),
+    };
   }
 }
 

@@ -11,6 +11,7 @@ import {
   imul,
   int,
   intrinsic,
+  type Load,
   num,
   op,
   type Ref,
@@ -35,6 +36,16 @@ export interface Dot {
   readonly fours: number;
   readonly groups: number;
   readonly tokens: number;
+  /** Where the rows of weights, scales and minimums are; by default in the operand, at a token's leading indices. */
+  readonly table?: (operand: Node) => { readonly node: Node; readonly lead: readonly Expr[] };
+}
+
+/** An element of weights, scales or minimums, by its last indices. */
+function ofWeights({ w, table }: Dot, operand: Node, idx: readonly Expr[], last: readonly Expr[]): Load {
+  const { node, lead } = table?.(operand) ?? { node: operand, lead: own(operand, idx, last.length) };
+  const element = w.value(node, [...lead, ...last]);
+  invariant(element.k === "load", () => "a dot reads its operands from memory");
+  return element;
 }
 
 /** Sums per token of the tile and four rows. */
@@ -53,9 +64,7 @@ export function sumsOf({ w, fours }: Dot, idx: readonly (readonly Expr[])[]): Su
 /** Chunk `j` of all chunks of a block. */
 export function weightBytes(dot: Dot, idx: readonly Expr[], block: Expr, j: Expr): Expr {
   const { w, group } = dot;
-  const weights = group.anchor.ins[3]!;
-  const element = w.value(weights, [...own(weights, idx, 5), block, int(0), int(0), int(0), int(0)]);
-  invariant(element.k === "load", () => "a dot reads its operands from memory");
+  const element = ofWeights(dot, group.anchor.ins[3]!, idx, [block, int(0), int(0), int(0), int(0)]);
   // Chunks of a block lie one after another, whichever group they are of.
   return w.bind("bytes", {
     ...element,
@@ -109,15 +118,15 @@ export function addGroup(dot: Dot, sums: readonly Ref[], idx: readonly Expr[], g
 }
 
 /** Scales are bounded when they are made, so that none is infinite. */
-function finiteScale(value: Expr): Expr {
+export function finiteScale(value: Expr): Expr {
   return value.k === "load" ? intrinsic("finite", value) : value;
 }
 
-/** The scales (operand 4) and minimums (5) of four of a block's rows in a group. */
-export function scalesOf({ w, group }: Dot, idx: readonly Expr[], block: Expr, g: Expr, four: number): RowScales {
+/** The scales (operand 4) and minimums (5) of four of a block's rows, from row `four` on, in a group. */
+export function scalesOf(dot: Dot, idx: readonly Expr[], block: Expr, g: Expr, four: Expr): RowScales {
+  const { w, group } = dot;
   const [scale, minimum] = group.anchor.ins.slice(4).map((node) => {
-    const element = w.value(node, [...own(node, idx, 3), block, g, int(4 * four)]);
-    invariant(element.k === "load", () => "a dot reads its operands from memory");
+    const element = ofWeights(dot, node, idx, [block, g, four]);
     return w.bind("scale", intrinsic("finite", { ...element, type: valueType("f32", 4) }));
   });
   return { scale: scale!, minimum };
@@ -132,7 +141,7 @@ export function bytesAt({ w, group }: Dot, operand: number, idx: readonly Expr[]
 }
 
 /** The leading indices that an operand has. */
-function own(node: Node, idx: readonly Expr[], trailing: number): readonly Expr[] {
+export function own(node: Node, idx: readonly Expr[], trailing: number): readonly Expr[] {
   return idx.slice(0, node.type.shape.length - trailing);
 }
 

@@ -5,35 +5,21 @@
  *
  * - *rows*: few tokens. Some invocations of a workgroup share a block of rows and take its chunks in turn, so that together
  *   they read one stretch of memory; each loaded chunk serves a tile of tokens.
- * - *tiles*: many tokens. An invocation computes four tokens of a block of rows; its neighbours, in a square, read the same
- *   inputs and weights at about the same time.
+ * - *tiles*: many tokens (`dot-tiles.ts`).
  */
 import { attrsOf, type Node } from "../../ir/graph.ts";
-import {
-  type Expr,
-  extract,
-  iadd,
-  idiv,
-  imul,
-  int,
-  intrinsic,
-  irem,
-  op,
-  select,
-  splat,
-} from "../../ir/kernel/kernel.ts";
+import { type Expr, extract, iadd, idiv, imul, int, irem, op, select } from "../../ir/kernel/kernel.ts";
 import { note, store, when } from "../../ir/kernel/stmt.ts";
-import { dotBlock, dotGroup } from "../../ir/ops/dot.ts";
+import { dotBlock } from "../../ir/ops/dot.ts";
 import type { Workgroup } from "../../ir/target.ts";
 import type { Group } from "../fuse.ts";
 import { Chunks, perGroup, type Tokens } from "./dot-chunks.ts";
-import { addGroup, bytesAt, codesOf, type Dot, range, scalesOf, sumsOf, weightBytes } from "./dot-group-parts.ts";
-import { stageInput } from "./dot-stage.ts";
+import { lowerDotExperts } from "./dot-experts.ts";
+import { type Dot, range, sumsOf } from "./dot-group-parts.ts";
+import { stageInput } from "./dot-input.ts";
+import { lowerDotTiles } from "./dot-tiles.ts";
 import { clampTo, flatten } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
-
-/** Tokens of an invocation where there are many; on an H100, prompts are 1.4 times as fast as with two. */
-const tileTokens = 4;
 
 export function lowerDotWorkgroup(w: KernelWriter, anchor: Node, group: Group, workgroup: Workgroup): void {
   const { bits, zero } = attrsOf(anchor) as { bits: number; zero: number }; // the op's attributes
@@ -41,12 +27,11 @@ export function lowerDotWorkgroup(w: KernelWriter, anchor: Node, group: Group, w
   const packed = anchor.ins[3]!.type.shape;
   const [blocks, groups] = packed.slice(-5) as [number, number]; // as packed
   const last = packed.length === 5 ? (lead.at(-1) ?? 1) : 1;
-  const tiles = last >= 16 && last % tileTokens === 0;
-  const tokens = tiles ? tileTokens : dividing(last, [4, 2, 1]);
+  const tokens = dividing(last, [4, 2, 1]);
   const sizes = { lead, blocks, fours: dotBlock(bits) / 4, groups, tokens };
   const dot: Dot = { w, group, bits, rest: zero - (bits === 4 ? 8 : 128), ...sizes };
-  if (tiles) lowerTiles(dot, last);
-  else lowerRows(dot, workgroup);
+  if (last >= 16) lowerDotTiles(dot, workgroup);
+  else if (!lowerDotExperts(dot, workgroup)) lowerRows(dot, workgroup);
 }
 
 /** Invocations that a GPU wants at least: enough loads on their way to keep its memory busy. */
@@ -115,56 +100,6 @@ function storeRows(
     }
   });
   w.emit(when(op("and", op("lt", start, int(rows)), inside), stores));
-}
-
-function lowerTiles(dot: Dot, last: number): void {
-  const { w, blocks, fours, tokens } = dot;
-  const [high, wide] = [dividing(last, [4 * tokens, 2 * tokens, tokens]), dividing(blocks, [8, 4, 2, 1])];
-  const rows = 4 * fours;
-  w.emit(note(`an invocation for ${tokens} tokens by ${rows} rows, squares of ${high} tokens by ${rows * wide} rows`));
-  const grid = (hint: string, to: number, step: number, body: (i: Expr) => void) =>
-    w.loop(hint, to, body, "grid", step);
-  overLead(dot, high, ([at]) =>
-    grid("b", blocks, wide, (firstBlock) =>
-      grid("t", high, tokens, (t) =>
-        grid("r", wide, 1, (r) => {
-          const first = iadd(at!.at(-1)!, t);
-          const idx = range(tokens).map((i) => at!.with(-1, iadd(first, int(i))));
-          writeSquare(dot, idx, iadd(firstBlock, r));
-        }),
-      ),
-    ),
-  );
-}
-
-/** What one invocation computes: the tile's tokens by a block of rows. */
-function writeSquare(dot: Dot, idx: Tokens, block: Expr): void {
-  const { w, group, lead, blocks, fours, groups } = dot;
-  const sums = sumsOf(dot, idx);
-  w.loop("g", groups, (g) => {
-    const halves = idx.map((at) =>
-      [0, 16].map((k) => w.bind("codes", bytesAt(dot, 0, at, iadd(imul(g, int(dotGroup)), int(k)), 16))),
-    );
-    const products: Expr[][] = idx.map(() => range(fours).map(() => splat(int(0), 4)));
-    for (const chunk of range(perGroup)) {
-      const codes = codesOf(dot, weightBytes(dot, idx[0]!, block, iadd(imul(g, int(perGroup)), int(chunk))));
-      for (const t of idx.keys()) {
-        const x = intrinsic("spread4", halves[t]![chunk >> 2]!, int(chunk & 3));
-        products[t] = codes.map((code, four) => w.bind("dot", intrinsic("dot4s8", products[t]![four]!, x, code)));
-      }
-    }
-    const ofRows = range(fours).map((four) => scalesOf(dot, idx[0]!, block, g, four));
-    for (const [t, own] of sums.entries()) {
-      addGroup(dot, own, idx[t]!, g, { products: products[t]!, ofRows, once: (value) => value });
-    }
-  });
-  for (const [t, own] of sums.entries()) {
-    for (const row of range(4 * fours)) {
-      const at = [...idx[t]!, iadd(imul(block, int(4 * fours)), int(row))];
-      w.hold(group.anchor, () => extract(own[row >> 2]!, row & 3));
-      w.emit(store(w.out, flatten(at, [...lead, blocks * 4 * fours]), w.value(group.root, at)));
-    }
-  }
 }
 
 /** Grid loops over the leading indices, the last in steps; the body gets those of the step's tokens. */

@@ -59,16 +59,26 @@ test("random programs", () => {
 });
 
 const attention =
-  (of: { tokens: number; heads: number; groups: number; keys: number; d: number; e: number }): Build =>
+  ({ sequences = 2, ...of }: Attention): Build =>
   (m, p) =>
     m.attention(
       p("q", "f32", of.tokens, of.heads, of.d),
-      p("k", "f32", 2, of.keys, of.groups, of.d),
-      p("v", "f32", 2, of.keys, of.groups, of.e),
+      p("k", "f32", sequences, of.keys, of.groups, of.d),
+      p("v", "f32", sequences, of.keys, of.groups, of.e),
       m.add(p("t", "i32", of.tokens), of.keys - 10),
       p("b", "i32", of.tokens),
       0.5,
     );
+
+interface Attention {
+  readonly sequences?: number;
+  readonly tokens: number;
+  readonly heads: number;
+  readonly groups: number;
+  readonly keys: number;
+  readonly d: number;
+  readonly e: number;
+}
 
 const contract = (axes: string, x: readonly number[], y: readonly number[]): [string, Build] => [
   `contract ${axes} of [${x}] and [${y}]`,
@@ -106,6 +116,11 @@ test.each<[string, Build]>([
   [
     "attention with as many columns as invocations have",
     attention({ tokens: 1, heads: 2, groups: 1, keys: 150, d: 9, e: 128 }),
+  ],
+  ["attention of many tokens", attention({ sequences: 1, tokens: 9, heads: 12, groups: 2, keys: 70, d: 12, e: 8 })],
+  [
+    "attention of many tokens of several sequences, more columns than invocations",
+    attention({ tokens: 16, heads: 2, groups: 2, keys: 40, d: 4, e: 132 }),
   ],
   [
     "attention with keys so long that invocations share them",

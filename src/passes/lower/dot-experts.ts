@@ -1,0 +1,106 @@
+/**
+ * Lowering of `dotGroups` with chosen weights (a mixture's experts) for GPUs and many tokens: a workgroup has one expert's
+ * tile of rows and computes it for all tokens that chose the expert, so that its weights are read once for them and not once
+ * for each. Which these are, its invocations find out from all choices (*picks*: a token's choice number k) and keep as a list in
+ * shared memory; then tiles of picks are computed as tiles of tokens are (`dot-tiles.ts`).
+ */
+import { isOp, type Node } from "../../ir/graph.ts";
+import { type Buf, type Expr, iadd, int, isub, load, op, ref } from "../../ir/kernel/kernel.ts";
+import { assign, barrier, note, store, variable, when } from "../../ir/kernel/stmt.ts";
+import type { Workgroup } from "../../ir/target.ts";
+import type { Dot } from "./dot-group-parts.ts";
+import { chooseTile, invocationsOf } from "./dot-tile-choice.ts";
+import { stagedFor } from "./dot-tile-stage.ts";
+import { type Tiles, writeTile } from "./dot-tiles.ts";
+import { clampTo, unflatten } from "./index-math.ts";
+import type { Together } from "./writer.ts";
+
+/** Picks of an expert, on average, from which on it is worth to look for them. */
+const worth = 4;
+
+/** Says whether it lowered: the weights are one table's, chosen by picks in memory that are many for each expert. */
+export function lowerDotExperts(dot: Dot, workgroup: Workgroup): boolean {
+  const { w, group, lead, blocks, fours, groups } = dot;
+  const [picks, ...others] = group.anchor.ins.slice(3).map((node) => (chosen(dot, node) ? node.ins[1]! : undefined));
+  if (picks === undefined || others.some((other) => other !== picks)) return false;
+  const experts = group.anchor.ins[3]!.ins[0]!.type.shape[0]!;
+  const count = lead.reduce((a, b) => a * b, 1);
+  const average = Math.floor(count / experts);
+  // The list is as long as if all had chosen the same.
+  const rest = { ...workgroup, bytes: workgroup.bytes - 4 * count - 4 * workgroup.invocations };
+  if (average < worth || picks.type.shape.length !== lead.length || rest.bytes < 8192) return false;
+  const tile = chooseTile({ rows: 4 * fours * blocks, tokens: average, groups, copies: experts }, rest);
+  const size = invocationsOf(tile);
+  w.emit(
+    note(
+      `tile: ${tile.rows} rows by ${tile.tokens} of the tokens that chose an expert, ${tile.slices} groups at a time`,
+    ),
+  );
+  const list = w.shared("picked", "i32", count);
+  const counts = w.shared("counts", "i32", size);
+  const ofExpert = (expert: Expr) => (block: Expr) =>
+    w.workgroup(size, (together) => {
+      const table = (node: Node) => ({ node: node.ins[0]!, lead: [expert] });
+      const tiles: Tiles = { dot: { ...dot, table }, tile, staged: stagedFor(dot, tile) };
+      const found = findPicks(dot, together, { picks, expert, experts, list, counts, count });
+      const step = (first: Expr) => {
+        const token = (t: Expr) => {
+          const at = clampTo(op("min", iadd(first, t), isub(found, int(1))), count);
+          return unflatten(w.bind("pick", clampTo(load(list, at), count)), lead);
+        };
+        writeTile(tiles, { block, token, inside: (t) => op("lt", iadd(first, t), found) }, together);
+      };
+      w.loop("first", found, step, "serial", tile.tokens);
+    });
+  const perTile = tile.rows / (4 * fours);
+  w.loop("expert", experts, (expert) => w.loop("b", blocks, ofExpert(expert), "grid", perTile), "grid");
+  return true;
+}
+
+/** Whether an operand is rows of a table, chosen by what lies in memory. */
+function chosen({ w }: Dot, node: Node): boolean {
+  return isOp(node, "gather") && !w.isBuffer(node) && w.isBuffer(node.ins[0]!) && w.isBuffer(node.ins[1]!);
+}
+
+interface Search {
+  readonly picks: Node;
+  readonly expert: Expr;
+  readonly experts: number;
+  readonly list: Buf;
+  /** How many each invocation has found. */
+  readonly counts: Buf;
+  readonly count: number;
+}
+
+/** Lists the picks of an expert; gives their number. */
+function findPicks({ w }: Dot, together: Together, { picks, expert, experts, list, counts, count }: Search): Expr {
+  const { lane, size } = together;
+  const each = (body: (pick: Expr) => void) =>
+    w.strided(together, "pick", count, (pick) => {
+      const idx = unflatten(pick, picks.type.shape);
+      // As `gather` does with what is beyond its table.
+      const mine = op("eq", clampTo(w.value(picks, idx), experts), expert);
+      w.emit(
+        when(
+          mine,
+          w.nested(() => body(pick)),
+        ),
+      );
+    });
+  const own = ref(w.unique("own"));
+  w.emit(variable(own.name, int(0)));
+  each(() => w.emit(assign(own.name, iadd(own, int(1)))));
+  w.emit(store(counts, lane, own));
+  const all = w.combine("found", "add", own, size);
+  w.emit(barrier);
+  const next = ref(w.unique("next"));
+  w.emit(variable(next.name, int(0)));
+  w.loop("before", lane, (before) => w.emit(assign(next.name, iadd(next, load(counts, before)))));
+  each((pick) => {
+    // The clamp changes nothing: no more are found than there are.
+    w.emit(store(list, clampTo(next, count), pick));
+    w.emit(assign(next.name, iadd(next, int(1))));
+  });
+  w.emit(barrier);
+  return all;
+}
