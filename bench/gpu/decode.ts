@@ -89,7 +89,7 @@ function loadOptions(gpu: GPU, format: string, { prefill, context, tokens, seque
     gpu,
     contextLength,
     maxSequences: sequences,
-    maxBatchTokens: prefill,
+    maxBatchTokens: Math.max(prefill, context),
     ...((format === "int8" || format === "int4") && { quantize }),
   };
 }

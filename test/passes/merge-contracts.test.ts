@@ -4,16 +4,16 @@ import type { Module } from "../../src/ir/graph.ts";
 import { interpret } from "../../src/ir/interpret.ts";
 import { parseModule } from "../../src/ir/parse.ts";
 import { printModule } from "../../src/ir/print.ts";
-import { jsTarget, type Target } from "../../src/ir/target.ts";
+import { jsTarget, type Target, webgpuTarget } from "../../src/ir/target.ts";
 import { legalize } from "../../src/passes/legalize.ts";
 import { mergeContracts } from "../../src/passes/merge-contracts.ts";
 import { runPasses } from "../../src/passes/pass.ts";
 import { randomNumbers, randomTensor, randomWeights } from "../../src/passes/validate.ts";
 import { same } from "../arb/compare.ts";
 
-function merged(text: string): Module {
+function merged(text: string, target: Target = jsTarget): Module {
   const module = parseModule(text);
-  const after = runPasses(module, [legalize(jsTarget), mergeContracts], jsTarget, { verify: 2 });
+  const after = runPasses(module, [legalize(jsTarget), mergeContracts], target, { verify: 2 });
   const random = randomNumbers(1);
   const inputs = module.funcs.get("main")!.params.map(({ type }) => randomTensor(type, random));
   const weights = randomWeights(module, 1);
@@ -158,4 +158,27 @@ func @main(%x: f32[2,3], %tokens: i32[2]) {
 }
 }`;
   expect(printModule(merged(text))).not.toContain("concat");
+});
+
+test("for GPUs the rows of two weights of one size are mixed, those of experts too", () => {
+  const text = `
+module @m entry @main {
+func @main(%x: f32[1,3], %e: i32[2]) {
+  %wg: f32[64,3] = weight {name="gate"}
+  %wu: f32[64,3] = weight {name="up"}
+  %g: f32[1,64] = contract %x, %wg {axes="n i, o i -> n o"}
+  %u: f32[1,64] = contract %x, %wu {axes="n i, o i -> n o"}
+  %tg: f32[4,32,3] = weight {name="gates"}
+  %tu: f32[4,32,3] = weight {name="ups"}
+  %rg: f32[2,32,3] = gather %tg, %e
+  %ru: f32[2,32,3] = gather %tu, %e
+  %eg: f32[1,2,32] = contract %x, %rg {axes="n i, e o i -> n e o"}
+  %eu: f32[1,2,32] = contract %x, %ru {axes="n i, e o i -> n e o"}
+  return %g, %u, %eg, %eu
+}
+}`;
+  const after = printModule(merged(text, webgpuTarget));
+  expect(after.match(/contract/g)).toHaveLength(2);
+  expect(after).toContain("f32[1,2,2,32]");
+  expect(printModule(merged(text))).not.toContain("f32[1,2,2,32]");
 });

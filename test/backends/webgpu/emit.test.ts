@@ -65,7 +65,7 @@ test.each(goldenNames.flatMap((name) => [1, 40].map((tokens) => [name, tokens] a
   },
 );
 
-const large = { binding: leastWebGpu.binding, buffers: 16, invocations: 1024, sharedBytes: 49152 };
+const large = { ...leastWebGpu, buffers: 16, invocations: 1024, sharedBytes: 49152 };
 test.each(goldenNames.flatMap((name) => (["int4", "int8"] as const).map((weights) => [name, weights] as const)))(
   "the shaders of %s at %s for a token are valid where limits are large",
   async (name, weights) => {

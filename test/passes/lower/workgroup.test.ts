@@ -5,7 +5,7 @@ import { isOp, type Module, topoOrder } from "../../../src/ir/graph.ts";
 import { interpret } from "../../../src/ir/interpret.ts";
 import { printKernel } from "../../../src/ir/kernel/print.ts";
 import { printModule } from "../../../src/ir/print.ts";
-import { webgpuTarget } from "../../../src/ir/target.ts";
+import { leastWebGpu, webgpuTarget, webgpuTargetOf } from "../../../src/ir/target.ts";
 import type { Tensor } from "../../../src/ir/tensor.ts";
 import { close, type Limits } from "../../arb/compare.ts";
 import { arbInputs } from "../../arb/inputs.ts";
@@ -128,6 +128,57 @@ test.each<[string, Build]>([
   ],
 ])("%s", (_, build) => {
   check(moduleOf(build));
+});
+
+test.each<[string, Build]>([
+  ["of fours", attention({ tokens: 1, heads: 4, groups: 2, keys: 300, d: 16, e: 16 })],
+  ["with fours left over", attention({ tokens: 2, heads: 2, groups: 1, keys: 140, d: 36, e: 32 })],
+  ["with more values than registers", attention({ tokens: 1, heads: 1, groups: 1, keys: 150, d: 8, e: 512 })],
+  [
+    "of tokens that see few keys or none",
+    (m, p) =>
+      m.attention(
+        p("q", "f32", 6, 2, 8),
+        p("k", "f32", 2, 9, 1, 8),
+        p("v", "f32", 2, 9, 1, 16),
+        p("t", "i32", 6),
+        p("b", "i32", 6),
+        0.5,
+      ),
+  ],
+])("attention that waits seldom, %s", (_, build) => {
+  const module = moduleOf(build);
+  check(module);
+  const texts = lowerModule(module, { target }).kernels.map(({ kernel }) => printKernel(kernel));
+  expect(texts.join()).toContain("8 columns");
+});
+
+/** What the largest GPUs offer. */
+const large = webgpuTargetOf({ ...leastWebGpu, invocations: 1024, sharedBytes: 49152, buffers: 16 });
+test.each([
+  [64, 4, webgpuTarget],
+  [1536, 4, webgpuTarget],
+  [1536, 8, large],
+  [2240, 4, large],
+] as const)("a product of %i codes of %i bits quantises its input itself", (length, bits, on) => {
+  const [groups, rows] = [length / 32, 16];
+  const block = 32 / bits;
+  const module = moduleOf((m, p) => {
+    const x = m.silu(p("x", "f32", 1, length));
+    const scales = m.groupScales(x, { group: 32, to: "i8", method: "range" });
+    const codes = m.quantizeGroups(x, [scales], "i8", 32);
+    const sums = m.reduceSum(m.reshape(m.cast(codes, "f32"), [1, groups, 32]));
+    const packed = p("w", "u8", rows / block, groups, 8, 4, 4);
+    const ofRows = p("s", "f16", rows / block, groups, block);
+    const ins = [codes, scales, sums, packed, ofRows];
+    return m.builder.make("dotGroups", ins, { bits, zero: bits === 8 ? 128 : 8 });
+  });
+  const inputs = inputsOf(module.funcs.get("main")!);
+  const { kernels } = lowerModule(module, { target: on });
+  expect(kernels.length).toBe(1);
+  // The values reach thousands.
+  const found = runLowered(module, inputs, { target: on }).results;
+  close(found, interpret(module, inputs), { ulp: 4096, absolute: 0.01, finiteOnly: true });
 });
 
 test("kernels use workgroups where there is work for them", () => {

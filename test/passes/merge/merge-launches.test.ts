@@ -148,7 +148,9 @@ describe("by workgroups of a GPU", () => {
     expect(single.length).toBe(3);
     const merged = mergeLaunches(func, single, webgpuTarget);
     expect(merged.length).toBe(launches);
-    expect(merged[0]!.kernel.bufs.filter(({ space }) => space === "shared").map(({ size }) => size)).toEqual([length]);
+    // The row, and its scales beside those that are stored.
+    const shared = merged[0]!.kernel.bufs.filter(({ space }) => space === "shared");
+    expect(shared.map(({ size }) => size)).toEqual([length, length / 32]);
     check(module, inputsOf(getFunc(module, "main")), webgpuTarget);
   });
 
@@ -160,7 +162,7 @@ describe("by workgroups of a GPU", () => {
     });
     const { func, single } = lowered(module, webgpuTarget);
     const merged = mergeLaunches(func, single, webgpuTarget);
-    expect(merged.map(({ kernel }) => gridLoop(kernel)?.to)).toEqual([70]);
+    expect(merged.map(({ kernel }) => gridLoop(kernel)?.to)).toEqual([280]);
   });
 
   test("a matrix product is not done again, nor given to one workgroup, to save a launch", () => {
