@@ -65,10 +65,12 @@ const busy = 1 << 16;
 const perGroup = dotGroup / 4;
 
 function lowerRows(dot: Dot, { invocations }: Workgroup): void {
-  const { w, blocks, fours, groups, tokens } = dot;
+  const { w, lead, blocks, fours, groups, tokens } = dot;
   const chunks = groups * perGroup;
+  const tiles = lead.reduce((product, size) => product * size, 1 / tokens);
   let perBlock = Math.min(32, invocations);
-  while (perBlock < Math.min(128, invocations) && perBlock * blocks < busy && chunks >= 2 * perBlock) perBlock *= 2;
+  while (perBlock < Math.min(128, invocations) && perBlock * blocks * tiles < busy && chunks >= 2 * perBlock)
+    perBlock *= 2;
   const together = Math.max(1, Math.min(invocations, 128) / perBlock);
   w.emit(note(`${tokens} tokens by ${together} blocks of ${4 * fours} rows, ${perBlock} invocations a block`));
   const body = (idx: Tokens, firstBlock: Expr): void =>
