@@ -46,8 +46,13 @@ export const contractCases: readonly CaseSpec[] = [
 
 const f32 = (...shape: number[]) => ({ dtype: "f32", shape }) as const;
 
-function attention(n: number, [b, s]: [number, number], [h, g]: [number, number], position: number[]): CaseSpec {
-  const [d, e] = [3, 5];
+function attention(
+  n: number,
+  [b, s]: [number, number],
+  [h, g]: [number, number],
+  position: number[],
+  [d, e]: [number, number] = [3, 5],
+): CaseSpec {
   return {
     name: `attention of ${n} tokens, ${b} sequences of ${s} keys, ${h} heads on ${g}`,
     op: "attention",
@@ -121,5 +126,7 @@ export const modelCases: readonly CaseSpec[] = [
   attention(4, [2, 5], [4, 1], [0, 9, 2, 4]),
   attention(2, [3, 3], [6, 2], [2, 1]),
   attention(1, [1, 1], [1, 1], [2_147_483_647]),
+  attention(9, [1, 20], [2, 1], [-1, 0, 19, 19, 17, 1, 2, 3, 4], [4, 12]),
+  attention(16, [2, 9], [1, 1], [-1, 9, 0, ...Array.from({ length: 13 }, (_, i) => (i % 9) - 1)], [4, 12]),
   attention(2, [2, 7], [8, 2], [-2_147_483_648, 6]),
 ];

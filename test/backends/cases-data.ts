@@ -262,16 +262,26 @@ export const dataCases: readonly CaseSpec[] = [
   ...([8, 4, "affine 4"] as const).flatMap((format) => {
     const bits = format === 8 ? 8 : 4;
     const attrs = { bits, zero: format === 8 ? 128 : format === 4 ? 8 : 0 };
-    const dot = (name: string, xLead: readonly number[], wLead: readonly number[]): CaseSpec => ({
+    /** With `picks`, the weights' first axis is of experts, of which each token has chosen some. */
+    const dot = (
+      name: string,
+      xLead: readonly number[],
+      wLead: readonly number[],
+      picks: readonly number[] = [],
+    ): CaseSpec => ({
       name: `dotGroups of ${format} bits, ${name}`,
       op: "dotGroups",
       build: (m, p) => {
         const x = p("x", "i8", ...xLead, 64);
         const sums = m.reduceSum(m.reshape(m.cast(x, "f32"), [...xLead, 2, 32]));
-        const w = p("w", "u8", ...wLead, 2, 2, 8, 4, 4);
-        const scales = p("w_scale", "f16", ...wLead, 2, 2, 32 / bits);
-        const minimums = attrs.zero === 0 ? [p("w_min", "f16", ...wLead, 2, 2, 32 / bits)] : [];
-        return m.builder.make("dotGroups", [x, p("x_scale", "f32", ...xLead, 2), sums, w, scales, ...minimums], attrs);
+        const weights = [
+          p("w", "u8", ...wLead, 2, 2, 8, 4, 4),
+          p("w_scale", "f16", ...wLead, 2, 2, 32 / bits),
+          ...(attrs.zero === 0 ? [p("w_min", "f16", ...wLead, 2, 2, 32 / bits)] : []),
+        ];
+        const chosen = picks.length === 0 ? undefined : p("picks", "i32", ...picks);
+        const read = weights.map((each) => (chosen === undefined ? each : m.gather(each, chosen)));
+        return m.builder.make("dotGroups", [x, p("x_scale", "f32", ...xLead, 2), sums, ...read], attrs);
       },
       // Each group's integer sum is below 2^21 and scaled in f32: a few units in the last place of the larger group remain
       // where the two cancel.
@@ -289,6 +299,7 @@ export const dataCases: readonly CaseSpec[] = [
       dot("tokens that no tile divides", [3], []),
       dot("chosen weights for each of two", [2], [2, 3]),
       dot("rows of its own for each", [2, 3], [2, 3]),
+      dot("experts that tokens chose", [9], [3], [9, 2]),
     ];
   }),
 ];

@@ -2,6 +2,7 @@
 import { InternalError, invariant } from "../../ir/errors.ts";
 import type { Expr, For, Kernel, Stmt, Store } from "../../ir/kernel/kernel.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop } from "../../ir/kernel/range.ts";
+import { isPackedValue } from "../../ir/kernel/value.ts";
 import { eachStmt, globalBufs, writesOf } from "../../ir/kernel/walk.ts";
 import { wideBufs } from "./bytes.ts";
 import { Combines } from "./combine.ts";
@@ -237,6 +238,10 @@ function emitStore(place: Place, stmt: Extract<Stmt, { k: "store" }>, facts: Fac
   const [index, value] = [emitExpr(stmt.index, facts, place), emitExpr(stmt.value, facts, place)];
   const vector = place.vectors.get(stmt.buf);
   if (vector !== undefined) return [`${vectorText(name, index, vector)} = ${value.text};`];
+  invariant(
+    !isPackedValue(stmt.value.type.dtype),
+    () => `bytes are stored to ${stmt.buf}, which has no vectors of them`,
+  );
   const packed = isPacked(buf.dtype) && buf.space === "global";
   if (packed) place.needs.stores.add(stmt.buf);
   const store = (at: string, x: string) => (packed ? `store_${name}(${at}, ${x});` : `${name}[${at}] = ${x};`);

@@ -205,7 +205,7 @@ export const intrinsics = {
     eval: (...parts) => parts.flat(),
   },
   /**
-   * An integer from -2^22 to 2^22 that `biased` was added to, as a float: the sum's bits are those of 1.5 * 2^23 and the
+   * An integer from -2^22 to 2^22 - 1 that `biased` was added to, as a float: the sum's bits are those of 1.5 * 2^23 and the
    * integer, so that a subtraction makes a number of it, where a conversion may be slow.
    */
   unbiased: {

@@ -6,8 +6,8 @@ import type { KernelWriter, Together } from "./writer.ts";
 
 /** Fours of columns that an invocation may have: with four rows, 16 sums each. */
 const mostFours = 4;
-/** Rows of the workgroup at best: more share loads, fewer leave more workgroups to go round. */
-const wantedRows = 32;
+/** Rows of a workgroup at most: more would share loads, fewer leave more workgroups to go round. */
+const mostRows = 32;
 
 export interface AttentionTile {
   readonly tokens: number;
@@ -52,24 +52,36 @@ interface Sizes {
 
 export const tileSize = ({ rows, perFour }: AttentionTile): number => (rows / 4) * perFour;
 
+/** Invocations for four rows, and keys of each in a tile: the best first. */
+const shares = [
+  [16, 2],
+  [32, 1],
+  [16, 1],
+  [8, 2],
+  [8, 1],
+] as const;
+
 /** Undefined where none fits. */
 export function chooseAttentionTile({ n, heads, d, e }: Sizes, workgroup: Workgroup): AttentionTile | undefined {
-  const found: AttentionTile[] = [];
-  for (const staged of [true, false]) {
-    for (const perFour of [16, 32, 8]) {
-      for (const tokens of [16, 8, 4, 2, 1]) {
-        const rows = tokens * heads;
-        const tile = { tokens, rows, perFour, keys: 2 * perFour, staged };
+  const fitting = (staged: boolean) =>
+    shares.flatMap(([perFour, keysEach]) => {
+      if (e > 4 * mostFours * perFour) return [];
+      const tiles = [16, 8, 4, 2, 1].map((tokens): AttentionTile => {
+        return { tokens, rows: tokens * heads, perFour, keys: keysEach * perFour, staged };
+      });
+      return tiles.filter((tile) => {
         const own = staged ? tile.keys * pitchOf(Math.max(d, e)) : 0;
         // With room for what is combined.
-        const bytes = 4 * (rows * (pitchOf(d) + tile.keys) + own) + 16 * tileSize(tile);
-        const whole = rows % 4 === 0 && tileSize(tile) % 32 === 0 && tileSize(tile) <= workgroup.invocations;
-        if (whole && tokens <= n && e <= 4 * mostFours * perFour && bytes <= workgroup.bytes && rows <= 2 * wantedRows)
-          found.push(tile);
-      }
-    }
+        const bytes = 4 * (tile.rows * (pitchOf(d) + tile.keys) + own) + 16 * tileSize(tile);
+        const whole = tile.rows % 4 === 0 && tileSize(tile) % 32 === 0 && tileSize(tile) <= workgroup.invocations;
+        return whole && tile.tokens <= n && tile.rows <= mostRows && bytes <= workgroup.bytes;
+      });
+    });
+  for (const staged of [true, false]) {
+    const found = fitting(staged);
+    const most = Math.max(...found.map(({ rows }) => rows));
+    const best = found.find(({ rows }) => rows === most);
+    if (best !== undefined) return best;
   }
-  const few = found.filter(({ rows }) => rows <= wantedRows);
-  const most = Math.max(...few.map(({ rows }) => rows));
-  return few.find(({ rows }) => rows === most) ?? found.at(-1);
+  return undefined;
 }

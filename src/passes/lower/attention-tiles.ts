@@ -17,6 +17,7 @@ import {
   int,
   intrinsic,
   irem,
+  isub,
   num,
   op,
   type Ref,
@@ -92,7 +93,10 @@ export function lowerAttentionTiles(w: KernelWriter, anchor: Node, workgroup: Wo
       const inside = (i: number) => (n % tokens === 0 ? undefined : op("lt", iadd(first, tokenOf(i)), int(n)));
       storeRows(attention, own, mine, sums, inside);
     });
-  w.loop("n", n, (first) => w.loop("group", g, (group) => enter(first, group), "grid"), "grid", tokens);
+  // The last tokens, which see most keys, first: then the shortest work is what others wait for.
+  const last = Math.floor((n - 1) / tokens) * tokens;
+  const inTurn = (i: Expr) => w.loop("group", g, (group) => enter(isub(int(last), i), group), "grid");
+  w.loop("n", n, inTurn, "grid", tokens);
   return true;
 }
 

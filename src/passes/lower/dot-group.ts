@@ -38,10 +38,11 @@ export function lowerDotWorkgroup(w: KernelWriter, anchor: Node, group: Group, w
 const busy = 1 << 16;
 
 function lowerRows(dot: Dot, { invocations, most = invocations }: Workgroup): void {
-  const { w, group, blocks, fours, groups, tokens } = dot;
+  const { w, group, lead, blocks, fours, groups, tokens } = dot;
   const chunks = groups * perGroup;
+  const tiles = lead.reduce((product, size) => product * size, 1 / tokens);
   let perBlock = Math.min(32, invocations);
-  while (perBlock < Math.min(512, most) && perBlock * blocks < busy && chunks >= 4 * perBlock) perBlock *= 2;
+  while (perBlock < Math.min(512, most) && perBlock * blocks * tiles < busy && chunks >= 4 * perBlock) perBlock *= 2;
   const [codes] = group.anchor.ins as [Node]; // and more
   // Codes without a buffer are computed here.
   const quantizes = !w.isBuffer(codes);

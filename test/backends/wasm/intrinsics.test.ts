@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { probe, rulesFor } from "../../../src/backends/wasm/probe.ts";
 import { UnsupportedError } from "../../../src/ir/errors.ts";
 import { f32ToF16 } from "../../../src/ir/half.ts";
+import { biased } from "../../../src/ir/kernel/intrinsics.ts";
 import { parseKernel } from "../../../src/ir/kernel/parse.ts";
 import { printKernel } from "../../../src/ir/kernel/print.ts";
 import { runKernel } from "../../../src/ir/kernel/run.ts";
@@ -102,6 +103,15 @@ describe.each(tiers)("on %s", (tier) => {
       }),
       { numRuns: 2000 },
     );
+  });
+
+  test("biased integers become floats", () => {
+    const kernel = parseKernel("kernel k {\n  read x: i32[4]\n  write y: f32[4]\n  y[0] = unbiased(x[0]:4)\n}\n");
+    const compiled = compileKernel(kernel, rules);
+    const numbers = [-(2 ** 22), -1, 0, 2 ** 22 - 1];
+    const y = new Float32Array(4);
+    compiled.run([Int32Array.from(numbers, (x) => x + biased), y]);
+    expect([...y]).toEqual(numbers);
   });
 
   test("finite f16 widen by their bits, subnormal too", () => {

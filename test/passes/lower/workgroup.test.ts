@@ -117,10 +117,10 @@ test.each<[string, Build]>([
     "attention with as many columns as invocations have",
     attention({ tokens: 1, heads: 2, groups: 1, keys: 150, d: 9, e: 128 }),
   ],
-  ["attention of many tokens", attention({ sequences: 1, tokens: 9, heads: 12, groups: 2, keys: 70, d: 12, e: 8 })],
+  ["attention of many tokens", attention({ sequences: 1, tokens: 9, heads: 2, groups: 1, keys: 40, d: 8, e: 8 })],
   [
     "attention of many tokens of several sequences, more columns than invocations",
-    attention({ tokens: 16, heads: 2, groups: 2, keys: 40, d: 4, e: 132 }),
+    attention({ tokens: 16, heads: 1, groups: 1, keys: 12, d: 4, e: 68 }),
   ],
   [
     "attention with keys so long that invocations share them",
