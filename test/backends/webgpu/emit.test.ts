@@ -1,15 +1,11 @@
 /** Every shader of the test corpus, through Dawn's own compiler, which needs no driver; and one to be read. */
-import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { emitKernel } from "../../../src/backends/webgpu/emit.ts";
-import { compileToPlan } from "../../../src/compile.ts";
 import type { Kernel } from "../../../src/ir/kernel/kernel.ts";
 import { parseKernel } from "../../../src/ir/kernel/parse.ts";
-import { leastWebGpu, webgpuTarget } from "../../../src/ir/target.ts";
-import { parseModelConfigText } from "../../../src/models/deepseek/config.ts";
-import { buildModel } from "../../../src/models/deepseek/model.ts";
+import { leastWebGpu } from "../../../src/ir/target.ts";
 import { goldenNames } from "../../models/read-golden.ts";
-import { opCases } from "../cases.ts";
+import { caseKernels, goldenKernels } from "./corpus.ts";
 import { nullGpu } from "./gpu.ts";
 
 let device: GPUDevice;
@@ -45,20 +41,8 @@ async function problemsOfKernel(kernel: Kernel): Promise<string[]> {
 test.each(goldenNames.flatMap((name) => [1, 40].map((tokens) => [name, tokens] as const)))(
   "the shaders of %s for %i tokens are valid within the limits of every device",
   async (name, tokens) => {
-    const file = new URL(`../../fixtures/goldens/${name}/config.json`, import.meta.url);
-    const config = parseModelConfigText(readFileSync(file, "utf8"), name);
-    const sizes = {
-      tokens,
-      sequences: Math.min(tokens, 2),
-      blocks: 8,
-      outputs: 1,
-      blockSize: 16,
-      slots: 256,
-      ropeRows: 128,
-    };
-    const { plan } = compileToPlan(buildModel(config, sizes, {}), webgpuTarget);
     const wrong: string[] = [];
-    for (const kernel of plan.kernels) wrong.push(...(await problemsOfKernel(kernel)));
+    for (const kernel of goldenKernels(name, tokens)) wrong.push(...(await problemsOfKernel(kernel)));
     expect(wrong).toEqual([]);
   },
 );
@@ -66,11 +50,8 @@ test.each(goldenNames.flatMap((name) => [1, 40].map((tokens) => [name, tokens] a
 describe.each([{}, { optimize: false }])("with options %o", (options) => {
   test("the shaders of every op case are valid within the limits of every device", async () => {
     const wrong: string[] = [];
-    for (const { name, module } of opCases) {
-      for (const kernel of compileToPlan(module, webgpuTarget, options).plan.kernels) {
-        wrong.push(...(await problemsOfKernel(kernel)).map((problem) => `${name}: ${problem}`));
-      }
-    }
+    for (const { name, kernel } of caseKernels(options))
+      wrong.push(...(await problemsOfKernel(kernel)).map((problem) => `${name}: ${problem}`));
     expect(wrong).toEqual([]);
   });
 });

@@ -1,0 +1,77 @@
+/**
+ * A second implementation of WGSL: every shader of the test corpus through naga, which Firefox and Deno have, in a Deno from
+ * the package `deno` (or `DENO`, or the path). Says so loudly where there is none, and where Deno finds no Vulkan driver.
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import { emitKernel } from "../../../src/backends/webgpu/emit.ts";
+import { splitBindings } from "../../../src/backends/webgpu/split.ts";
+import type { Kernel } from "../../../src/ir/kernel/kernel.ts";
+import { goldenNames } from "../../models/read-golden.ts";
+import { caseKernels, goldenKernels } from "./corpus.ts";
+import "./gpu.ts"; // finds a driver
+
+const local = fileURLToPath(new URL("../../../node_modules/.bin/deno", import.meta.url));
+const deno = process.env.DENO ?? (existsSync(local) ? local : "deno");
+const version = spawnSync(deno, ["--version"], { encoding: "utf8" });
+const hasDeno = version.status === 0;
+if (!hasDeno) {
+  console.error(
+    "\nNO DENO: WGSL is checked by one compiler alone, Dawn's. Install it for the tests: npm install --no-save deno.\n",
+  );
+}
+
+interface Found {
+  readonly adapter: string | null;
+  readonly problems: readonly { readonly name: string; readonly message: string; readonly code: string }[];
+}
+
+/** Without subgroups, which naga does not have; also with buffers in parts. */
+function shadersOf(name: string, kernel: Kernel): { name: string; code: string }[] {
+  const inputs = kernel.bufs.filter(({ access, space }) => access === "read" && space === "global");
+  const beside = new Set(inputs.map((buf) => buf.name));
+  const variants = [{}, { shared: beside }, { packedDot: false }].map((options) => emitKernel(kernel, options));
+  const [plain] = variants as [ReturnType<typeof emitKernel>];
+  const written = kernel.bufs.some(({ access, space, size }) => access !== "read" && space === "global" && size > 256);
+  const parts = written
+    ? []
+    : [splitBindings(plain, kernel, { most: 1024, part: 1024 })].filter((each) => each.bindings.length <= 8);
+  const codes = [...variants, ...parts].map(({ source }) => source);
+  return [...new Set(codes)].map((code) => ({ name: `${name}: ${kernel.name}`, code }));
+}
+
+test.skipIf(!hasDeno)(
+  "every shader is valid for naga",
+  ({ skip }) => {
+    const shaders = [
+      ...[{}, { optimize: false }].flatMap((options) => caseKernels(options)),
+      ...goldenNames.flatMap((name) =>
+        [1, 40].flatMap((tokens) => goldenKernels(name, tokens).map((kernel) => ({ name, kernel }))),
+      ),
+    ].flatMap(({ name, kernel }) => shadersOf(name, kernel));
+    const different = [...new Map(shaders.map((each) => [each.code, each])).values()];
+    expect(different.length).toBeGreaterThan(500);
+    const file = `${mkdtempSync(`${tmpdir()}/naga-`)}/shaders.json`;
+    writeFileSync(file, JSON.stringify(different));
+    const script = fileURLToPath(new URL("naga-check.js", import.meta.url));
+    const { stdout, stderr, status } = spawnSync(deno, ["run", "--allow-read", "--unstable-webgpu", script, file], {
+      encoding: "utf8",
+      timeout: 300_000,
+      maxBuffer: 2 ** 28,
+    });
+    expect(status, stderr).toBe(0);
+    const { adapter, problems }: Found = JSON.parse(stdout);
+    if (adapter === null) {
+      console.error(
+        "\nDENO FINDS NO VULKAN DRIVER: shaders are not checked by naga. Run scripts/install-gpu-tests.sh as root.\n",
+      );
+      skip();
+    }
+    const shown = problems.slice(0, 3).map(({ name, message, code }) => `${name}\n${message}\n${code}`);
+    expect(problems.length, shown.join("\n\n")).toBe(0);
+  },
+  400_000,
+);
