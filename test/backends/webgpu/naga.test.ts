@@ -1,28 +1,20 @@
 /**
  * A second implementation of WGSL: every shader of the test corpus through naga, which Firefox and Deno have, in a Deno from
- * the package `deno` (or `DENO`, or the path). Says so loudly where there is none, and where Deno finds no Vulkan driver.
+ * the package `deno` (or `DENO`, or the path), and many of them run there. Says so loudly where there is none, and where Deno
+ * finds no Vulkan driver.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { emitKernel } from "../../../src/backends/webgpu/emit.ts";
 import { splitBindings } from "../../../src/backends/webgpu/split.ts";
 import type { Kernel } from "../../../src/ir/kernel/kernel.ts";
+import { checkKernels } from "../../../src/runtime/verify-kernels.ts";
 import { goldenNames } from "../../models/read-golden.ts";
 import { caseKernels, goldenKernels } from "./corpus.ts";
-import "./gpu.ts"; // finds a driver
-
-const local = fileURLToPath(new URL("../../../node_modules/.bin/deno", import.meta.url));
-const deno = process.env.DENO ?? (existsSync(local) ? local : "deno");
-const version = spawnSync(deno, ["--version"], { encoding: "utf8" });
-const hasDeno = version.status === 0;
-if (!hasDeno) {
-  console.error(
-    "\nNO DENO: WGSL is checked by one compiler alone, Dawn's. Install it for the tests: npm install --no-save deno.\n",
-  );
-}
+import { deno, hasDeno, openDenoDevice } from "./deno.ts";
 
 interface Found {
   readonly adapter: string | null;
@@ -72,6 +64,27 @@ test.skipIf(!hasDeno)(
     }
     const shown = problems.slice(0, 3).map(({ name, message, code }) => `${name}\n${message}\n${code}`);
     expect(problems.length, shown.join("\n\n")).toBe(0);
+  },
+  400_000,
+);
+
+test.skipIf(!hasDeno)(
+  "kernels compute there what the executor does",
+  async ({ skip }) => {
+    const device = await openDenoDevice();
+    if (device === null) return skip("Deno finds no Vulkan driver");
+    try {
+      const cases = caseKernels({}).filter((_, i) => i % 12 === 0);
+      const models = goldenKernels("v3", 1).map((kernel) => ({ name: "v3", kernel }));
+      const named = [...cases, ...models];
+      const plan = { name: "corpus", entry: "", funcs: new Map(), kernels: named.map(({ kernel }) => kernel) };
+      const checks = await checkKernels(device, plan);
+      const wrong = checks.flatMap((check, i) => (check.fine ? [] : [{ case: named[i]!.name, ...check }]));
+      expect(wrong).toEqual([]);
+      expect(checks.filter(({ elements }) => elements > 0).length).toBeGreaterThan(checks.length / 2);
+    } finally {
+      await device.close();
+    }
   },
   400_000,
 );
