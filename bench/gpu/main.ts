@@ -60,8 +60,7 @@ const common = {
 };
 
 if (mode === "transformers") {
-  measureTransformers({ ...common, patience: Number(values.patience) });
-  process.exit(0);
+  process.exit(measureTransformers({ ...common, patience: Number(values.patience) }) ? 0 : 1);
 }
 
 /** Every index of a kernel is proved to be in bounds before it is emitted, so that Dawn need not check again. */

@@ -22,7 +22,8 @@ interface Line {
   readonly prefill: number;
 }
 
-export function measureTransformers(options: TransformersOptions): void {
+/** Whether it ran. */
+export function measureTransformers(options: TransformersOptions): boolean {
   const { shape, tokens, prefill, context, cache, figures, patience } = options;
   const folder = `${cache}/${shape.key}-config`;
   mkdirSync(folder, { recursive: true });
@@ -36,7 +37,7 @@ export function measureTransformers(options: TransformersOptions): void {
   console.log(`transformers, ${shape.title}`);
   if (error !== undefined) {
     console.log(`transformers: python3 does not start: ${error.message}`);
-    return;
+    return false;
   }
   const notes = stderr.split("\n").filter((line) => line.startsWith("transformers "));
   for (const note of notes) console.log(note);
@@ -49,4 +50,5 @@ export function measureTransformers(options: TransformersOptions): void {
     recordFigures(figures, { engine: `transformers bf16 ${how}`, ours: false, decode, prefill: prompt });
   }
   if (status !== 0) console.log(`transformers: FAILED\n${stderr.split("\n").slice(-12).join("\n")}`);
+  return status === 0;
 }

@@ -114,7 +114,9 @@ export class GpuMemory {
     this.#unsettled = 0;
     const { queue } = this.#context.device;
     queue.submit([]);
-    return queue.onSubmittedWorkDone().then(() => {});
+    // What went wrong is found where it was watched for.
+    const settled = () => {};
+    return queue.onSubmittedWorkDone().then(settled, settled);
   }
 
   #buffersFor(bytes: number, what: () => string): readonly GPUBuffer[] {

@@ -23,8 +23,15 @@ export interface PartBinding {
   readonly access: "read" | "read_write";
 }
 
-/** Bytes of the elements that buffers are declared with. */
-const elementBytes: Readonly<Record<string, number>> = { "vec2<u32>": 8, "vec4<u32>": 16, "vec4<f32>": 16 };
+const scalarBytes: Readonly<Record<string, number>> = { u32: 4, i32: 4, f32: 4, f16: 2 };
+
+/** Bytes of an element that a buffer is declared with, such as `f32` or `vec4<u32>`. */
+function elementBytes(element: string): number {
+  const [, lanes, scalar] = /^(?:vec([24])<)?(\w+)>?$/.exec(element) ?? [];
+  const bytes = scalarBytes[scalar ?? ""];
+  if (bytes === undefined) throw new UnsupportedError("WGSL", `buffers of ${element} are not seen in parts`);
+  return bytes * Number(lanes ?? 1);
+}
 
 /** @throws UnsupportedError for a buffer that is written and too large for one binding */
 export function splitBindings(
@@ -59,7 +66,7 @@ function splitBuffer(source: string, buf: number, first: number, parts: number, 
   const found = declaration.exec(source);
   if (found === null) throw new UnsupportedError("WGSL", `binding ${buf} is not declared as an array that is read`);
   const [line, name, element] = found as unknown as [string, string, string]; // both groups always match
-  const shift = Math.log2(partBytes / (elementBytes[element] ?? 4));
+  const shift = Math.log2(partBytes / elementBytes(element));
   const more = Array.from({ length: parts - 1 }, (_, i) => `${name}_part${i + 1}`);
   const declared = more.map(
     (each, i) => `@group(0) @binding(${first + i}) var<storage, read> ${each}: array<${element}>;`,

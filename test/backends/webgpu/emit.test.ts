@@ -1,15 +1,11 @@
 /** Every shader of the test corpus, through Dawn's own compiler, which needs no driver; and one to be read. */
-import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { emitKernel } from "../../../src/backends/webgpu/emit.ts";
-import { compileToPlan } from "../../../src/compile.ts";
 import type { Kernel } from "../../../src/ir/kernel/kernel.ts";
 import { parseKernel } from "../../../src/ir/kernel/parse.ts";
-import { leastWebGpu, webgpuTarget, webgpuTargetOf } from "../../../src/ir/target.ts";
-import { parseModelConfigText } from "../../../src/models/deepseek/config.ts";
-import { buildModel } from "../../../src/models/deepseek/model.ts";
+import { leastWebGpu, webgpuTargetOf } from "../../../src/ir/target.ts";
 import { goldenNames } from "../../models/read-golden.ts";
-import { opCases } from "../cases.ts";
+import { caseKernels, goldenKernels } from "./corpus.ts";
 import { nullGpu } from "./gpu.ts";
 
 let device: GPUDevice;
@@ -47,20 +43,8 @@ async function problemsOfKernel(kernel: Kernel, { buffers } = leastWebGpu): Prom
 test.each(goldenNames.flatMap((name) => [1, 40].map((tokens) => [name, tokens] as const)))(
   "the shaders of %s for %i tokens are valid within the limits of every device",
   async (name, tokens) => {
-    const file = new URL(`../../fixtures/goldens/${name}/config.json`, import.meta.url);
-    const config = parseModelConfigText(readFileSync(file, "utf8"), name);
-    const sizes = {
-      tokens,
-      sequences: Math.min(tokens, 2),
-      blocks: 8,
-      outputs: 1,
-      blockSize: 16,
-      slots: 256,
-      ropeRows: 128,
-    };
-    const { plan } = compileToPlan(buildModel(config, sizes, {}), webgpuTarget);
     const wrong: string[] = [];
-    for (const kernel of plan.kernels) wrong.push(...(await problemsOfKernel(kernel)));
+    for (const kernel of goldenKernels(name, tokens)) wrong.push(...(await problemsOfKernel(kernel)));
     expect(wrong).toEqual([]);
   },
 );
@@ -69,13 +53,10 @@ const large = { ...leastWebGpu, buffers: 16, invocations: 1024, sharedBytes: 491
 test.each(goldenNames.flatMap((name) => (["int4", "int8"] as const).map((weights) => [name, weights] as const)))(
   "the shaders of %s at %s for a token are valid where limits are large",
   async (name, weights) => {
-    const file = new URL(`../../fixtures/goldens/${name}/config.json`, import.meta.url);
-    const config = parseModelConfigText(readFileSync(file, "utf8"), name);
-    const sizes = { tokens: 1, sequences: 1, blocks: 8, outputs: 1, blockSize: 16, slots: 256, ropeRows: 128 };
-    const quantize = { weights, activations: "int8" } as const;
-    const { plan } = compileToPlan(buildModel(config, sizes, {}), webgpuTargetOf(large), { quantize });
+    const options = { quantize: { weights, activations: "int8" } } as const;
     const wrong: string[] = [];
-    for (const kernel of plan.kernels) wrong.push(...(await problemsOfKernel(kernel, large)));
+    for (const kernel of goldenKernels(name, 1, { target: webgpuTargetOf(large), options }))
+      wrong.push(...(await problemsOfKernel(kernel, large)));
     expect(wrong).toEqual([]);
   },
 );
@@ -83,11 +64,8 @@ test.each(goldenNames.flatMap((name) => (["int4", "int8"] as const).map((weights
 describe.each([{}, { optimize: false }])("with options %o", (options) => {
   test("the shaders of every op case are valid within the limits of every device", async () => {
     const wrong: string[] = [];
-    for (const { name, module } of opCases) {
-      for (const kernel of compileToPlan(module, webgpuTarget, options).plan.kernels) {
-        wrong.push(...(await problemsOfKernel(kernel)).map((problem) => `${name}: ${problem}`));
-      }
-    }
+    for (const { name, kernel } of caseKernels(options))
+      wrong.push(...(await problemsOfKernel(kernel)).map((problem) => `${name}: ${problem}`));
     expect(wrong).toEqual([]);
   });
 });
