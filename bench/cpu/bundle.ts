@@ -19,9 +19,9 @@ const onnx = "node_modules/onnxruntime-node";
 
 const script = `#!/bin/sh
 # Unpacks itself beside this file, then runs the benchmark; see README.md of bench/cpu for the flags.
-# ./run.sh profile ..., ./run.sh wasm-dots ... and ./run.sh mesh ... run these instead.
+# ./run.sh profile ..., wasm-dots ..., wasm-rows ... and mesh ... run these instead.
 ${unpackScript}case "$1" in
-  profile | wasm-dots) program=$1; shift ;;
+  profile | wasm-dots | wasm-rows) program=$1; shift ;;
   mesh) program=mesh.bench; shift ;;
   *) program=main ;;
 esac
@@ -32,9 +32,14 @@ mkdirSync(folder, { recursive: true });
 rmSync(stage, { recursive: true, force: true });
 // Threads that compute together are started from text; those of a mesh load a file beside the others.
 const threads = "../../src/runtime/mesh/rank-thread.ts";
-const entries = ["main.ts", "profile.ts", "../kitchen/wasm-dots.ts", "../mesh.bench.ts", threads].map(
-  (file) => here + file,
-);
+const entries = [
+  "main.ts",
+  "profile.ts",
+  "../kitchen/wasm-dots.ts",
+  "../kitchen/wasm-rows.ts",
+  "../mesh.bench.ts",
+  threads,
+].map((file) => here + file);
 await bundleCode(entries, `${stage}/code`, ["playwright-core"]);
 const peers = existsSync(here + llama);
 if (peers) copyLibraries();

@@ -13,7 +13,7 @@ import { locked } from "./lock.ts";
 import { describeMachine } from "./machine.ts";
 import { defaultLayers, type Shape, type ShapeName, shapeNames, shapeOf } from "./make/shapes.ts";
 import { type Measured, measure, type Task } from "./measure.ts";
-import { type OpReport, opBench, showOps } from "./ops/op-bench.ts";
+import { type OpReport, opBench, opFormats, opPeers, showOps } from "./ops/op-bench.ts";
 import type { OpSpec } from "./ops/op-runner.ts";
 import { type GroupReport, type RowReport, showBandwidth, showGroup, showMachine } from "./report.ts";
 import { type Group, type GroupName, groupNames, groupsOf } from "./rows.ts";
@@ -24,7 +24,8 @@ const flags = {
   threads: { type: "string", default: "1,2" },
   groups: { type: "string", default: "int8,int4" },
   tasks: { type: "string", default: "decode128,decode1024,prefill512" },
-  peers: { type: "string", default: "llama,wllama,ort,tfjs" },
+  peers: { type: "string", default: "llama,wllama,ort,ort-web,tfjs" },
+  ops: { type: "string", default: "int4,int8,f32" },
   builds: { type: "string", default: "best,icelake" },
   batch: { type: "string", default: "128" },
   rounds: { type: "string" },
@@ -67,9 +68,10 @@ async function main(): Promise<void> {
     }
   }
   const ops: OpReport[] = [];
-  const opPeers = list(values.peers).filter((peer) => peer === "ort" || peer === "tfjs");
-  for (const threads of opPeers.length === 0 ? [] : threadCounts) {
-    ops.push(...(await opBench({ threads, peers: opPeers, quick: values.quick, lock: values.lock, log })));
+  const peers = opPeers.filter((peer) => list(values.peers).includes(peer));
+  const formats = chosen(values.ops, opFormats, "--ops");
+  for (const threads of peers.length === 0 ? [] : threadCounts) {
+    ops.push(...(await opBench({ threads, peers, formats, quick: values.quick, lock: values.lock, log })));
     show(showOps(ops.filter((op) => op.threads === threads)));
   }
   if (values.json) console.log(JSON.stringify({ machine, bandwidth, groups, ops }, null, 2));

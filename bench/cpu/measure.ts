@@ -10,8 +10,9 @@ export interface Task {
   /** Tokens in the cache before the first sample; null where the sample begins with none. */
   readonly context: number | null;
   readonly rounds: number;
-  /** Samples before those that count. */
+  /** Samples before those that count: so many, and until so many milliseconds have passed. */
   readonly warmUps: number;
+  readonly warmUpMs?: number;
 }
 
 export interface Measured {
@@ -31,7 +32,10 @@ export async function measure(engines: readonly EngineProcess[], task: Task): Pr
   const samples: Sample[][] = engines.map(() => []);
   for (const engine of engines) {
     if (task.context !== null) await engine.ask({ do: "context", tokens: task.context });
-    for (let i = 0; i < task.warmUps; i++) await engine.ask(task.request);
+    const start = performance.now();
+    for (let i = 0; i < task.warmUps || performance.now() - start < (task.warmUpMs ?? 0); i++) {
+      await engine.ask(task.request);
+    }
   }
   for (let round = 0; round < task.rounds; round++) {
     for (let turn = 0; turn < engines.length; turn++) {

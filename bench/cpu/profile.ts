@@ -1,9 +1,9 @@
 /**
  * Where a step's time goes: milliseconds, operations and bytes per second of every kernel, at the shape of
- * R1-Distill-Qwen-1.5B cut to a few layers, on random weights made on the spot. Kernels are timed on one thread; the
+ * R1-Distill-Qwen-1.5B (or DeepSeek-V2-Lite, `--model v2lite`) cut to a few layers, on random weights made on the spot. Kernels are timed on one thread; the
  * whole step also without timing, on each number of threads.
  *
- *     node bench/cpu/profile.ts [--formats int4,int8] [--steps 1@128,128@0,128@384] [--threads 1,2] [--layers 4]
+ *     node bench/cpu/profile.ts [--formats int4,int8] [--steps 1@128,128@0,128@384] [--threads 1,2] [--layers 4] [--model qwen]
  *
  * A step is TOKENS@CONTEXT: so many tokens at once after so many in the cache. Formats: int4 (head in 4 bits too),
  * int4-head8, int8, with activations in 8 bits; int4-weights and int8-weights leave inputs in f32; f32.
@@ -20,7 +20,7 @@ import { ModelRunner } from "../../src/runtime/model-runner.ts";
 import { WeightStore } from "../../src/runtime/weight-store.ts";
 import { measureBandwidth } from "./bandwidth.ts";
 import { describeMachine } from "./machine.ts";
-import { shapeOf } from "./make/shapes.ts";
+import { shapeNames, shapeOf } from "./make/shapes.ts";
 import { showMachine } from "./report.ts";
 
 const { values } = parseArgs({
@@ -29,13 +29,16 @@ const { values } = parseArgs({
     steps: { type: "string", default: "1@128,128@0,128@384,512@0" },
     threads: { type: "string", default: "1,2" },
     layers: { type: "string", default: "4" },
+    model: { type: "string", default: "qwen" },
     rounds: { type: "string", default: "7" },
     kernels: { type: "string", default: "24" },
     tier: { type: "string" },
     reading: { type: "boolean", default: false },
   },
 });
-const { config, title } = shapeOf("qwen", Number(values.layers));
+const shape = shapeNames.find((name) => name === values.model);
+if (shape === undefined) throw new Error(`--model: ${values.model}: expected ${shapeNames.join(" or ")}`);
+const { config, title } = shapeOf(shape, Number(values.layers));
 const context = 1024;
 const blockSize = 16;
 

@@ -17,11 +17,19 @@ export interface BucketLimits extends StepSize {
   readonly blockSize: number;
   readonly slots: number;
   readonly ropeRows: number;
+  /** Blocks of the smallest bucket for decoding. Default 32. */
+  readonly decodeBlocks?: number;
 }
+
+/** Of other steps: a prompt's keys may be made of all cached tokens that its bucket holds. */
+const fewestBlocks = 8;
+/** A bucket takes some 200 ms to compile, in the middle of an answer, so that the first should do for most. */
+const decodeBlocks = 32;
 
 /**
  * The smallest bucket for a step. Tokens and outputs go up by halves of powers of two (1, 2, 4, 8, 12, 16, 24, ...), since
- * padding costs time; context goes up fourfold, since kernels stop at each token's position. Throws InternalError for a
+ * padding costs time; context goes up fourfold, since kernels stop at each token's position, for steps of one token a
+ * sequence from more blocks on. Throws InternalError for a
  * step beyond the limits: the scheduler makes none.
  */
 export function bucketFor(size: StepSize, limits: BucketLimits): Bucket {
@@ -31,10 +39,11 @@ export function bucketFor(size: StepSize, limits: BucketLimits): Bucket {
   }
   const { blockSize, slots, ropeRows } = limits;
   const tokens = Math.min(roundUp(size.tokens), limits.tokens);
+  const least = size.tokens <= size.sequences ? (limits.decodeBlocks ?? decodeBlocks) : fewestBlocks;
   return {
     tokens,
     sequences: Math.min(powerOf(2, size.sequences), limits.sequences, tokens),
-    blocks: Math.min(8 * powerOf(4, Math.ceil(size.blocks / 8)), limits.blocks),
+    blocks: Math.min(least * powerOf(4, Math.ceil(size.blocks / least)), limits.blocks),
     outputs: Math.min(roundUp(size.outputs), limits.outputs, tokens),
     blockSize,
     slots,

@@ -1,4 +1,5 @@
 /** The sizes that loading a model takes as options, and what they are if nobody says. */
+import type { Device } from "../compile.ts";
 import { InputError } from "../ir/errors.ts";
 import { cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
@@ -18,8 +19,14 @@ export interface LimitOptions {
 const blockSize = 16;
 export const maxConfigBytes = 1_000_000;
 
-/** What a model is compiled for at most. @throws InputError for a size that makes no sense */
-export function limitsOf(config: ModelConfig, options: LimitOptions): BucketLimits {
+/** Ops that run as they are compute all keys that a bucket holds. */
+const tensorDecodeBlocks = 8;
+
+/**
+ * What a model is compiled for at most; `device` is null where nothing is compiled.
+ * @throws InputError for a size that makes no sense
+ */
+export function limitsOf(config: ModelConfig, options: LimitOptions, device: Device | null): BucketLimits {
   const most = config.max_position_embeddings;
   const context = sizeOption(options.contextLength, "contextLength", Math.min(most, 4096), most);
   const tokens = sizeOption(options.maxBatchTokens, "maxBatchTokens", 128, 8192);
@@ -31,7 +38,9 @@ export function limitsOf(config: ModelConfig, options: LimitOptions): BucketLimi
   );
   const budget = sizeOption(options.cacheBytes, "cacheBytes", 512 * 2 ** 20, Number.MAX_SAFE_INTEGER);
   const numBlocks = Math.max(blocks, Math.min(sequences * blocks, Math.floor(budget / perBlock)));
-  return { tokens, sequences, blocks, outputs: tokens, blockSize, slots: numBlocks * blockSize, ropeRows: context };
+  const sizes = { tokens, sequences, blocks, outputs: tokens, blockSize, slots: numBlocks * blockSize };
+  const asOps = device?.target.level === "tensor";
+  return { ...sizes, ropeRows: context, ...(asOps && { decodeBlocks: tensorDecodeBlocks }) };
 }
 
 function sizeOption(value: number | undefined, name: string, fallback: number, most: number): number {

@@ -166,7 +166,7 @@ async function loadOn(
   try {
     const headers = headersOf(checkpoint);
     checkWeights(stored, headers, folder.name);
-    const limits = limitsOf(config, options);
+    const limits = limitsOf(config, options, device);
     const build = { weightDType: checkpointDTypes(stored, headers) };
     const pruned = prune === null ? [] : pruneSentences(prune);
     const parts = { name: folder.name, config, tokenizer, device, checkpoint, defaults, choice, lossy: pruned };

@@ -38,7 +38,7 @@ describe("bucketFor", () => {
             for (const [name, size] of Object.entries({ tokens, sequences, blocks, outputs })) {
               const found = bucket[name as keyof typeof bucket]; // a name of both
               expect(found, name).toBeGreaterThanOrEqual(size);
-              expect(found, name).toBeLessThanOrEqual(limits[name as keyof typeof limits]);
+              expect(found, name).toBeLessThanOrEqual(limits[name as keyof typeof bucket & keyof typeof limits]!);
             }
             expect(bucket.tokens, "little padding").toBeLessThanOrEqual(2 * tokens);
           }
@@ -54,11 +54,16 @@ describe("bucketFor", () => {
       (_, i) => bucketFor({ tokens: i + 1, sequences: 1, blocks: 1, outputs: 1 }, limits).tokens,
     );
     expect([...new Set(sizes)]).toEqual([1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128]);
-    const blocks = Array.from(
-      { length: 256 },
-      (_, i) => bucketFor({ tokens: 1, sequences: 1, blocks: i + 1, outputs: 1 }, limits).blocks,
-    );
-    expect([...new Set(blocks)]).toEqual([8, 32, 128, 256]);
+    const blocksOf = (tokens: number, more: { decodeBlocks?: number } = {}) => [
+      ...new Set(
+        Array.from({ length: 256 }, (_, i) => {
+          return bucketFor({ tokens, sequences: 1, blocks: i + 1, outputs: 1 }, { ...limits, ...more }).blocks;
+        }),
+      ),
+    ];
+    expect(blocksOf(2)).toEqual([8, 32, 128, 256]);
+    expect(blocksOf(1)).toEqual([32, 128, 256]);
+    expect(blocksOf(1, { decodeBlocks: 8 })).toEqual([8, 32, 128, 256]);
   });
 
   test("refuses a step beyond the limits", () => {

@@ -21,8 +21,9 @@ export interface OpReport {
 
 export interface OpOptions {
   readonly threads: number;
-  /** Some of `ort` and `tfjs`. */
+  /** Some of `opPeers`. */
   readonly peers: readonly string[];
+  readonly formats: readonly OpSpec["weights"][];
   readonly quick: boolean;
   /** A file whose lock is held while samples are taken. */
   readonly lock: string | undefined;
@@ -38,14 +39,16 @@ const sizes: readonly (readonly [k: number, n: number])[] = [
 ];
 /** Weights of all copies together, well beyond caches. */
 const arenaBytes = 200e6;
+export const opPeers = ["ort", "ort-web", "tfjs"] as const;
+export const opFormats = ["int4", "int8", "f32"] as const;
 const bytesPerWeight = { f32: 4, int8: 34 / 32, int4: 18 / 32 } as const;
 
-export async function opBench({ threads, peers, quick, lock, log }: OpOptions): Promise<OpReport[]> {
+export async function opBench({ threads, peers, formats, quick, lock, log }: OpOptions): Promise<OpReport[]> {
   const reports: OpReport[] = [];
   for (const [k, n] of quick ? sizes.slice(0, 1) : sizes) {
     for (const m of [1, 128]) {
       if (quick && m > 1) continue;
-      for (const weights of ["int4", "int8", "f32"] as const) {
+      for (const weights of formats) {
         // Many rows make an op so long that caches no longer matter.
         const wanted = m === 1 ? Math.ceil(arenaBytes / (k * n * bytesPerWeight[weights])) : 1;
         const specs = librariesFor(weights, m, peers).map((library): OpSpec => {
@@ -63,11 +66,12 @@ export async function opBench({ threads, peers, quick, lock, log }: OpOptions): 
 }
 
 function librariesFor(weights: OpSpec["weights"], m: number, peers: readonly string[]): OpSpec["library"][] {
-  const web = m === 1 || weights === "f32" ? ["ort-web" as const] : []; // it takes seconds
-  const ort: OpSpec["library"][] = weights === "int8" ? ["ort", "ort-dynamic", ...web] : ["ort", ...web];
+  const ort: OpSpec["library"][] = weights === "int8" ? ["ort", "ort-dynamic"] : ["ort"];
   return [
     "ciuic",
     ...(peers.includes("ort") ? ort : []),
+    // It takes seconds for many rows of packed weights.
+    ...(peers.includes("ort-web") && (m === 1 || weights === "f32") ? ["ort-web" as const] : []),
     ...(peers.includes("tfjs") && weights === "f32" ? ["tfjs" as const] : []),
   ];
 }
@@ -85,7 +89,15 @@ async function compare(specs: readonly OpSpec[], rounds: number, lock: string | 
     }
   }
   const engines = running.map(({ engine }) => engine);
-  const task = { name: "op", request: { do: "op" }, tokens: 1, context: null, rounds, warmUps: 5 } as const;
+  const task = {
+    name: "op",
+    request: { do: "op" },
+    tokens: 1,
+    context: null,
+    rounds,
+    warmUps: 5,
+    warmUpMs: 1500,
+  } as const;
   const measured = await locked(lock, () => measure(engines, task));
   for (const [i, { spec, engine }] of running.entries()) {
     const { k, n, m, copies, weights } = spec;

@@ -102,7 +102,7 @@ function startRunner(
   const { backend = null, inputScales = null, stepMs = 60_000, loadMs = 1_800_000 } = options;
   const compile = { ...options.compile, ...(options.quantize && { quantize: options.quantize }) };
   const lanes = mesh.pp ?? 1;
-  const limits = limitsOfLane(limitsOf(config, options), lanes);
+  const limits = limitsOfLane(limitsOf(config, options, null), lanes);
   const ranks = rankCount(mesh);
   const memory = meshMemory(ranks, ringBytes);
   const cores = typeof navigator === "undefined" ? 1 : (navigator.hardwareConcurrency ?? 1);

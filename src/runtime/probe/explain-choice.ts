@@ -19,7 +19,7 @@ export function explainChoice({ chosen, others, refused, fits, wished }: Outcome
   const next = others[0];
   const against = next === undefined ? "" : `, ${next.label} ${rate(next.speed.decode)}${unmeasured(next)}`;
   const why = fits
-    ? `${label}: about ${rate(speed.decode)} tokens/s expected${unmeasured(chosen)}${against}`
+    ? `${label}: about ${rate(speed.decode)} tokens/s expected once warm${unmeasured(chosen)}${against}`
     : `${label}: nothing fits: ${problems.join(", and ")}`;
   const asked = [
     ...(wanted.backend === undefined ? [] : [`backend ${wanted.backend}`]),

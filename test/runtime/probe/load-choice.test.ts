@@ -49,7 +49,7 @@ it("what was probed decides", async () => {
   keep([row("wasm"), row("js", { figures: fast })]);
   const plain = await chosen();
   expect([plain.summary, plain.choice?.backend]).toEqual(["JavaScript, one thread", "js"]);
-  expect(plain.choice?.why).toMatch(/^a js: about [\d.]+ tokens\/s expected, wasm on one thread [\d.]+$/);
+  expect(plain.choice?.why).toMatch(/^a js: about [\d.]+ tokens\/s expected once warm, wasm on one thread [\d.]+$/);
 });
 
 it("what is asked for is not chosen, and threads alone are", async () => {
