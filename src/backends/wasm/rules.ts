@@ -96,6 +96,7 @@ export const intrinsicRows: Readonly<Record<IntrinsicName, Emit>> = {
   less128: (_, __, ___, x) => apply("v128.xor", x!, [splatBits(0x80808080)]),
   finite: (_, __, ___, x) => x!,
   shrunk: (_, __, ___, x) => apply("f32x4.mul", x!, [splatBits(0x07800000)]), // 2^-112
+  unbiased: (_, __, ___, x) => apply("f32x4.sub", x!, [splatBits(0x4b400000)]), // 3 * 2^22
   low4: (_, __, ___, x) => apply("v128.and", x!, [splatBits(0x0f0f0f0f)]),
   high4: (_, __, ___, x) => apply("v128.and", apply("i16x8.shr_u", x!, int(4)), [splatBits(0x0f0f0f0f)]),
   top4: (_, __, ___, x) => apply("v128.and", x!, [splatBits(0xf0f0f0f0)]),

@@ -1,7 +1,8 @@
 /** Kernels as WGSL: one shader per kernel with the kernel's names, loops and buffers, and the tensor ops it came from as its head. */
-import { InternalError, invariant } from "../../ir/errors.ts";
+import { InternalError, invariant, UnsupportedError } from "../../ir/errors.ts";
 import type { Combine, Expr, For, Kernel, Stmt, Store } from "../../ir/kernel/kernel.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop } from "../../ir/kernel/range.ts";
+import { isPackedValue } from "../../ir/kernel/value.ts";
 import { eachStmt, globalBufs, writesOf } from "../../ir/kernel/walk.ts";
 import { wideBufs } from "./bytes.ts";
 import { combineName, combineTexts, type Group, usesSubgroups } from "./combine.ts";
@@ -225,6 +226,8 @@ function emitSet(name: string, value: Expr, shown: string, text: (expr: Expr) =>
 function emitStore(place: Place, stmt: Extract<Stmt, { k: "store" }>, facts: Facts): string[] {
   const buf = facts.bufs.get(stmt.buf);
   if (buf === undefined) throw new InternalError(`kernel ${place.kernel.name}`, `has no buffer ${stmt.buf}`);
+  if (isPackedValue(stmt.value.type.dtype))
+    throw new UnsupportedError("kernel", "a store of a vector of bytes in WGSL");
   const name = nameOf(place, stmt.buf);
   const [index, value] = [emitExpr(stmt.index, facts, place), emitExpr(stmt.value, facts, place)];
   const packed = isPacked(buf.dtype) && buf.space === "global";

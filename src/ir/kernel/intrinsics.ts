@@ -121,6 +121,12 @@ export const intrinsics = {
     takes: "f32 lanes",
     eval: (x) => x!.map((v) => v * 2 ** -112),
   },
+  /** n of n + 0x4b400000, which are the bits of the f32 3 * 2^22 + n; n must be from -2^22 below 2^22. */
+  unbiased: {
+    type: exactly([["i32x4"]], "f32", 4),
+    takes: "i32x4",
+    eval: (x) => x!.map((v) => v - 0x4b400000),
+  },
   /** a * b + c, with the product rounded or not: devices differ in the last place. The executor does not round it. */
   fma: {
     type: floats(3),

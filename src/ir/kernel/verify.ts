@@ -4,7 +4,7 @@
  *  K1  Every name used is bound by an enclosing statement before, with the type used; only vars are set.
  *  K2  A name is an identifier, no word of the kernel text, and not bound again while it is in scope.
  *  K3  Types agree: operands, conditions (bool), bounds and indices (i32), stored values (the buffer's element type; a
- *      float buffer takes f32 and f64).
+ *      float buffer takes f32 and f64, one of bytes vectors of them).
  *  K4  A buffer that is only read is not stored to, one that is only written is not loaded from.
  *  K5  Every index is in bounds: its range, from loop bounds, storage types, clamps and enclosing conditions (`range.ts`,
  *      `linear.ts`), lies in [0, size). Data used as an index is therefore clamped (`min(max(i, 0), n - 1)`) or stands under
@@ -181,7 +181,7 @@ function checkStmt(place: Place, stmt: Stmt, facts: Facts): void {
       const buf = checkAccess(place, stmt.buf, stmt.index, stmt.value.type.lanes, facts, stmt);
       insist(buf.access !== "read", "K4", () => `store to ${stmt.buf}, which is only read`);
       const [want, got] = [loadedDType(buf.dtype), stmt.value.type.dtype];
-      const fits = want === got || (isFloatValue(want) && isFloatValue(got));
+      const fits = got === want || (isPackedValue(got) && got === buf.dtype) || [want, got].every(isFloatValue);
       insist(fits, "K3", () => `${stmt.buf} takes ${want}, got ${got}`);
       return;
     }

@@ -31,6 +31,10 @@ const arbSizes: fc.Arbitrary<Sizes> = fc.record({
     [[1], []] as const,
     [[3], []] as const,
     [[8], []] as const,
+    // Enough tokens for a panel.
+    [[12], []] as const,
+    [[3, 2], []] as const,
+    [[3, 4], []] as const,
     [[2], [2, 3]] as const,
   ),
   // Up to more tiles of the largest size than eight, and numbers that no tile divides.
