@@ -36,6 +36,8 @@ const owners = {
   "src/passes/shard/localize.ts": ["shard"],
   // A loader reads what slices of weights read.
   "src/passes/shard/regions.ts": ["slice"],
+  // Weights that are chosen by one index.
+  "src/passes/lower/dot-experts.ts": ["gather"],
   "src/passes/lower/map.ts": ["concat"],
   "src/passes/lower/values.ts": ["reduceMax"],
 };

@@ -33,6 +33,11 @@ export interface DotProducts {
   readonly bias: number;
   /** Whether four codes of the input are repeated in every lane as they are loaded, or from a register that holds 16. */
   readonly spread: "loaded" | "register";
+  /**
+   * Whether tokens that chose the same weights are brought together in tiles. Elsewhere a tile has so many more
+   * instructions for unpacking and addresses that it is no faster than one token after another.
+   */
+  readonly regroups: boolean;
   /** A group's sums as one f32x4 for each four rows. */
   readonly finish: (sums: readonly Expr[]) => readonly Expr[];
   /** What the sums of each four rows are to be multiplied by: a power of two. */
@@ -66,6 +71,7 @@ const quads = (
   step: (sums, [x], ws) => ws.map((w, i) => intrinsic(name, sums?.[i] ?? splat(int(0), 4), x!, w)),
   bias: 0,
   spread: "register",
+  regroups: false,
   finish: (sums) => sums.map((sum) => cast("f32", sum)),
   factors: [1],
   ...parts,
@@ -90,6 +96,7 @@ const wholeBytes = quads("dot4u8", {
 const biased = {
   bias: 0x4b400000,
   spread: "loaded",
+  regroups: true,
   finish: (sums: readonly Expr[]) => sums.map((sum) => intrinsic("unbiased", sum)),
 } as const;
 /** The halves are taken out once for all tokens. */
@@ -116,6 +123,7 @@ const pairs: DotProducts = {
     }),
   bias: 0,
   spread: "register",
+  regroups: false,
   finish: (sums) => sums.map((sum) => cast("f32", intrinsic("sum2", sum))),
   factors: [1, 1],
 };
@@ -140,6 +148,7 @@ const smallWords: DotProducts = {
     ),
   bias: 0,
   spread: "register",
+  regroups: false,
   finish: (sums) => sums.map((sum) => cast("f32", sum)),
   factors: [1, 1],
 };
@@ -155,6 +164,7 @@ const words: DotProducts = {
   step: (sums, xs, ws) => ws.map((w, i) => addDots(sums?.[i], [intrinsic("dot2i16", xs[0]!, w)])),
   bias: 0,
   spread: "register",
+  regroups: false,
   finish: (sums) => [cast("f32", intrinsic("join2", sums[0]!, sums[1]!))],
   factors: [1],
 };

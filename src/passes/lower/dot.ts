@@ -2,7 +2,8 @@
  * Lowering of `dotGroups` for processors with vectors of bytes. Lanes are rows: one vector of weights holds four codes of
  * each of four rows (or of eight, two to a byte), one of the input the same four codes in every lane, so that sums stay in
  * their lanes and a group's scales are one vector for each four rows. Several blocks of rows are walked at once, because
- * memory delivers faster in several streams; with more than one token, each loaded weight serves a tile of them.
+ * memory delivers faster in several streams; with more than one token, each loaded weight serves a tile of them, and with
+ * many the weights of a tile's rows are unpacked once for all (`dot-panel.ts`).
  */
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import { type Expr, extract, iadd, imul, int, load, num, op, type Ref, ref, splat } from "../../ir/kernel/kernel.ts";
@@ -11,6 +12,7 @@ import { dotBlock, dotGroup } from "../../ir/ops/dot.ts";
 import type { ByteDots } from "../../ir/target.ts";
 import { sizeOf } from "../../ir/types.ts";
 import type { Group } from "../fuse.ts";
+import { chosenBy, orderPairs } from "./dot-experts.ts";
 import { lowerDotWorkgroup } from "./dot-group.ts";
 import { panelFor, type WeightReads } from "./dot-panel.ts";
 import { productsFor } from "./dot-products.ts";
@@ -36,13 +38,20 @@ export function lowerDotGroups(w: KernelWriter, anchor: Node, group: Group): voi
   else lowerDotVectors(w, anchor, group, byteDots);
 }
 
+/** Tokens of a tile. */
+const mostTokens = 4;
+/** How often each of some weights must be chosen, on average, for tiles of those who chose them: the last of each is not full. */
+const choicesOfEach = 6;
+
 function lowerDotVectors(w: KernelWriter, anchor: Node, group: Group, byteDots: ByteDots): void {
   const { bits, zero } = attrsOf(anchor) as { bits: number; zero: number }; // the op's attributes
   const lead = anchor.type.shape.slice(0, -1);
   const [blocks, groups] = anchor.ins[3]!.type.shape.slice(-5) as [number, number]; // as packed
   const shared = anchor.ins[3]!.type.shape.length === 5;
   const divides = (size: number, sizes: readonly number[]) => sizes.find((each) => size % each === 0)!;
-  const tokens = shared ? divides(lead.at(-1) ?? 1, [4, 2, 1]) : 1;
+  const chosen = productsFor(byteDots, bits, true).regroups ? chosenBy(anchor.ins.slice(3), lead) : undefined;
+  const grouped = chosen !== undefined && sizeOf(lead) >= choicesOfEach * chosen.weights;
+  const tokens = grouped ? mostTokens : shared ? divides(lead.at(-1) ?? 1, [mostTokens, 2, 1]) : 1;
   const products = productsFor(byteDots, bits, tokens > 1);
   // At least eight tiles, so that threads have something to share.
   const fits = (each: number) => blocks % each === 0 && blocks / each >= 8;
@@ -56,25 +65,39 @@ function lowerDotVectors(w: KernelWriter, anchor: Node, group: Group, byteDots: 
   const dot: Dot = { w, group, tables, products, ...sizes };
   const fours = products.factors.length;
   const panel =
-    tokens > 1 && sizeOf(lead) > 2 * tokens
+    shared && tokens > 1 && sizeOf(lead) > 2 * tokens
       ? panelFor(w, { groups, blocks: tile, fours, params: anchor.ins.length - 4, unpack: products.unpack })
       : undefined;
-  const enter = (axis: number, idx: readonly Expr[], block: Expr, weights: WeightReads | undefined): void => {
-    if (axis === lead.length) {
-      writeTile(dot, idx, block, weights ?? weightsInPlace(dot, block, idx));
-      return;
-    }
-    const step = axis === lead.length - 1 ? tokens : 1;
-    w.loop("nkl"[axis] ?? "l", lead[axis]!, (i) => enter(axis + 1, [...idx, i], block, weights), "serial", step);
+  const order = grouped ? orderPairs(w, chosen, lead, tokens) : undefined;
+  const body = (block: Expr) => {
+    if (order === undefined) overTokens(dot, block, panel?.(weightsInPlace(dot, block, [])));
+    else
+      w.loop("i", order.count, (i) => {
+        const pairs = order.pairs(w, i);
+        writeTile(dot, (t) => pairs[t]!, block, weightsInPlace(dot, block, pairs[0]!));
+      });
   };
-  const body = (block: Expr) => enter(0, [], block, panel?.(weightsInPlace(dot, block, [])));
   w.loop("b", far ? blocks / tile : blocks, body, "grid", far ? 1 : tile);
 }
 
+/** The tiles of all tokens in order; weights are read from a panel, or where they lie. */
+function overTokens(dot: Dot, block: Expr, panel: WeightReads | undefined): void {
+  const { w, lead, tokens } = dot;
+  const enter = (axis: number, idx: readonly Expr[]): void => {
+    if (axis === lead.length) {
+      const token = (t: number) => (t === 0 ? idx : idx.with(-1, iadd(idx.at(-1)!, int(t))));
+      writeTile(dot, token, block, panel ?? weightsInPlace(dot, block, idx));
+      return;
+    }
+    const step = axis === lead.length - 1 ? tokens : 1;
+    w.loop("nkl"[axis] ?? "l", lead[axis]!, (i) => enter(axis + 1, [...idx, i]), "serial", step);
+  };
+  enter(0, []);
+}
+
 /** Sums of one tile over all groups, then the epilogue of each row. */
-function writeTile(dot: Dot, idx: readonly Expr[], block: Expr, weights: WeightReads): void {
+function writeTile(dot: Dot, token: Place["token"], block: Expr, weights: WeightReads): void {
   const { w, group, products, lead, groups, blocks, tokens, apart } = dot;
-  const token = (t: number) => (t === 0 ? idx : idx.with(-1, iadd(idx.at(-1)!, int(t))));
   const fours = products.factors.length;
   const makeSum = sumsFor(dot);
   const sums = range(tokens).map(() => range(blocks).map(() => range(fours).map(() => makeSum())));
