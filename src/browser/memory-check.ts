@@ -18,7 +18,7 @@ export function fittingBackends(
   settings: LoadSettings,
   { binding = null, memory = null }: Capabilities,
 ): Choices {
-  const { slots, ropeRows: context, tokens } = limitsOf(config, settings);
+  const { slots, ropeRows: context, tokens } = limitsOf(config, settings, null);
   const request = { context, sequences: Math.max(1, Math.floor(slots / context)), tokens };
   const limits = [
     { backend: "webgpu", memory: null, binding },

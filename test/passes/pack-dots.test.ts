@@ -115,6 +115,17 @@ describe.each(Object.entries(forms))("%s", (_, form) => {
   });
 });
 
+test("inputs of chosen experts have scales of groups where others have one calibrated scale", () => {
+  const policy = { weights: "int8", activations: "int8-static" } as const;
+  for (const name of ["chosen experts", "experts summed"]) {
+    const module = forms[name]!({ n: 2, k: 2, blocks: 2, groups: 3, policy });
+    const packed = runPasses(module, [quantize(policy), packDots], wasmTarget);
+    const nodes = topoOrder(packed.funcs.get("main")!.outs);
+    expect(nodes.some((node) => isOp(node, "dotGroups"))).toBe(true);
+    expect(nodes.flatMap((node) => (isOp(node, "weight") ? [node.attrs.name] : []))).toEqual(["w"]);
+  }
+});
+
 test("an input with one calibrated scale is packed too", async () => {
   const module = forms.layer!({ n: 2, k: 1, blocks: 2, groups: 3, policy: {} as QuantizeOptions }); // the form has no policy
   const policy = { weights: "int8", activations: "int8-static" } as const;

@@ -5,7 +5,7 @@
 import { InternalError, UnsupportedError } from "../../ir/errors.ts";
 import type { For, Kernel, Stmt, Store } from "../../ir/kernel/kernel.ts";
 import { afterStmt, assume, factsOf, insideLoop, rangeOf } from "../../ir/kernel/range.ts";
-import { storageBits, type ValueType } from "../../ir/kernel/value.ts";
+import { isPackedValue, storageBits, type ValueType } from "../../ir/kernel/value.ts";
 import { globalBufs, gridLoop, writesOf } from "../../ir/kernel/walk.ts";
 import { dtypeInfo } from "../../ir/types.ts";
 import { addressOf, loopPointers, nibbleAddress } from "./address.ts";
@@ -22,6 +22,8 @@ import {
   ifElse,
   laneOf,
   loopBlock,
+  type MemoryOp,
+  memory,
   plain,
   set,
   type Typed,
@@ -203,6 +205,10 @@ function emitStore(frame: Frame, stmt: Store): Code {
     const { code, offset } = addressOf(frame, stmt.buf, index);
     return [...code, ...narrowed, ...storeCode(dtype, offset)];
   }
+  if (isPackedValue(from)) {
+    const { code, offset } = addressOf(frame, stmt.buf, index);
+    return [...code, ...emitPart(frame, value, 0), memory(byteStore(value.type.lanes), offset)];
+  }
   if (dtype === "i4" || dtype === "u4" || dtype === "f64") {
     throw new UnsupportedError("kernel", `a vector store to ${dtype} in WebAssembly`);
   }
@@ -229,6 +235,11 @@ function emitStore(frame: Frame, stmt: Store): Code {
     ]);
   });
   return [...computed, ...stored];
+}
+
+function byteStore(lanes: number): MemoryOp {
+  if (lanes === 16) return "v128.store";
+  throw new UnsupportedError("kernel", `a store of ${lanes} bytes as a vector in WebAssembly`);
 }
 
 function takeScalar(type: ValueType, lane: number): Code {

@@ -4,7 +4,7 @@
  * where a probe has shown that this engine is exact for them.
  */
 import { invariant } from "../../ir/errors.ts";
-import type { IntrinsicName } from "../../ir/kernel/intrinsics.ts";
+import { biased, type IntrinsicName } from "../../ir/kernel/intrinsics.ts";
 import type { ValueType } from "../../ir/kernel/value.ts";
 import type { ByteDots } from "../../ir/target.ts";
 import { apply, assign, type Code, int, local, type Temp } from "./code.ts";
@@ -97,6 +97,7 @@ export const intrinsicRows: Readonly<Partial<Record<IntrinsicName, Emit>>> = {
   less128: (_, __, ___, x) => apply("v128.xor", x!, [splatBits(0x80808080)]),
   finite: (_, __, ___, x) => x!,
   shrunk: (_, __, ___, x) => apply("f32x4.mul", x!, [splatBits(0x07800000)]), // 2^-112
+  unbiased: (_, __, ___, x) => apply("f32x4.sub", x!, [splatBits(biased)]),
   low4: (_, __, ___, x) => apply("v128.and", x!, [splatBits(0x0f0f0f0f)]),
   high4: (_, __, ___, x) => apply("v128.and", apply("i16x8.shr_u", x!, int(4)), [splatBits(0x0f0f0f0f)]),
   top4: (_, __, ___, x) => apply("v128.and", x!, [splatBits(0xf0f0f0f0)]),

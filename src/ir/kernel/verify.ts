@@ -181,7 +181,7 @@ function checkStmt(place: Place, stmt: Stmt, facts: Facts): void {
       const buf = checkAccess(place, stmt.buf, stmt.index, stmt.value.type.lanes, facts, stmt);
       insist(buf.access !== "read", "K4", () => `store to ${stmt.buf}, which is only read`);
       const [want, got] = [loadedDType(buf.dtype), stmt.value.type.dtype];
-      const fits = want === got || (isFloatValue(want) && isFloatValue(got)) || got === buf.dtype;
+      const fits = got === want || (isPackedValue(got) && got === buf.dtype) || [want, got].every(isFloatValue);
       insist(fits, "K3", () => `${stmt.buf} takes ${want}, got ${got}`);
       return;
     }

@@ -2,6 +2,7 @@
  * How a chunk of packed weights (16 bytes: four codes of each of four rows, or, two codes to a byte, of eight) is
  * multiplied with the input's codes, by the products that a device has. Every form gives the same integers.
  */
+import { biased } from "../../ir/kernel/intrinsics.ts";
 import { cast, type Expr, int, intrinsic, op, splat } from "../../ir/kernel/kernel.ts";
 import type { ByteDots } from "../../ir/target.ts";
 
@@ -21,62 +22,109 @@ export interface DotProducts {
   readonly several: Tile;
   /** What four codes of the input, repeated in every lane, are made into. */
   readonly inputs: (x: Expr) => readonly Expr[];
-  /** What a chunk of weights is made into: `half(i)` are its bytes from 8i, `whole` all. */
-  readonly weights: (whole: Expr, half: (i: number) => Expr) => readonly Expr[];
+  /** What a chunk of weights is taken apart into; undefined where its bytes are used as they lie. */
+  readonly unpack: Unpack | undefined;
+  /** What is multiplied, of what `unpack` has made; `half(i)` are a chunk's bytes from 8i. */
+  readonly weights: (bytes: readonly Expr[], half: (i: number) => Expr) => readonly Expr[];
   /** Adds a chunk's products to the sums of those before; the first chunk has none, or starts with `start`. */
   readonly step: (sums: readonly Expr[] | undefined, xs: readonly Expr[], ws: readonly Expr[]) => readonly Expr[];
   /** How the zero point's share comes in: in the first sums (so many times each) or at the end, or not at all. */
   readonly start: readonly number[] | "last" | "none";
+  /** What first sums are greater by, which `finish` takes away. */
+  readonly bias: number;
+  /** Whether four codes of the input are repeated in every lane as they are loaded, or from a register that holds 16. */
+  readonly spread: "loaded" | "register";
+  /**
+   * Whether tokens that chose the same weights are brought together in tiles. Elsewhere a tile has so many more
+   * instructions for unpacking and addresses that it is no faster than one token after another.
+   */
+  readonly regroups: boolean;
   /** A group's sums as one f32x4 for each four rows. */
   readonly finish: (sums: readonly Expr[]) => readonly Expr[];
   /** What the sums of each four rows are to be multiplied by: a power of two. */
   readonly factors: readonly number[];
 }
 
-const nibbles = (whole: Expr): Expr[] => [intrinsic("low4", whole), intrinsic("high4", whole)];
+/** How many vectors of bytes a chunk is taken apart into, their type, and how. */
+export interface Unpack {
+  readonly vectors: number;
+  readonly dtype: "i8" | "u8";
+  readonly of: (whole: Expr) => readonly Expr[];
+}
+
+const nibbles: Unpack = {
+  vectors: 2,
+  dtype: "u8",
+  of: (whole) => [intrinsic("low4", whole), intrinsic("high4", whole)],
+};
+const asTheyAre = (bytes: readonly Expr[]): readonly Expr[] => bytes;
 const halves = (x: Expr): Expr[] => [intrinsic("evens", x), intrinsic("odds", x)];
 
 /** Four products at once, added to an i32 of a row; `ws` are as many vectors as there are sums. */
 const quads = (
   name: "dot4i8" | "dot4u8" | "dot4s8",
-  parts: Pick<DotProducts, "weights" | "start"> & Partial<DotProducts>,
+  parts: Pick<DotProducts, "unpack" | "start"> & Partial<DotProducts>,
 ): DotProducts => ({
   one: tile(8, 4),
   several: tile(2, 2),
   inputs: (x) => [x],
+  weights: asTheyAre,
   step: (sums, [x], ws) => ws.map((w, i) => intrinsic(name, sums?.[i] ?? splat(int(0), 4), x!, w)),
+  bias: 0,
+  spread: "register",
+  regroups: false,
   finish: (sums) => sums.map((sum) => cast("f32", sum)),
   factors: [1],
   ...parts,
 });
 
-const smallQuads = quads("dot4i8", { weights: nibbles, start: [1, 1], factors: [1, 1] });
+const smallQuads = quads("dot4i8", { unpack: nibbles, start: [1, 1], factors: [1, 1] });
 
 /**
  * Where the instruction takes any unsigned bytes, the upper halves are multiplied where they are, and the lower ones are
  * not taken out either: what the upper ones add to the products of whole bytes is what their own products are.
  */
 const wholeBytes = quads("dot4u8", {
-  weights: (whole) => [whole, intrinsic("top4", whole)],
+  unpack: { vectors: 2, dtype: "u8", of: (whole) => [whole, intrinsic("top4", whole)] },
   start: [17, 16],
   finish: ([both, high]) => [cast("f32", op("sub", both!, high!)), cast("f32", high!)],
   factors: [1, 1 / 16],
 });
-/** For several tokens the halves are taken out once for all; the zero point's share comes in f32, where additions are cheap. */
-const manyNibbles = quads("dot4i8", { weights: nibbles, start: "last", factors: [1, 1] });
+/**
+ * For several tokens sums begin with the bits of a large f32, so that a subtraction makes numbers of them: the ports that
+ * convert are those that multiply. The input is spread as it is loaded, which leaves registers and ports free.
+ */
+const asFloats = {
+  bias: biased,
+  spread: "loaded",
+  regroups: true,
+  finish: (sums: readonly Expr[]) => sums.map((sum) => intrinsic("unbiased", sum)),
+} as const;
+/** The halves are taken out once for all tokens. */
+const manyNibbles = quads("dot4i8", {
+  ...asFloats,
+  unpack: nibbles,
+  start: [1, 1],
+  factors: [1, 1],
+  several: tile(1, 1),
+});
 
 /** Two products at once. A group has 16 per lane of at most 15 * 128, which fit into 16 bits. */
 const pairs: DotProducts = {
   one: tile(4, 4),
   several: tile(2, 2),
   inputs: (x) => [x],
-  weights: nibbles,
+  unpack: nibbles,
+  weights: asTheyAre,
   start: "last",
   step: (sums, [x], ws) =>
     ws.map((w, i) => {
       const products = intrinsic("dot2i8", x!, w);
       return sums === undefined ? products : intrinsic("add16", sums[i]!, products);
     }),
+  bias: 0,
+  spread: "register",
+  regroups: false,
   finish: (sums) => sums.map((sum) => cast("f32", intrinsic("sum2", sum))),
   factors: [1, 1],
 };
@@ -89,7 +137,8 @@ const smallWords: DotProducts = {
   one: tile(4, 4),
   several: tile(2, 2),
   inputs: halves,
-  weights: (whole) => nibbles(whole).flatMap(halves),
+  unpack: nibbles,
+  weights: (bytes) => bytes.flatMap(halves),
   start: [1, 1],
   step: (sums, xs, ws) =>
     [0, 1].map((i) =>
@@ -98,6 +147,9 @@ const smallWords: DotProducts = {
         xs.map((x, half) => intrinsic("dot2i16", x, ws[2 * i + half]!)),
       ),
     ),
+  bias: 0,
+  spread: "register",
+  regroups: false,
   finish: (sums) => sums.map((sum) => cast("f32", sum)),
   factors: [1, 1],
 };
@@ -107,19 +159,26 @@ const words: DotProducts = {
   one: tile(4, 4),
   several: tile(2, 2),
   inputs: (x) => [intrinsic("widen8", x)],
+  unpack: undefined,
   weights: (_, half) => [0, 1].map((i) => intrinsic("widen8", half(i))),
   start: "last",
   step: (sums, xs, ws) => ws.map((w, i) => addDots(sums?.[i], [intrinsic("dot2i16", xs[0]!, w)])),
+  bias: 0,
+  spread: "register",
+  regroups: false,
   finish: (sums) => [cast("f32", intrinsic("join2", sums[0]!, sums[1]!))],
   factors: [1],
 };
 
-const anyBytes = { weights: (whole: Expr) => [whole], start: [1] } as const;
-const manyBytes = quads("dot4u8", { ...anyBytes, start: "last" });
+const anyBytes = { unpack: undefined, start: [1] } as const;
+const manyBytes = quads("dot4u8", { ...anyBytes, ...asFloats });
 
 const anyForms: Record<ByteDots["any"], DotProducts> = {
   unsigned: quads("dot4u8", anyBytes),
-  signed: quads("dot4s8", { weights: (whole) => [intrinsic("less128", whole)], start: "none" }),
+  signed: quads("dot4s8", {
+    unpack: { vectors: 1, dtype: "i8", of: (whole) => [intrinsic("less128", whole)] },
+    start: "none",
+  }),
   words,
 };
 

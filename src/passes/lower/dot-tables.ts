@@ -3,7 +3,7 @@
  * for all of them before the tiles, since tiles of other rows need the same; a tile then spreads them as it loads them.
  */
 import type { Node } from "../../ir/graph.ts";
-import { cast, type Expr, load, num, op } from "../../ir/kernel/kernel.ts";
+import { cast, type Expr, iadd, int, load, num, op } from "../../ir/kernel/kernel.ts";
 import { store } from "../../ir/kernel/stmt.ts";
 import { sizeOf } from "../../ir/types.ts";
 import type { DotProducts } from "./dot-products.ts";
@@ -37,7 +37,8 @@ export function inputTables(
   const { shape } = xScale.type;
   const size = sizeOf(shape);
   const { start } = products;
-  const count = 2 + (typeof start === "string" ? 1 : start.length);
+  const multiples = typeof start === "string" || zero === 0 ? [] : [...new Set(start)];
+  const count = 2 + Math.max(1, multiples.length);
   const fits = 4 * size * count <= most * w.target.scratchBytes;
   const table = (hint: string, dtype: "f32" | "i32", make: Table): Table => {
     if (!fits) return make;
@@ -51,15 +52,16 @@ export function inputTables(
   };
   // A whole number below 2^24, so that f32 is exact too.
   const share = (idx: readonly Expr[], each: number) => op("mul", w.value(xSum, idx), num("f32", -zero * each));
-  const first = (idx: readonly Expr[], each: number) => cast("i32", share(idx, each));
+  const first = (idx: readonly Expr[], each: number) => {
+    const value = cast("i32", share(idx, each));
+    return products.bias === 0 ? value : iadd(value, int(products.bias));
+  };
+  const starts = new Map(multiples.map((each) => [each, table("starts", "i32", (idx) => first(idx, each))]));
   const minimums = anchor.ins.length === 6;
   return {
     scale: table("x_scales", "f32", scaled),
     total: minimums ? table("x_totals", "f32", (idx) => op("mul", scaled(idx), w.value(xSum, idx))) : undefined,
-    starts:
-      typeof start === "string" || zero === 0
-        ? []
-        : start.map((each) => table("starts", "i32", (idx) => first(idx, each))),
+    starts: typeof start === "string" || zero === 0 ? [] : start.map((each) => starts.get(each)!),
     share: start === "last" && zero !== 0 ? table("shares", "f32", (idx) => share(idx, 1)) : undefined,
   };
 }

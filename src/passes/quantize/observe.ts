@@ -26,7 +26,7 @@ export function observe(options: QuantizeOptions): Pass {
             for (const [name, out] of observedByCall(module, node, seen, builder)) found.set(name, out);
           }
           const input = isOp(node, "contract") ? inputToQuantize(node, options) : undefined;
-          if (input === undefined) continue;
+          if (input?.format !== "int8-static") continue;
           const largest = reduceMax(abs(reshape(input.x, [sizeOf(input.x.type.shape)])));
           found.set(inputScaleName(input.weights), largest);
         }

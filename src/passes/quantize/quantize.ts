@@ -141,15 +141,15 @@ export function inputToQuantize(node: Node<"contract">, options: QuantizeOptions
   // Not by what chooses rows, which depends on weights of its own (the router).
   const table = chosenRows(weight)?.table ?? codesTable(weight) ?? weight;
   const plan = planExpression(table, options);
-  // One scale for the inputs of all experts loses far more than it saves (docs/decisions/0007): they stay as they are.
   const chosen = chosenRows(weight) !== undefined || (isPackedWeight(weight) && isOp(weight.ins[0]!, "gather"));
-  if (plan.activations === "int8-static" && chosen) return undefined;
   const axes = parseAxes(node.attrs.axes);
   const last = axes.ins[weightSide]!.at(-1)!;
   const meets = axes.reduced.includes(last) && axes.ins[side]!.at(-1) === last;
   const x = node.ins[side]!;
   if (plan.activations === "none" || !meets || stageOf(x) !== "runtime") return undefined;
-  return { x, side, weights: weightNames(table), format: plan.activations };
+  // One scale for the inputs of all experts loses far more than it saves (docs/decisions/0007): each group has its own.
+  const format = chosen && plan.activations === "int8-static" ? "int8" : plan.activations;
+  return { x, side, weights: weightNames(table), format };
 }
 
 /** Codes of a weight times scales, or chosen rows of them. */

@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { compileToPlan, openDevice } from "../../../src/compile.ts";
+import { maths } from "../../../src/ir/build.ts";
 import { Builder, type Module, makeModule } from "../../../src/ir/graph.ts";
 import { interpret } from "../../../src/ir/interpret.ts";
 import { type ByteDots, wasmTarget } from "../../../src/ir/target.ts";
@@ -18,6 +19,9 @@ const forms: readonly (readonly [string, number, string, ByteDots])[] = [
   ...any.map((form) => ["codes", 8, form, { small: "words", any: form }] as const),
 ];
 
+/** Those in which tokens that chose the same weights are brought together. */
+const regrouping = forms.filter(([, bits, , { small, any }]) => (bits === 4 ? small === "quads" : any === "unsigned"));
+
 interface Sizes {
   /** Leading axes of the input and of the weights. */
   readonly lead: readonly [readonly number[], readonly number[]];
@@ -31,12 +35,56 @@ const arbSizes: fc.Arbitrary<Sizes> = fc.record({
     [[1], []] as const,
     [[3], []] as const,
     [[8], []] as const,
+    // Enough tokens for a panel.
+    [[12], []] as const,
+    [[3, 2], []] as const,
+    [[3, 4], []] as const,
     [[2], [2, 3]] as const,
   ),
   // Up to more tiles of the largest size than eight, and numbers that no tile divides.
   blocks: fc.constantFrom(1, 3, 16, 32, 129, 256),
   groups: fc.integer({ min: 1, max: 3 }),
 });
+
+/** Tokens that each choose weights of a table: enough of them, per weight, that those that chose the same share tiles. */
+interface Choices {
+  readonly tokens: number;
+  readonly each: number;
+  readonly table: number;
+  /** Whether inputs are of tokens, or of each choice. */
+  readonly perToken: boolean;
+  readonly blocks: number;
+  readonly groups: number;
+}
+
+const arbChoices: fc.Arbitrary<Choices> = fc.record({
+  tokens: fc.constantFrom(12, 19, 40),
+  each: fc.constantFrom(1, 2, 3),
+  table: fc.constantFrom(1, 2, 3),
+  perToken: fc.boolean(),
+  blocks: fc.constantFrom(1, 3, 16, 32),
+  groups: fc.integer({ min: 1, max: 3 }),
+});
+
+function choiceModule(sizes: Choices, bits: number, affine: boolean): Module {
+  const { tokens, each, table, perToken, blocks, groups } = sizes;
+  const builder = new Builder();
+  const lead = perToken ? [tokens] : [tokens, each];
+  const inputs = [
+    builder.param("x", "i8", [...lead, groups * 32]),
+    builder.param("x_scale", "f32", [...lead, groups]),
+    builder.param("x_sum", "f32", [...lead, groups]),
+  ];
+  const tables = [
+    builder.param("w", "u8", [table, blocks, groups, 8, 4, 4]),
+    builder.param("w_scale", "f16", [table, blocks, groups, 32 / bits]),
+    ...(affine ? [builder.param("w_min", "f16", [table, blocks, groups, 32 / bits])] : []),
+  ];
+  const index = builder.param("index", "i32", [tokens, each]);
+  const chosen = tables.map((rows) => maths(builder).gather(rows, index));
+  const out = builder.make("dotGroups", [...inputs, ...chosen], { bits, zero: affine ? 0 : bits === 8 ? 128 : 8 });
+  return makeModule("m", [{ name: "main", params: [...inputs, ...tables, index], outs: [out] }], "main");
+}
 
 function dotModule({ lead: [x, w], blocks, groups }: Sizes, bits: number, affine: boolean): Module {
   const builder = new Builder();
@@ -66,6 +114,7 @@ function inputsOf(module: Module, seed: number): Tensor[] {
     const value = (): number => {
       if (dtype === "u8") return byte();
       if (dtype === "i8") return (byte() << 24) >> 24;
+      if (dtype === "i32") return (next() % 6) - 1; // indices, some of them beyond the table
       return 2 ** ((next() % 2) - 1);
     };
     return tensorOf(dtype, shape, Array.from({ length }, value));
@@ -89,22 +138,29 @@ describe.each(settings)("$tier on $threads threads", ({ tier, threads }) => {
   const device = openDevice("wasm", { tier, threads });
   afterAll(() => device.close());
 
+  const check = async (module: Module, seed: number, byteDots: ByteDots) => {
+    const inputs = inputsOf(module, seed);
+    const { plan } = compileToPlan(module, { ...wasmTarget, byteDots });
+    const instance = device.load(plan).instantiate({
+      weight: () => {
+        throw new Error("there are no weights");
+      },
+    });
+    for (const [i, { data }] of inputs.entries()) instance.params[i]!.set(data);
+    await instance.run();
+    const [expected] = interpret(module, inputs);
+    expect([...instance.results[0]!]).toEqual([...expected!.data]);
+  };
+
   test.each(forms)("%s of %i bits by %s", async (kind, bits, _, byteDots) => {
-    const check = async (sizes: Sizes, seed: number) => {
-      const module = dotModule(sizes, bits, kind === "affine codes");
-      const inputs = inputsOf(module, seed);
-      const { plan } = compileToPlan(module, { ...wasmTarget, byteDots });
-      const instance = device.load(plan).instantiate({
-        weight: () => {
-          throw new Error("there are no weights");
-        },
-      });
-      for (const [i, { data }] of inputs.entries()) instance.params[i]!.set(data);
-      await instance.run();
-      const [expected] = interpret(module, inputs);
-      expect([...instance.results[0]!]).toEqual([...expected!.data]);
-    };
-    await fc.assert(fc.asyncProperty(arbSizes, fc.nat(), check), { numRuns: 12 });
+    const each = (sizes: Sizes, seed: number) => check(dotModule(sizes, bits, kind === "affine codes"), seed, byteDots);
+    await fc.assert(fc.asyncProperty(arbSizes, fc.nat(), each), { numRuns: 12 });
+  });
+
+  test.each(regrouping)("%s of %i bits by %s, chosen by tokens", async (kind, bits, _, byteDots) => {
+    const each = (sizes: Choices, seed: number) =>
+      check(choiceModule(sizes, bits, kind === "affine codes"), seed, byteDots);
+    await fc.assert(fc.asyncProperty(arbChoices, fc.nat(), each), { numRuns: 6 });
   });
 });
 

@@ -105,13 +105,35 @@ describe.each(tiers)("on %s", (tier) => {
     );
   });
 
-  test("biased integers become floats", () => {
-    const kernel = parseKernel("kernel k {\n  read x: i32[4]\n  write y: f32[4]\n  y[0] = unbiased(x[0]:4)\n}\n");
+  test("numbers come back from the bits of a large f32, and bytes are stored as they are", () => {
+    const kernel = parseKernel(`kernel k {
+  read n: i32[4]
+  read u: u8[16]
+  read a: i8[16]
+  scratch readwrite panel: u8[32]
+  write y: f32[4]
+  write z: i32[4]
+  write b: i8[16]
+  y[0] = unbiased(n[0]:4 + splat4(${biased}))
+  panel[16] = high4(u[0]:u8x16)
+  b[0] = a[0]:i8x16
+  z[0] = dot4i8(splat4(0), a[0]:i8x16, panel[16]:u8x16)
+}
+`);
+    verifyKernel(kernel);
     const compiled = compileKernel(kernel, rules);
-    const numbers = [-(2 ** 22), -1, 0, 2 ** 22 - 1];
-    const y = new Float32Array(4);
-    compiled.run([Int32Array.from(numbers, (x) => x + biased), y]);
-    expect([...y]).toEqual(numbers);
+    const limit = 2 ** 22;
+    fc.assert(
+      fc.property(bytes(-limit, limit - 1, 4), bytes(0, 255, 16), bytes(-128, 127, 16), (n, u, a) => {
+        const outs = [new Float32Array(4), new Int32Array(4), new Int8Array(16)] as const;
+        const data = () => [Int32Array.from(n), Uint8Array.from(u), Int8Array.from(a), ...outs.map((x) => x.slice())];
+        const [want, got] = [data(), data()];
+        runKernel(kernel, want);
+        compiled.run(got);
+        expect(got).toEqual(want);
+        expect([...want[3]!]).toEqual(n.map((x) => x + 0)); // -0 is no integer
+      }),
+    );
   });
 
   test("finite f16 widen by their bits, subnormal too", () => {
