@@ -70,8 +70,8 @@ export function memoryTable(
 
 /** What speaks against this backend at this precision. */
 export function problemsOf(memory: BackendMemory, { memory: most, binding }: BackendLimits): string[] {
-  const { largest, device, resident, host } = memory;
-  const needed = host > 0 ? device : resident;
+  const { largest, device, resident, ownMemory } = memory;
+  const needed = ownMemory ? device : resident;
   return [
     ...(most !== null && needed > most ? [`needs ${showBytes(needed)} of ${showBytes(most)}`] : []),
     ...(binding !== null && largest.bytes > binding
@@ -122,7 +122,7 @@ export function showMemoryTable({ model, request, rows, limits }: MemoryTable): 
     row.backend,
     row.precision,
     ...[row.weights, row.caches, row.cachePerToken, row.working, row.resident].map(showBytes),
-    row.host > 0 ? showBytes(row.device) : "",
+    row.ownMemory ? showBytes(row.device) : "",
     showBytes(row.largest.bytes),
     row.fits ? "fits" : `does not fit: ${[row.problems.join(", and "), ...row.advice].join("; ")}`,
   ]);
