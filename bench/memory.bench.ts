@@ -1,16 +1,16 @@
 /**
  * Memory as planned and as measured: `node bench/memory.bench.ts [--folder F] [--layers 4] [--backends wasm,js]
- * [--formats f32,int8,int4] [--json]` (Linux: memory is read from /proc/self/status). The demo model and a made-up one of
+ * [--formats f32,int8,int4] [--packages FOLDER]` (Linux: memory is read from /proc/self/status). The demo model and a made-up one of
  * the shape of R1-Distill-Qwen-1.5B, each loaded in a process of its own, where a prompt and an answer fill its caches.
  */
 import { spawnSync } from "node:child_process";
-import { readFileSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { parseModelConfigText } from "../src/models/deepseek/config.ts";
-import { backendHoldings, memoryOn } from "../src/plan/backend-memory.ts";
+import { backendHoldings, memoryOn, tokenizerBytes } from "../src/plan/backend-memory.ts";
 import type { Precision } from "../src/plan/model-memory.ts";
 import { showBytes } from "../src/plan/show.ts";
 import { sizesOfConfig } from "../src/plan/weight-groups.ts";
@@ -24,6 +24,7 @@ interface Job {
   readonly precision: Precision;
   readonly threads: number;
   readonly context: number;
+  readonly packageFolder: string;
 }
 
 interface Measured {
@@ -39,20 +40,27 @@ function statusBytes(field: string): number {
   return 1024 * Number(line?.[1] ?? Number.NaN);
 }
 
-async function perform({ folder, backend, precision, threads, context }: Job): Promise<Measured> {
+/** Garbage goes, and with it what the heap keeps for more: a process is measured by what it needs. */
+async function collect(): Promise<void> {
+  const gc = globalThis.gc as unknown as (how: object) => void; // with --expose-gc, of Node 22 and later
+  for (let i = 0; i < 3; i++) {
+    gc({ type: "major", execution: "sync", flavor: "last-resort" });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+async function perform({ folder, backend, precision, threads, context, packageFolder }: Job): Promise<Measured> {
   const quantize =
     precision === "int8" || precision === "int4"
       ? { quantize: { weights: precision, activations: "int8" as const } }
       : {};
-  const model = await loadModel(folder, { backend, threads, contextLength: context, maxSequences: 1, ...quantize });
+  const size = { contextLength: context, maxSequences: 1 };
+  const model = await loadModel(folder, { backend, threads, ...size, ...quantize, packageFolder });
   // Plain JavaScript takes minutes for a long prompt of a large model; what is left empty of its cache is not resident.
-  const length = backend === "js" ? 16 : context - 4;
+  const length = backend === "js" || backend === "tfjs-cpu" || backend === "webgpu" ? 16 : context - 4;
   const prompt = Array.from({ length }, (_, i) => 7 + ((i * 2654435761) % 4001));
   await model.generate(prompt, { maxTokens: 4, ignoreEos: true, temperature: 0 }).result;
-  // What is garbage depends on when it was last collected.
-  globalThis.gc?.();
-  await new Promise((resolve) => setTimeout(resolve, 200));
-  globalThis.gc?.();
+  await collect();
   const held = model.device?.heldBytes?.() ?? null;
   return { resident: statusBytes("VmRSS"), peak: statusBytes("VmHWM"), weights: model.memory.weights, held };
 }
@@ -81,6 +89,7 @@ function main(): void {
       formats: { type: "string", default: "f32,int8,int4" },
       threads: { type: "string", default: "2" },
       context: { type: "string", default: "1024" },
+      packages: { type: "string", default: fileURLToPath(new URL("../.cache/tensorflow", import.meta.url)) },
       demo: { type: "boolean", default: true },
       made: { type: "boolean", default: true },
       keep: { type: "boolean", default: false },
@@ -106,14 +115,17 @@ function main(): void {
           const precision = format as Precision; // of the flag; a wrong one is refused below
           const holding = backendHoldings.find((each) => each.backend === backend)!;
           const threads = backend === "wasm" ? Number(values.threads) : 1;
-          const planned = memoryOn(holding, precision, sizes, { context, sequences: 1, tokens: 128 });
-          const measured = inProcess({ folder, backend, precision, threads, context });
+          const planned = memoryOn(holding, precision, sizes, { context, sequences: 1, tokens: 128, threads });
+          // A made-up model has no tokenizer.
+          const without = existsSync(join(folder, "tokenizer.json")) ? 0 : tokenizerBytes(sizes.vocab);
+          const resident = planned.resident - without;
+          const measured = inProcess({ folder, backend, precision, threads, context, packageFolder: values.packages });
           const held =
             measured.held === null
               ? ""
               : `${showBytes(planned.device)}, ${showBytes(measured.held)}: ${percent(planned.device, measured.held)}`;
           console.log(
-            `| ${folder.split("/").at(-1)} | ${backend} | ${precision} | ${showBytes(planned.resident)} | ${showBytes(measured.resident)} | ${percent(planned.resident, measured.resident)} | ${showBytes(measured.peak)} | ${held} |`,
+            `| ${folder.split("/").at(-1)} | ${backend} | ${precision} | ${showBytes(resident)} | ${showBytes(measured.resident)} | ${percent(resident, measured.resident)} | ${showBytes(measured.peak)} | ${held} |`,
           );
         }
       }

@@ -21,6 +21,7 @@ import { sameType, showType } from "./ir/types.ts";
 import type { WeightSource } from "./ir/weight.ts";
 import { type CompileHistory, type HistoryRecorder, recordHistory } from "./passes/compile-history.ts";
 import { weightExpressions } from "./passes/constant.ts";
+import { heldAsStored } from "./passes/hold-narrow.ts";
 import { lowerFunc } from "./passes/lower/lower.ts";
 import { type LoweredFunc, planMemory } from "./passes/memory.ts";
 import { mergeLaunches } from "./passes/merge/merge-launches.ts";
@@ -198,7 +199,9 @@ export function compileToPlan(module: Module, target: Target, options: CompileOp
         );
   const lowering = performance.now();
   const plan =
-    lowered === null ? planTensors(tensors, (func) => weightsOf(func, optimize)) : planMemory(tensors, lowered);
+    lowered === null
+      ? planTensors(tensors, (func) => heldAsStored(weightsOf(func, optimize), target))
+      : planMemory(tensors, lowered);
   if (verify >= 1 && lowered !== null) verifyPlan(plan);
   const ms = { passes: passed - start, lower: lowering - passed, plan: performance.now() - lowering };
   const counts = { kernels: plan.kernels.length, ...totals(plan) };

@@ -29,6 +29,10 @@ const owners = {
   "src/passes/quantize/quantize.ts": ["contract", "gather", "cast", "dequantizeGroups"],
   // Latent attention: the contraction with kv_b moves to the query's side.
   "src/passes/absorb.ts": ["attention", "concat", "contract", "broadcast"],
+  // The cast of a weight moves out, past whatever only moves elements.
+  "src/passes/hold-narrow.ts": ["contract", "gather", "cast", "transpose", "reshape", "concat"],
+  // What quantize made of chosen weights.
+  "src/passes/unpack-tables.ts": ["dequantizeGroups", "gather"],
   // Lowerings own the ops they lower.
   // Packs what the pass quantize makes of contractions.
   "src/passes/pack-dots.ts": ["contract", "dequantizeGroups", "gather"],

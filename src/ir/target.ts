@@ -21,6 +21,8 @@ export interface Target {
   readonly collectives?: boolean;
   /** Whether matrix products are faster on weights [in, out] than on [out, in], as models store them. Default: no. */
   readonly inputMajor?: boolean;
+  /** Weights of so many elements or more stay in 16 bits where they are stored so. Default: all are made f32 once. */
+  readonly narrowWeights?: number;
   /** Largest private array of a kernel, in bytes. */
   readonly scratchBytes: number;
   /** Invocations that meet at barriers, for devices of thousands of threads; null where a grid iteration runs alone. */

@@ -3,6 +3,7 @@ import type { Kernel } from "../ir/kernel/kernel.ts";
 import type { Target } from "../ir/target.ts";
 import { type AbsorbOptions, absorb } from "./absorb.ts";
 import { expand } from "./expand.ts";
+import { holdNarrow } from "./hold-narrow.ts";
 import { hoistInvariants } from "./kernel/hoist.ts";
 import { simplifyIndices } from "./kernel/indices.ts";
 import { splitLoops } from "./kernel/split.ts";
@@ -16,6 +17,7 @@ import { observe } from "./quantize/observe.ts";
 import { planExpression, type QuantizeOptions } from "./quantize/policy.ts";
 import { quantize } from "./quantize/quantize.ts";
 import { simplify } from "./simplify.ts";
+import { unpackTables } from "./unpack-tables.ts";
 
 export interface PipelineOptions {
   /** False leaves only what is needed to run at all. Default true. */
@@ -45,9 +47,11 @@ export function tensorPasses(target: Target, options: PipelineOptions = {}): Pas
     legalize(target),
     merged, // after legalize, so that all weights of contractions are f32
     ...quantized,
+    ...(target.level === "tensor" ? [unpackTables] : []), // what quantize made of chosen weights
     ...(target.byteDots === null ? [] : [packDots]), // what quantize made of weights and inputs
     simplify(), // what absorb, expand, merge-contracts and quantize left
     ...(target.inputMajor ? [orientWeights] : []), // after simplify, which takes transposes into contractions
+    ...(target.narrowWeights === undefined ? [] : [holdNarrow(target.narrowWeights)]), // wants weights as they are read
   ];
 }
 

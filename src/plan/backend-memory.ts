@@ -1,24 +1,113 @@
 /** What each backend makes of a model's memory: how it holds weights, and what the process takes besides. */
-import { type ModelMemory, modelMemory, type Precision } from "./model-memory.ts";
+import type { Launching } from "./expected-speed.ts";
+import { type Expansion, type Holding, type ModelMemory, modelMemory, type Precision } from "./model-memory.ts";
 import type { WeightSizes } from "./weight-groups.ts";
 
 export interface BackendHolding {
   readonly backend: string;
   /** What matrices are held in unless they are quantised, and what they can be quantised to, most precise first. */
   readonly precisions: readonly Precision[];
-  /** Whether it holds the model in memory of its own. */
+  /** Memory of its own: what must fit there is what the device holds. */
   readonly ownMemory: boolean;
-  /** Resident bytes of a process besides what `modelMemory` counts: the engine, this package, what was compiled. */
-  readonly process: number;
+  /** See `Holding`. */
+  readonly hostCopy: Holding["hostCopy"];
+  readonly expands?: Expansion;
+  /** Bindings that a kernel has to spare for one weight (of the eight of every WebGPU others are operands'). Default: 1. */
+  readonly weightBindings?: number;
+  /** How its steps are launched, see `expectedSpeed`. */
+  readonly launching: Launching;
+  /** Resident bytes of a process besides what `modelMemory` counts. */
+  readonly process: ProcessMemory;
+}
+
+/**
+ * What a process has besides the model, in bytes, after garbage was collected: V8 keeps up to a hundred megabytes more for
+ * a while, and gives them back where memory is short.
+ */
+export interface ProcessMemory {
+  /** Node, this package, and what it loads besides: a library of an engine, the driver of a GPU. */
+  readonly engine: number;
+  /** What is compiled for a model: plans, code of kernels, the heap that they are in. */
+  readonly programs: number;
+  /** More of the same where weights are quantised. */
+  readonly quantized: number;
+  /** The first thread beside the calling one, and each further one: an isolate, its stacks and its code. */
+  readonly threads: readonly [first: number, further: number];
 }
 
 const MB = 1e6;
 
-/** One row per backend that holds weights itself. `process` was measured with Node 24 (docs/memory.md). */
+const inNode = { engine: 96 * MB, threads: [27 * MB, 13 * MB] } as const;
+const eager = { gathered: "wide", narrow: null } as const;
+/** As `graphTargetOf` says. */
+const inGraphs = { gathered: "stored", narrow: 2 ** 20 } as const;
+const formats = ["f32", "int8", "int4"] as const;
+/** TensorFlow maps 330 MB of library; how much of the rest its allocator keeps differs by tens of megabytes. */
+const inTensorFlow = { engine: 430 * MB, programs: 100 * MB, quantized: 80 * MB, threads: [0, 0] } as const;
+const opByOp = { engine: 440 * MB, programs: 25 * MB, quantized: 30 * MB, threads: [0, 0] } as const;
+const inScripts = { ...inNode, programs: 34 * MB, quantized: 5 * MB } as const;
+
+/**
+ * One row per backend. What a process has was measured with Node 24 on Linux (`node bench/memory.bench.ts`,
+ * docs/machine.md); of drivers of GPUs it is a guess.
+ */
 export const backendHoldings: readonly BackendHolding[] = [
-  { backend: "webgpu", precisions: ["f32", "int8", "int4"], ownMemory: true, process: 220 * MB },
-  { backend: "wasm", precisions: ["f32", "int8", "int4"], ownMemory: false, process: 220 * MB },
-  { backend: "js", precisions: ["f32", "int8", "int4"], ownMemory: false, process: 160 * MB },
+  {
+    ...{ backend: "webgpu", precisions: formats, ownMemory: true, hostCopy: false, launching: "divided" },
+    weightBindings: 5,
+    process: { ...inNode, engine: 200 * MB, programs: 20 * MB, quantized: 10 * MB },
+  },
+  {
+    ...{ backend: "wasm", precisions: formats, ownMemory: false, hostCopy: false, launching: "merged" },
+    process: { ...inNode, programs: 20 * MB, quantized: 10 * MB },
+  },
+  {
+    ...{ backend: "js", precisions: formats, ownMemory: false, hostCopy: false, launching: "merged" },
+    process: { ...inNode, programs: 16 * MB, quantized: 12 * MB },
+  },
+  ...(["tensorflow", "tensorflow-gpu"] as const).map((backend) => ({
+    ...{ backend, precisions: formats, hostCopy: true, expands: inGraphs, launching: "graph" as const },
+    ...{ ownMemory: backend === "tensorflow-gpu", process: inTensorFlow },
+  })),
+  ...(["tensorflow-ops", "tensorflow-gpu-ops"] as const).map((backend) => ({
+    ...{ backend, precisions: formats, hostCopy: true, expands: eager, launching: "ops" as const },
+    ...{ ownMemory: backend === "tensorflow-gpu-ops", process: opByOp },
+  })),
+  {
+    ...{
+      backend: "tfjs-webgpu",
+      precisions: formats,
+      ownMemory: true,
+      hostCopy: true,
+      expands: eager,
+      launching: "ops",
+    },
+    process: { ...inScripts, engine: 220 * MB },
+  },
+  {
+    ...{
+      backend: "tfjs-wasm",
+      precisions: formats,
+      ownMemory: false,
+      hostCopy: true,
+      expands: eager,
+      launching: "ops",
+    },
+    // Its memory grows with what a step needs and never shrinks.
+    process: { ...inScripts, programs: 52 * MB },
+  },
+  {
+    // Its f32 tensors are the arrays that were loaded.
+    ...{
+      backend: "tfjs-cpu",
+      precisions: formats,
+      ownMemory: false,
+      hostCopy: "others",
+      expands: eager,
+      launching: "ops",
+    },
+    process: inScripts,
+  },
 ];
 
 export interface MemoryRequest {
@@ -27,6 +116,8 @@ export interface MemoryRequest {
   readonly sequences: number;
   /** Most tokens of a step. */
   readonly tokens: number;
+  /** Threads, where the backend has them. Default: 1. */
+  readonly threads?: number;
 }
 
 export interface BackendMemory extends ModelMemory {
@@ -34,23 +125,41 @@ export interface BackendMemory extends ModelMemory {
   readonly precision: Precision;
   /** Whether `device` is memory of its own, which the process has no part in. */
   readonly ownMemory: boolean;
+  readonly weightBindings: number;
   /** Of the process, with full caches. */
   readonly resident: number;
 }
 
 const blockSize = 16;
 
+/** Of a tokenizer: strings, ids and merges of a token, as they are on V8's heap. */
+const tokenBytes = 250;
+
+/** What a tokenizer takes for so many tokens. */
+export function tokenizerBytes(vocab: number): number {
+  return tokenBytes * vocab;
+}
+
 export function memoryOn(
-  { backend, ownMemory, process }: BackendHolding,
+  { backend, ownMemory, process, hostCopy, expands, weightBindings = 1 }: BackendHolding,
   precision: Precision,
   sizes: WeightSizes,
-  { context, sequences, tokens }: MemoryRequest,
+  { context, sequences, tokens, threads = 1 }: MemoryRequest,
 ): BackendMemory {
   const blocks = Math.ceil(context / blockSize);
   const slots = blocks * blockSize * sequences;
   // As a sequence grows its steps run in buckets of 8, 32, 128, ... blocks, each with values of its own.
   const buckets = 1 + Math.max(0, Math.ceil(Math.log2(blocks / 8) / 2));
   const step = { slots, context, tokens: Math.min(tokens, sequences * context), buckets };
-  const memory = modelMemory(sizes, precision, step);
-  return { ...memory, backend, precision, ownMemory, resident: process + (ownMemory ? 0 : memory.device) };
+  const memory = modelMemory(sizes, { precision, hostCopy, expands }, step);
+  const { engine, programs, quantized } = process;
+  const [first, further] = process.threads;
+  const besides =
+    engine +
+    programs +
+    (precision === "int8" || precision === "int4" ? quantized : 0) +
+    (threads > 1 ? first + (threads - 2) * further : 0) +
+    tokenizerBytes(sizes.vocab);
+  const resident = besides + memory.host + (ownMemory ? 0 : memory.device);
+  return { ...memory, backend, precision, ownMemory, weightBindings, resident };
 }

@@ -36,7 +36,13 @@ const launchTable = {
   merged: { gqa: 4, mla: 7, dense: 2, moe: 4, codes: 5 },
   /** GPUs: launches are divided by what they compute. */
   divided: { gqa: 7, mla: 9, dense: 3.5, moe: 5, codes: 1.5 },
+  /** Engines that run op by op: ops of the IR, after codes were expanded. */
+  ops: { gqa: 72, mla: 82, dense: 17, moe: 62, codes: 20 },
+  /** A graph: its matrix products; the small ops between them are hardly seen. */
+  graph: { gqa: 4, mla: 7, dense: 2, moe: 10, codes: 0 },
 } as const;
+
+export type Launching = keyof typeof launchTable;
 
 /** Tokens of a prompt that are computed at once. */
 const chunk = 128;
@@ -45,18 +51,20 @@ const alone = { pp: 1, tp: 1, dp: 1, experts: false } as const;
 export interface SpeedQuestion {
   readonly config: ModelConfig;
   readonly precision: Precision;
-  /** Whether launches are merged, as on processors. */
-  readonly merged: boolean;
+  readonly launching: Launching;
   /** Tokens in the cache. */
   readonly attended: number;
 }
 
-export function expectedSpeed({ config, precision, merged, attended }: SpeedQuestion, rates: Rates): ExpectedSpeed {
-  const shape = shapeFor(config, precision);
-  const coded = precision === "int8" || precision === "int4";
-  const counts = launchTable[merged ? "merged" : "divided"];
+export function expectedSpeed({ config, precision, launching, attended }: SpeedQuestion, rates: Rates): ExpectedSpeed {
+  // Engines expand codes once; 16-bit weights, which they may keep, cost them as much as f32 (decision 0022).
+  const expands = launching === "ops" || launching === "graph";
+  const shape = shapeFor(config, expands ? "f32" : precision);
+  const quantized = precision === "int8" || precision === "int4";
+  const coded = quantized && !expands;
+  const counts = launchTable[launching];
   const layers = config.feed_forward.map(
-    ({ kind }) => counts[config.attention.kind] + counts[kind] + (coded ? counts.codes : 0),
+    ({ kind }) => counts[config.attention.kind] + counts[kind] + (quantized ? counts.codes : 0),
   );
   const launches = Math.round(layers.reduce((sum, each) => sum + each, 2));
   const run = (tokens: number, decoding: boolean, operations: number) => {

@@ -9,12 +9,9 @@ export interface BackendLimits {
   readonly backend: string;
   /** Bytes of memory: of the machine, or of a device with its own; null where nobody says. */
   readonly memory: number | null;
-  /** Largest buffer that a kernel can write; null: no limit of its own. It can read `weightBindings` times as much. */
+  /** Largest buffer that a kernel can write; null: no limit of its own. Of a weight it can read as many times that as the backend has bindings for it. */
   readonly binding: number | null;
 }
-
-/** Bindings that a kernel has to spare for one weight: of the eight that every WebGPU has, some are for other operands. */
-const weightBindings = 5;
 
 export interface MemoryRow extends BackendMemory {
   readonly fits: boolean;
@@ -73,7 +70,7 @@ export function memoryTable(
 
 /** What speaks against this backend at this precision. */
 export function problemsOf(memory: BackendMemory, { memory: most, binding }: BackendLimits): string[] {
-  const { largestWeight: weight, layerCache, device, resident, ownMemory } = memory;
+  const { largestWeight: weight, layerCache, device, resident, ownMemory, weightBindings } = memory;
   const needed = ownMemory ? device : resident;
   return [
     ...(most !== null && needed > most ? [`needs ${showBytes(needed)} of ${showBytes(most)}`] : []),

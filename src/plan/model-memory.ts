@@ -10,6 +10,24 @@ import type { WeightGroup, WeightSizes } from "./weight-groups.ts";
 /** How matrices are held: unquantised, or as codes with an f16 scale for 32 of them. */
 export type Precision = "f32" | "bf16" | "int8" | "int4";
 
+/** How a backend holds a model. */
+export interface Holding {
+  readonly precision: Precision;
+  /** Whether weights on the device are held a second time in memory of the host, or only those that differ there. */
+  readonly hostCopy: boolean | "others";
+  /** What engines make of the weights that are loaded. Default: nothing, they are held as they are compiled. */
+  readonly expands?: Expansion | undefined;
+}
+
+/**
+ * Engines that take tensors: codes of matrices become f32. `gathered`: what rows are read of (the embedding) becomes 32 bits
+ * too, or stays as it is; `narrow`: 16-bit matrices of so many elements stay so (`Target.narrowWeights`).
+ */
+export interface Expansion {
+  readonly gathered: "wide" | "stored";
+  readonly narrow: number | null;
+}
+
 export interface StepSizes {
   /** Rows of the caches: tokens of all sequences. */
   readonly slots: number;
@@ -39,36 +57,102 @@ export interface ModelMemory {
   readonly layerCache: number;
   /** Where the model computes. */
   readonly device: number;
+  /** In memory of the host besides. */
+  readonly host: number;
 }
 
 const groupSize = 32;
 const codeBits = { int8: 8, int4: 4, "int4-affine": 4 } as const;
 
-export function modelMemory(sizes: WeightSizes, precision: Precision, step: StepSizes): ModelMemory {
+export function modelMemory(sizes: WeightSizes, holding: Holding, step: StepSizes): ModelMemory {
+  const { precision, hostCopy, expands } = holding;
   const { cacheWidth, layers, rope } = sizes;
-  const held = heldWeights(sizes, precision);
-  const weights = held.reduce((sum, { bytes }) => sum + bytes, 0) + 4 * rope * step.context;
+  const tables = 4 * rope * step.context;
+  const compiled = heldWeights(sizes, precision, expands?.narrow ?? null);
+  const held = expands === undefined ? compiled : expandedWeights(sizes, precision, expands);
+  const weights = bytesOfAll(held) + tables;
   const cachePerToken = 4 * cacheWidth * layers;
   const caches = cachePerToken * step.slots;
   const working = 4 * (step.tokens * stepWidth(sizes) + sizes.vocab) * step.buckets;
   const most = (buffers: readonly Buffer[]) =>
     buffers.reduce((found, each) => (each.bytes > found.bytes ? each : found));
   const layerCache = 4 * cacheWidth * step.slots;
-  const largestWeight = most(bindings(sizes, precision));
+  const largestWeight = most(expands === undefined ? bindings(sizes, precision) : largestExpanded(held, sizes));
   const largest = most([largestWeight, { name: "a layer's cache", bytes: layerCache }]);
   const device = weights + caches + working;
-  return { weights, caches, cachePerToken, working, largest, largestWeight, layerCache, device };
+  // Of arrays that are the tensors themselves there is one.
+  const others = compiled.filter(({ bytes }, i) => bytes !== held[i]?.bytes);
+  const host = hostCopy === false ? 0 : hostCopy === true ? bytesOfAll(compiled) + tables : bytesOfAll(others);
+  return { weights, caches, cachePerToken, working, largest, largestWeight, layerCache, device, host };
 }
 
-/** Bytes by kind of weight, all layers together. */
-export function heldWeights(sizes: WeightSizes, precision: Precision): Buffer[] {
+function bytesOfAll(buffers: readonly Buffer[]): number {
+  return buffers.reduce((sum, { bytes }) => sum + bytes, 0);
+}
+
+/** Bytes by kind of weight, all layers together, as they are loaded. */
+export function heldWeights(sizes: WeightSizes, precision: Precision, narrow: number | null = null): Buffer[] {
+  const together = elementsTogether(sizes);
   const held = sizes.groups.map((each) => {
-    const { codes, scales } = bytesOf(each, precision);
+    const stays = precision === "f32" && staysNarrow(each, together, narrow);
+    const { codes, scales } = bytesOf(each, stays ? "bf16" : precision);
     // Prefill reads it as it is, decoding in two parts, absorbed into the query and the output.
     const times = each.name.endsWith(".kv_b_proj.weight") ? 2 : 1;
     return { name: each.name, bytes: (codes + scales) * each.layers * each.experts * times };
   });
-  return [...held, ...headOfTied(sizes, precision)];
+  return [...held, ...headOfTied(sizes, tiedStaysNarrow(sizes, precision, narrow) ? "bf16" : precision)];
+}
+
+/** The same as engines hold it: in the order of `heldWeights`, perhaps with a head more. */
+function expandedWeights(sizes: WeightSizes, precision: Precision, { gathered, narrow }: Expansion): Buffer[] {
+  const coded = precision === "int8" || precision === "int4";
+  const loaded = heldWeights(sizes, precision, narrow);
+  const held = loaded.map(({ name, bytes }, i): Buffer => {
+    const each = sizes.groups[i];
+    if (each === undefined) return { name, bytes };
+    const count = each.rows * each.columns * each.layers * each.experts;
+    if (each.name === table) {
+      return { name, bytes: gathered === "stored" ? bytes : 4 * count * (coded ? 1 + 1 / groupSize : 1) };
+    }
+    const { scales } = bytesOf(each, precision);
+    return { name, bytes: scales === 0 ? bytes : 4 * count * (each.name.endsWith(".kv_b_proj.weight") ? 2 : 1) };
+  });
+  return coded && sizes.tied ? [...held, ...headOfTied(sizes, "f32")] : held;
+}
+
+const table = "model.embed_tokens.weight";
+
+function tiedStaysNarrow({ groups, vocab, hidden }: WeightSizes, precision: Precision, narrow: number | null): boolean {
+  const stored = groups.find(({ name }) => name === table)?.storedBits;
+  return precision === "f32" && narrow !== null && stored === 16 && vocab * hidden >= narrow;
+}
+
+/** Whether a matrix, with those that it is merged with, is held in the 16 bits that it is stored in. */
+function staysNarrow(each: WeightGroup, together: ReadonlyMap<string, number>, narrow: number | null): boolean {
+  if (narrow === null || each.storedBits !== 16 || each.rows === 1 || each.name === table) return false;
+  // Its two parts are weights of their own.
+  const parts = each.name.endsWith(".kv_b_proj.weight") ? 2 : 1;
+  return together.get(mergedName(each.name))! / parts >= narrow;
+}
+
+/** Elements of a layer's weights that are one, by its name. */
+function elementsTogether({ groups }: WeightSizes): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const { name, rows, columns, experts } of groups) {
+    const key = mergedName(name);
+    counts.set(key, (counts.get(key) ?? 0) + rows * columns * experts);
+  }
+  return counts;
+}
+
+/** Of weights that engines hold, the largest of a layer: what is merged is one. */
+function largestExpanded(held: readonly Buffer[], { groups }: WeightSizes): Buffer[] {
+  const buffers = new Map<string, number>();
+  for (const [i, { name, bytes }] of held.entries()) {
+    const key = mergedName(name);
+    buffers.set(key, (buffers.get(key) ?? 0) + bytes / (groups[i]?.layers ?? 1));
+  }
+  return [...buffers].map(([name, bytes]) => ({ name, bytes }));
 }
 
 /** A tied head reads the codes of the embedding, but of what is not quantised it has a copy in f32. */
@@ -86,7 +170,7 @@ function bytesOf({ name, rows, columns, storedBits }: WeightGroup, precision: Pr
   const format = precision === "int8" || precision === "int4" ? formatOf(name, precision) : "none";
   const isVector = rows === 1 && !name.endsWith("_proj.weight");
   if (format === "none" || isVector) {
-    const bits = isVector ? 32 : name === "model.embed_tokens.weight" ? storedBits : wideBits(precision);
+    const bits = isVector ? 32 : name === table ? storedBits : wideBits(precision);
     return { codes: (rows * columns * bits) / 8, scales: 0 };
   }
   return { codes: (rows * columns * codeBits[format]) / 8, scales: 2 * rows * Math.ceil(columns / groupSize) };
@@ -103,15 +187,16 @@ const merged: readonly RegExp[] = [
   /(q_a_proj|kv_a_proj_with_mqa)\.weight$/,
 ];
 
+function mergedName(name: string): string {
+  const kind = merged.find((pattern) => pattern.test(name));
+  return kind === undefined ? name : name.replace(kind, kind.source.replace(/[()$\\]/g, "").replaceAll("|", "+"));
+}
+
 function bindings(sizes: WeightSizes, precision: Precision): Buffer[] {
   const buffers = new Map<string, number>();
   for (const each of sizes.groups) {
     const { codes } = bytesOf(each, precision);
-    const kind = merged.find((pattern) => pattern.test(each.name));
-    const key =
-      kind === undefined
-        ? each.name
-        : each.name.replace(kind, kind.source.replace(/[()$\\]/g, "").replaceAll("|", "+"));
+    const key = mergedName(each.name);
     buffers.set(key, (buffers.get(key) ?? 0) + codes * each.experts);
   }
   return [...[...buffers].map(([name, bytes]) => ({ name, bytes })), ...headOfTied(sizes, precision)];

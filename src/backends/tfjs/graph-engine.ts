@@ -57,6 +57,8 @@ export function graphEngine(graph: GraphBuilder): GraphEngine {
   /** What a reshaped tensor was before: reshapes of reshapes are one. */
   const unshaped = new Map<string, GraphTensor>();
   const chosen = new Map<string, ChosenRows>();
+  /** What casts made f32 of. */
+  const narrow = new Map<string, GraphTensor>();
   const readState = (state: VariableState): GraphTensor => {
     const { type, shape } = state;
     const whole = state.spareRow ? [shape[0]! + 1, ...shape.slice(1)] : shape;
@@ -110,14 +112,30 @@ export function graphEngine(graph: GraphBuilder): GraphEngine {
     x.readers.push(nodeOf(out));
     return out;
   };
-  const products: MatMulContext = { graph, reshape, chosen: (x) => chosen.get(unshaped.get(x.name)?.name ?? x.name) };
+  const sourceOf = ({ name }: GraphTensor) => unshaped.get(name)?.name ?? name;
+  const products: MatMulContext = {
+    graph,
+    reshape,
+    chosen: (x) => chosen.get(sourceOf(x)),
+    narrow: (x) => narrow.get(sourceOf(x)),
+  };
+  const cast: GraphEngine["cast"] = (x, from, to) => {
+    const source = read(x);
+    const out = castTo(graph, source, from, to);
+    if (out.type === "float" && (source.type === "bfloat16" || source.type === "half")) {
+      narrow.set(out.name, source);
+      const rows = chosen.get(sourceOf(source));
+      if (rows !== undefined) chosen.set(out.name, rows);
+    }
+    return out;
+  };
   return {
     read,
     constant: (type, data) => graph.constant(formOf(type), carriedBytes(type, data)),
     fill: (dtype, value) => fillOf(graph, dtype, value),
     iota: (n) => graph.ints(Array.from({ length: n }, (_, i) => i)),
     apply,
-    cast: (x, from, to) => castTo(graph, read(x), from, to),
+    cast,
     matMul: (a, b, options) => matMul(products, read(a), read(b), options),
     chosen: { by: "gathered" }, // products find what was gathered
     reduceSum: (x) => reduce("Sum", read(x)),

@@ -64,8 +64,9 @@ export function instantiateGraph({ plan, memory, sessions, name }: GraphParts, g
   };
 }
 
+/** Copies: the arrays are shared with the thread that runs the graph, and may be written again before it reads them. */
 function feedsOf({ fed }: GraphProgram, params: readonly TensorData[]): Record<string, HostTensor> {
-  return Object.fromEntries(fed.map((each) => [each.name, toHost(each.type, params[each.index]!)]));
+  return Object.fromEntries(fed.map((each) => [each.name, toHost(each.type, params[each.index]!.slice())]));
 }
 
 /** Runs that follow each other without the arrays: what is left in a parameter's memory is kept as it was fetched. */

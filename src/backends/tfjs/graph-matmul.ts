@@ -4,9 +4,9 @@
  */
 import { type Shape, sizeOf } from "../../ir/types.ts";
 import type { MatMulOptions } from "./engine.ts";
-import { boolAttr, type GraphBuilder, type GraphTensor, intAttr, typeAttr } from "./graph.ts";
+import { boolAttr, type GraphBuilder, type GraphTensor, intAttr, nodeOf, typeAttr } from "./graph.ts";
 
-/** Rows chosen from a table that stays as it is. */
+/** Rows chosen from a table that stays as it is, and may be narrower than what the product reads. */
 export interface ChosenRows {
   readonly table: GraphTensor;
   readonly index: GraphTensor;
@@ -17,6 +17,8 @@ export interface MatMulContext {
   readonly reshape: (x: GraphTensor, shape: Shape) => GraphTensor;
   /** What a tensor is made of, if it is rows of a table under any shape. */
   readonly chosen: (x: GraphTensor) => ChosenRows | undefined;
+  /** What a tensor was cast from, under any shape, if that is a narrow float. */
+  readonly narrow: (x: GraphTensor) => GraphTensor | undefined;
 }
 
 /** Most rows that are taken one by one, and the fewest bytes of each that make it worth while. */
@@ -43,7 +45,57 @@ export function matMul(context: MatMulContext, a: GraphTensor, b: GraphTensor, o
   return reshape(product(context, reshape(a, a.shape.slice(1)), reshape(b, b.shape.slice(1)), options), [1, m, n]);
 }
 
-function product(
+function product(context: MatMulContext, a: GraphTensor, b: GraphTensor, options: MatMulOptions): GraphTensor {
+  const narrow = b.type === "float" ? context.narrow(b) : b;
+  if (narrow !== undefined) return productWidened(context, a, context.reshape(narrow, b.shape), options);
+  return plainProduct(context, a, b, options);
+}
+
+/** Bytes of f32 that a narrow matrix is widened to at a time: little enough to stay in a cache until it is multiplied. */
+const blockBytes = 2 ** 23;
+/** Sums of many rows' products are larger than what is saved: then only memory counts. */
+const fewRows = 32;
+const wideBlockBytes = 2 ** 27;
+
+/**
+ * The product with a matrix of bf16 or f16, in blocks of its rows, each of which is made f32 when its turn has come: edges
+ * say so, as TensorFlow would else widen all weights of a step before the first product.
+ */
+function productWidened(context: MatMulContext, a: GraphTensor, b: GraphTensor, options: MatMulOptions): GraphTensor {
+  const { graph } = context;
+  const { transposeA, transposeB } = options;
+  const [rows, width] = [b.shape[0]!, b.shape[1]!];
+  const m = a.shape[transposeA ? 1 : 0]!;
+  const most = m < fewRows ? blockBytes : wideBlockBytes;
+  const each = transposeA ? rows : Math.min(Math.max(Math.floor(most / (4 * width)), 1), rows);
+  const parts: GraphTensor[] = [];
+  let before = a;
+  for (let from = 0; from < rows; from += each) {
+    const count = Math.min(each, rows - from);
+    const block = blockOf(graph, b, from, count, before);
+    const some = transposeB || count === rows ? a : columns(graph, a, from, count);
+    before = plainProduct(context, some, block, options);
+    parts.push(before);
+  }
+  if (parts.length === 1) return before;
+  if (!transposeB) return parts.reduce((sum, part) => add(graph, sum, part));
+  const attrs = { N: intAttr(parts.length), T: typeAttr("float"), Tidx: typeAttr("int32") };
+  return graph.one("ConcatV2", [...parts, graph.int(1)], attrs, { type: "float", shape: [m, rows] });
+}
+
+/** Rows of a narrow matrix as f32, after `before` is there. */
+function blockOf(graph: GraphBuilder, b: GraphTensor, from: number, count: number, before: GraphTensor): GraphTensor {
+  const shape = b.shape.with(0, count);
+  const attrs = { T: typeAttr(b.type), Index: typeAttr("int32") };
+  const rows =
+    count === b.shape[0]
+      ? b
+      : graph.one("Slice", [b, graph.ints([from, 0]), graph.ints(shape)], attrs, { type: b.type, shape });
+  const cast = { SrcT: typeAttr(b.type), DstT: typeAttr("float") };
+  return graph.one("Cast", [rows], cast, { type: "float", shape }, [nodeOf(before)]);
+}
+
+function plainProduct(
   { graph }: MatMulContext,
   a: GraphTensor,
   b: GraphTensor,

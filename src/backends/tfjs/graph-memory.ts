@@ -6,7 +6,7 @@
 import { showAttrs } from "../../ir/attrs.ts";
 import { InternalError } from "../../ir/errors.ts";
 import { attrsOf, type Node } from "../../ir/graph.ts";
-import { type TensorData, zeros } from "../../ir/tensor.ts";
+import { storageLength, type TensorData, viewOf, zeros } from "../../ir/tensor.ts";
 import { showType, type TensorType } from "../../ir/types.ts";
 import { formOf } from "./graph-forms.ts";
 import type { Variable } from "./graph-program.ts";
@@ -30,6 +30,13 @@ export interface HostValue {
   readonly data: TensorData;
 }
 
+/** Shared with the thread that runs the graphs: what is loaded from it is not copied on the way. */
+function sharedZeros({ dtype, shape }: TensorType): TensorData {
+  const { data } = zeros(dtype, [0]);
+  const length = storageLength({ dtype, shape });
+  return viewOf(dtype, new SharedArrayBuffer(length * data.BYTES_PER_ELEMENT), 0, length);
+}
+
 export class GraphMemory {
   readonly #entries = new Map<TensorData, Entry>();
   readonly #weights = new Map<string, HeldWeight>();
@@ -38,7 +45,7 @@ export class GraphMemory {
   #made = 0;
 
   allocate(type: TensorType, resident: boolean): TensorData {
-    const { data } = zeros(type.dtype, type.shape);
+    const data = sharedZeros(type);
     this.#entries.set(data, { resident: resident ? type : null, variable: null });
     return data;
   }

@@ -27,6 +27,8 @@ export interface GraphModel {
 
 /** Most bytes of weights that one run loads: for a moment they are there twice. */
 const groupBytes = 2 ** 28;
+/** Of what is computed from codes in between: as f32, spread scales, products, all for a moment. */
+const computedTimes = 8;
 
 export const signatures = { zero: "zero", save: "save" } as const;
 
@@ -43,7 +45,7 @@ export function weightGroups(weights: readonly HeldWeight[]): readonly (readonly
   const groups: HeldWeight[][] = [];
   let room = 0;
   for (const weight of weights) {
-    const bytes = bytesOf(weight.variable);
+    const bytes = bytesOf(weight.variable) * (weight.node === null ? 1 : computedTimes);
     if (bytes > room || groups.length === 0) {
       groups.push([]);
       room = groupBytes;

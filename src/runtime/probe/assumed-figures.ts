@@ -39,6 +39,9 @@ const javascript: Figures = {
   step: 30 * us,
 };
 
+/** An op that an engine runs by itself. */
+const opSeconds = 40 * us;
+
 const gpu: Figures = {
   reading: 150 * G,
   f32Vector: 75 * G,
@@ -55,5 +58,7 @@ const softwareGpu: Figures = { ...javascript, launch: 50 * us, step: 500 * us };
 export function assumedFigures({ backend, threads, software }: BackendProbe): Figures {
   if (software) return softwareGpu;
   if (backend === "wasm") return onThreads(threads ?? 1);
-  return /gpu$/.test(backend) ? gpu : javascript;
+  const rates = /gpu/.test(backend) ? gpu : /^tensorflow|wasm/.test(backend) ? one : javascript;
+  const opByOp = /-ops$|^tfjs-/.test(backend);
+  return opByOp ? { ...rates, launch: Math.max(rates.launch, opSeconds) } : rates;
 }

@@ -112,8 +112,11 @@ function candidatesOf({ config, sizes }: Sized, row: Row, wanted: WantedTarget):
   return holding.precisions
     .filter((precision) => wanted.precisions === undefined || wanted.precisions.includes(precision))
     .map((precision) => {
-      const memory = memoryOn(holding, precision, sizes, { context, sequences, tokens: 128 });
-      const question = { config, precision, merged: !holding.ownMemory, attended: Math.min(context, 256) };
+      const memory = memoryOn(holding, precision, sizes, {
+        ...{ context, sequences, tokens: 128 },
+        threads: row.threads ?? 1,
+      });
+      const question = { config, precision, launching: holding.launching, attended: Math.min(context, 256) };
       return {
         backend: row.backend,
         label: row.threads === null ? probe.label : labelOf(row.backend, row.threads),

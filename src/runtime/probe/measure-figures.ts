@@ -11,12 +11,15 @@ export interface ProbeSizes {
   readonly vector: ChainShape;
   readonly matrix: ChainShape;
   readonly launch: ChainShape;
+  /** More than caches hold, for devices that cannot tell how fast they read; by default what `vector` has. */
+  readonly reading?: ChainShape;
 }
 
 export const processorSizes: ProbeSizes = {
   vector: { vectors: 1, size: 768, links: 4, format: "f32" },
   matrix: { vectors: 32, size: 512, links: 1, format: "f32" },
   launch: { vectors: 1, size: 256, links: 32, format: "f32" },
+  reading: { vectors: 1, size: 4096, links: 1, format: "f32" },
 };
 export const gpuSizes: ProbeSizes = {
   vector: { vectors: 1, size: 4096, links: 16, format: "f32" },
@@ -74,10 +77,11 @@ export async function measureFigures(device: Device, options: MeasureOptions): P
   const int8Matrix = await rate({ ...sizes.matrix, format: "int8" });
   if (late()) return null;
   // A device that cannot tell how fast it reads is measured by its fastest product.
+  const bytesRead = async () =>
+    sizes.reading === undefined ? Math.max(f32Vector.bytes, int8Vector.bytes) : (await rate(sizes.reading)).bytes;
   const reading =
-    device.measureReading === undefined
-      ? Math.max(f32Vector.bytes, int8Vector.bytes)
-      : await readMemory(device, device.measureReading);
+    device.measureReading === undefined ? await bytesRead() : await readMemory(device, device.measureReading);
+  if (late()) return null;
   return {
     reading,
     f32Vector: f32Vector.ops,
@@ -117,13 +121,13 @@ const mostRuns = 1000;
 const fewestRuns = 6;
 
 /** Seconds of the fastest run. */
-async function bestTime({ run }: Instance, deadline: number, patience: number): Promise<number> {
-  await run(); // compiled code, pipelines, threads
+async function bestTime(instance: Instance, deadline: number, patience: number): Promise<number> {
+  await instance.run(); // compiled code, pipelines, threads
   let best = Number.POSITIVE_INFINITY;
   const end = Math.min(performance.now() + patience, deadline);
   for (let i = 0; i < mostRuns; i++) {
     const start = performance.now();
-    await run();
+    await instance.run();
     const now = performance.now();
     best = Math.min(best, now - start);
     if ((now > end && i >= fewestRuns) || now > deadline) break;

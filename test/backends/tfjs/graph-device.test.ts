@@ -220,6 +220,66 @@ test("a package that is not there is told from the thread", async () => {
   await expect(opening).rejects.toThrow("the package @tensorflow/tfjs-node is not installed");
 });
 
+/** Products with weights of bf16: by rows in blocks, of both orders, and of chosen rows. All values are small integers. */
+const narrowProducts: readonly {
+  readonly axes: string;
+  readonly x: readonly number[];
+  readonly w: readonly number[];
+  readonly blocks: number;
+}[] = [
+  { axes: "n i, i o -> n o", x: [1, 48], w: [48, 60_000], blocks: 2 },
+  { axes: "n i, o i -> n o", x: [2, 64], w: [40_000, 64], blocks: 2 },
+  { axes: "n i, i o -> n o", x: [2, 3], w: [3, 5], blocks: 1 },
+  { axes: "n i, n k f i -> n k f", x: [1, 64], w: [3, 64, 64], blocks: 2 },
+  { axes: "n i, n k f i -> n k f", x: [4, 64], w: [3, 64, 64], blocks: 1 },
+  { axes: "n i, n k f i -> n k f", x: [2, 3], w: [8, 5, 3], blocks: 0 },
+];
+
+function narrowProduct({ axes, x, w }: (typeof narrowProducts)[number]) {
+  const module = moduleOf((m, p) => {
+    const weight = m.builder.weight("w", "bf16", w);
+    const chosen = w.length === 2 ? weight : m.gather(weight, p("experts", "i32", x[0]!, 2));
+    return m.contract(axes, p("x", "f32", ...x), m.cast(chosen, "f32"));
+  });
+  const given = module.funcs.get("main")!.params.map(({ type }) =>
+    tensorOf(
+      type.dtype,
+      type.shape,
+      Array.from({ length: type.shape.reduce((a, b) => a * b) }, (_, i) => (i * 7) % 3),
+    ),
+  );
+  const weight = tensorOf(
+    "bf16",
+    w,
+    Array.from({ length: w.reduce((a, b) => a * b) }, (_, i) => ((i * 5) % 7) - 3),
+  );
+  return { module, given, weights: () => weight };
+}
+
+describe.each(narrowProducts)("a weight of bf16: $axes, $x by $w", (each) => {
+  const { module, given, weights } = narrowProduct(each);
+  const wanted = interpret(module, given, { weights });
+  const target = { ...graphTargetOf("tensorflow"), narrowWeights: 1 };
+
+  it("is a variable of bf16, widened in blocks one after another", async () => {
+    const device = openGraphDevice(target, interpretedHost(3));
+    const made = compile(module, device);
+    const graph = made.program.sources.join();
+    expect(graph).toMatch(/VarHandleOp\(\) \{dtype=bfloat16/);
+    // What is widened waits: for the input or the block before.
+    const casts = graph.split("\n").filter((line) => /SrcT=bfloat16, DstT=float/.test(line) && line.includes("^"));
+    expect(casts.length).toBe(each.blocks);
+    same(await made.run(given, weights), wanted);
+    await device.close();
+  });
+
+  it.skipIf(tensorFlowFolder === null)("on TensorFlow", async () => {
+    const device = { ...(await prepareDevice("tensorflow", { packageFolder: tensorFlowFolder! })), target };
+    same(await compile(module, device).run(given, weights), wanted);
+    await device.close();
+  });
+});
+
 describe.skipIf(tensorFlowFolder === null)("with TensorFlow", () => {
   it("keeps caches when a program is added", async () => {
     const device = await prepareDevice("tensorflow", { packageFolder: tensorFlowFolder! });
