@@ -30,12 +30,15 @@ export interface ExpectedSpeed {
   readonly seconds: { readonly weights: number; readonly launches: number; readonly other: number };
 }
 
-/** Launches of a layer, counted in compiled steps of one token: of attention, and of the feed-forward network. */
+/**
+ * Launches of a layer, counted in compiled steps of one token: of attention, of the feed-forward network, and those that
+ * codes add to a layer with such a network. Where a GPU's products quantise their input themselves, that is less than none.
+ */
 const launchTable = {
   /** Processors: small launches are merged. */
-  merged: { gqa: 4, mla: 7, dense: 2, moe: 4, codes: 5 },
+  merged: { gqa: 4, mla: 7, dense: 2, moe: 4, codes: { dense: 5, moe: 5 } },
   /** GPUs: launches are divided by what they compute. */
-  divided: { gqa: 7, mla: 9, dense: 3.5, moe: 5, codes: 1.5 },
+  divided: { gqa: 7, mla: 9, dense: 3.5, moe: 5, codes: { dense: -2, moe: 1.5 } },
 } as const;
 
 /** Tokens of a prompt that are computed at once. */
@@ -56,7 +59,7 @@ export function expectedSpeed({ config, precision, merged, attended }: SpeedQues
   const coded = precision === "int8" || precision === "int4";
   const counts = launchTable[merged ? "merged" : "divided"];
   const layers = config.feed_forward.map(
-    ({ kind }) => counts[config.attention.kind] + counts[kind] + (coded ? counts.codes : 0),
+    ({ kind }) => counts[config.attention.kind] + counts[kind] + (coded ? counts.codes[kind] : 0),
   );
   const launches = Math.round(layers.reduce((sum, each) => sum + each, 2));
   const run = (tokens: number, decoding: boolean, operations: number) => {
