@@ -30,16 +30,19 @@ export interface ExpectedSpeed {
   readonly seconds: { readonly weights: number; readonly launches: number; readonly other: number };
 }
 
-/** Launches of a layer, counted in compiled steps of one token: of attention, and of the feed-forward network. */
+/**
+ * Launches of a layer, counted in compiled steps of one token: of attention, of the feed-forward network, and those that
+ * codes add to a layer with such a network. Where a GPU's products quantise their input themselves, that is less than none.
+ */
 const launchTable = {
   /** Processors: small launches are merged. */
-  merged: { gqa: 4, mla: 7, dense: 2, moe: 4, codes: 5 },
+  merged: { gqa: 4, mla: 7, dense: 2, moe: 4, codes: { dense: 5, moe: 5 } },
   /** GPUs: launches are divided by what they compute. */
-  divided: { gqa: 7, mla: 9, dense: 3.5, moe: 5, codes: 1.5 },
+  divided: { gqa: 7, mla: 9, dense: 3.5, moe: 5, codes: { dense: -2, moe: 1.5 } },
   /** Engines that run op by op: ops of the IR, after codes were expanded. */
-  ops: { gqa: 72, mla: 82, dense: 17, moe: 62, codes: 20 },
+  ops: { gqa: 72, mla: 82, dense: 17, moe: 62, codes: { dense: 20, moe: 20 } },
   /** A graph: its matrix products; the small ops between them are hardly seen. */
-  graph: { gqa: 4, mla: 7, dense: 2, moe: 10, codes: 0 },
+  graph: { gqa: 4, mla: 7, dense: 2, moe: 10, codes: { dense: 0, moe: 0 } },
 } as const;
 
 export type Launching = keyof typeof launchTable;
@@ -64,7 +67,7 @@ export function expectedSpeed({ config, precision, launching, attended }: SpeedQ
   const coded = quantized && !expands;
   const counts = launchTable[launching];
   const layers = config.feed_forward.map(
-    ({ kind }) => counts[config.attention.kind] + counts[kind] + (quantized ? counts.codes : 0),
+    ({ kind }) => counts[config.attention.kind] + counts[kind] + (quantized ? counts.codes[kind] : 0),
   );
   const launches = Math.round(layers.reduce((sum, each) => sum + each, 2));
   const run = (tokens: number, decoding: boolean, operations: number) => {
