@@ -25,7 +25,7 @@ interface Answer {
 
 /** A device for plans of one launch whose parameters are the kernel's buffers; null where Deno finds no driver. */
 export async function openDenoDevice(): Promise<(Device & { readonly adapter: string }) | null> {
-  const script = fileURLToPath(new URL("naga-run.js", import.meta.url));
+  const script = fileURLToPath(new URL("naga-run.ts", import.meta.url));
   const child = spawn(deno, ["run", "--unstable-webgpu", script], { stdio: ["pipe", "pipe", "ignore"] });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const next = async () => {

@@ -48,7 +48,7 @@ test.skipIf(!hasDeno)(
     expect(different.length).toBeGreaterThan(500);
     const file = `${mkdtempSync(`${tmpdir()}/naga-`)}/shaders.json`;
     writeFileSync(file, JSON.stringify(different));
-    const script = fileURLToPath(new URL("naga-check.js", import.meta.url));
+    const script = fileURLToPath(new URL("naga-check.ts", import.meta.url));
     const { stdout, stderr, status } = spawnSync(deno, ["run", "--allow-read", "--unstable-webgpu", script, file], {
       encoding: "utf8",
       timeout: 300_000,
