@@ -48,11 +48,13 @@ function int8(options: RowOptions): Group {
 }
 
 function int4(options: RowOptions): Group {
+  const mixed = options.shape.config.feed_forward.some(({ kind }) => kind === "moe");
   const rows = [
     ciuic("ciuic int4", options, "int4"),
     // llama.cpp's Q4_0 has its head in 4 bits too; ours by default in 8.
     ciuic("ciuic int4, head int4", options, "int4", { overrides: { lm_head: "int4" } }),
-    ciuic("ciuic int4, no fusion", options, "int4", {}, ["fuse"]),
+    // Without fusion a prompt would copy every token's experts.
+    ...(mixed ? [] : [ciuic("ciuic int4, no fusion", options, "int4", {}, ["fuse"])]),
     ...llama("q4_0", options),
     ...llama("q4_k", options),
     ...wllama("q4_0", options),
