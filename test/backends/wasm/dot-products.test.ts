@@ -20,7 +20,7 @@ const forms: readonly (readonly [string, number, string, ByteDots])[] = [
 ];
 
 /** Those in which tokens that chose the same weights are brought together. */
-const regrouping = forms.filter(([, bits, , { small, any }]) => (bits === 4 ? small === "quads" : any === "unsigned"));
+const regrouping = forms.filter(([, bits, , dots]) => (bits === 4 ? dots.small === "quads" : dots.any === "unsigned"));
 
 interface Sizes {
   /** Leading axes of the input and of the weights. */
