@@ -118,15 +118,21 @@ export function balancedEnds(costs: readonly number[], count: number): number[] 
   return ends;
 }
 
-/** Bytes of the weights that a call's function, or a node without other such nodes between, reads. */
+/** Bytes of the weights that a call's function reads, or a node reads with nothing computed before it in between. */
 export function weightBytes(node: Node, module: Module): number {
-  const roots = isOp(node, "call") ? getFunc(module, node.attrs.func).outs : node.ins.filter((x) => !isAnchor(x));
+  const roots = isOp(node, "call") ? getFunc(module, node.attrs.func).outs : withoutAnchors(node.ins);
   const weights = topoOrder(roots).filter((each) => isOp(each, "weight"));
   return weights.reduce((sum, { type }) => sum + byteSize(type), 0);
 }
 
-function isAnchor(node: Node): boolean {
-  return isOp(node, "call") || opKind(node.op) === "contract";
+/** Those that depend on no call and no contraction. */
+function withoutAnchors(nodes: readonly Node[]): readonly Node[] {
+  const anchored = new Set<Node>();
+  for (const node of topoOrder(nodes)) {
+    const isAnchor = isOp(node, "call") || opKind(node.op) === "contract";
+    if (isAnchor || node.ins.some((x) => anchored.has(x))) anchored.add(node);
+  }
+  return nodes.filter((node) => !anchored.has(node));
 }
 
 /** For each value used in later stages than its own, these stages. */

@@ -2,7 +2,7 @@
 import { type CompileOptions, type Device, type Executable, openDefaultDevice, prepareDevice } from "../../compile.ts";
 import { compileOptionsFromEnv } from "../../compile-options.ts";
 import { programOfRank } from "../../compile-ranks.ts";
-import { InternalError } from "../../ir/errors.ts";
+import { InternalError, invariant } from "../../ir/errors.ts";
 import { coordsOf, rankCount } from "../../ir/mesh.ts";
 import type { TensorData } from "../../ir/tensor.ts";
 import { cacheSpecs } from "../../models/deepseek/bucket.ts";
@@ -129,6 +129,7 @@ export class RankRunner {
         ? buildModel(config, bucket, build)
         : buildSampled(config, { ...bucket, kind: sampler }, build);
     const names = cacheSpecs(config, limits).map(({ name }) => name);
+    const known = this.#caches.has(space);
     const held = this.#caches.get(space) ?? new Map<string, TensorData>();
     this.#caches.set(space, held);
     const bound = await bindRank(
@@ -138,6 +139,7 @@ export class RankRunner {
         memory: (name, allocate) => {
           if (!names.includes(name)) return undefined;
           const cache = held.get(name) ?? allocate();
+          invariant(!known || held.has(name), () => `${name} was another rank's in an earlier program`);
           held.set(name, cache);
           return cache;
         },
