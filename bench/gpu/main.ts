@@ -1,10 +1,12 @@
-/** The benchmark of the GPU: `goldens` compares what it computes, `decode` and `choice` measure how fast, `llama` how fast llama.cpp is. README.md lists the flags. */
+/** The benchmark of the GPU: `goldens` compares what it computes, `decode` and `choice` measure how fast, `mesh` how fast on several GPUs, `llama` how fast llama.cpp is. README.md lists the flags. */
 import { parseArgs } from "node:util";
 import { openNodeGpu } from "../../src/runtime/node-gpu.ts";
 import { measureChoice } from "../choice.ts";
 import { measureDecode } from "./decode.ts";
 import { compareGoldens } from "./goldens.ts";
 import { measureLlama } from "./llama.ts";
+import { checkMeshGoldens, measureMesh } from "./mesh.ts";
+import { measureReadBack } from "./read-back.ts";
 
 if (process.argv[2] === "choice") {
   // Opens the GPU as `loadModel` does.
@@ -26,6 +28,9 @@ const { values, positionals } = parseArgs({
     folder: { type: "string" },
     cache: { type: "string" },
     rate: { type: "string" },
+    gpus: { type: "string", default: "0,1" },
+    lanes: { type: "string", default: "2" },
+    sequences: { type: "string", default: "8" },
   },
 });
 
@@ -69,6 +74,26 @@ if (mode === "goldens") {
     cache: values.cache ?? `${beside}models`,
     gigabytesPerSecond: values.rate === undefined ? ratesOf(`${description} ${device}`) : [Number(values.rate)],
   });
+} else if (mode === "mesh") {
+  const gpus = values.gpus === "" ? [] : values.gpus.split(",").map(Number);
+  if (values.only !== undefined) {
+    const names = values.only.split(",");
+    const wrong = await checkMeshGoldens(values.goldens ?? `${beside}goldens`, names, gpus, dawnFlags);
+    process.exitCode = wrong === 0 ? 0 : 1;
+  }
+  if (Number(values.layers) > 0) {
+    await measureReadBack(gpu);
+    await measureMesh(gpu, {
+      layers: Number(values.layers),
+      formats: values.formats.split(","),
+      tokens: Number(values.tokens),
+      sequences: Number(values.sequences),
+      lanes: values.lanes.split(",").map(Number),
+      cache: values.cache ?? `${beside}models`,
+      gpus,
+      gpuFlags: dawnFlags,
+    });
+  }
 } else if (mode === "llama") {
   await measureLlama({
     layers: Number(values.layers),
@@ -79,7 +104,7 @@ if (mode === "goldens") {
     cache: values.cache ?? `${beside}models`,
   });
 } else {
-  console.error("expected: goldens, decode, choice or llama");
+  console.error("expected: goldens, decode, mesh, choice or llama");
   process.exitCode = 2;
 }
 

@@ -54,7 +54,7 @@ export class MeshAhead implements AheadRunner {
     const command = { kind: "decode", space: this.#space, step, run, before, uniforms } as const;
     const answers = await mesh.ranks.command(command, what, steps * mesh.deadlines.stepMs);
     const ranks = answers.flatMap((answer) => (answer.kind === "decoded" ? [answer] : []));
-    mesh.exchangeMs = ranks.map(({ exchangeMs }) => exchangeMs / steps);
+    mesh.times = ranks.map(({ ms, exchangeMs }) => ({ ms: ms / steps, exchangeMs: exchangeMs / steps }));
     for (const { ids } of ranks) if (ids !== null) return ids;
     throw new InternalError(what, "no rank has tokens");
   }

@@ -56,7 +56,12 @@ export class MeshRunner implements StepRunner {
 
   /** Milliseconds of the last step that each rank spent in exchanges, waiting for other ranks included. */
   get exchangeMs(): readonly number[] {
-    return this.#mesh.exchangeMs;
+    return this.#mesh.times.map(({ exchangeMs }) => exchangeMs);
+  }
+
+  /** Milliseconds that the last step took on each rank, these included. */
+  get rankMs(): readonly number[] {
+    return this.#mesh.times.map(({ ms }) => ms);
   }
 
   /** What each rank computes with, for people. */
@@ -128,7 +133,7 @@ export class MeshRunner implements StepRunner {
     const answers = await coming;
     signal?.throwIfAborted();
     const ranks = answers.flatMap((answer) => (answer.kind === "stepped" ? [answer] : []));
-    mesh.exchangeMs = ranks.map(({ exchangeMs }) => exchangeMs);
+    mesh.times = ranks;
     for (const { logits } of ranks) if (logits !== null) return logits;
     throw new InternalError(`step ${step}`, "no rank has logits");
   }

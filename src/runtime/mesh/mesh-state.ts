@@ -1,7 +1,7 @@
 /** What the runners of all cache spaces of a mesh share. */
 import type { BucketLimits } from "../bucket-ladder.ts";
 import type { MeshRanks } from "./mesh-ranks.ts";
-import type { RankMemory } from "./messages.ts";
+import type { RankMemory, RankTimes } from "./messages.ts";
 
 export interface MeshDeadlines {
   /** For all ranks to have done a step, in milliseconds. */
@@ -22,7 +22,8 @@ export interface MeshState {
   /** Most steps that ranks decode without being asked; 0: none. */
   readonly stepsAhead: number;
   steps: number;
-  exchangeMs: readonly number[];
+  /** Of the last step, by rank. */
+  times: readonly RankTimes[];
   memory: readonly RankMemory[];
   summaries: readonly string[];
 }

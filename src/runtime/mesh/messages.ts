@@ -77,19 +77,23 @@ export interface RankMemory {
   readonly read: number;
 }
 
-/** What a rank says of a step. */
-export interface RankStep {
-  /** From one rank of the last stage. */
-  readonly logits: Float32Array | null;
-  /** In exchanges, waiting for other ranks included. */
+/** Milliseconds that steps took on a rank. */
+export interface RankTimes {
+  readonly ms: number;
+  /** Of these in exchanges, waiting for other ranks included. */
   readonly exchangeMs: number;
 }
 
+/** What a rank says of a step. */
+export interface RankStep extends RankTimes {
+  /** From one rank of the last stage. */
+  readonly logits: Float32Array | null;
+}
+
 /** What a rank says of steps that chose their own tokens. */
-export interface RankDecode {
+export interface RankDecode extends RankTimes {
   /** i32 [steps, rows], -1 where logits were no numbers; from one rank of the last stage. */
   readonly ids: Int32Array | null;
-  readonly exchangeMs: number;
 }
 
 export type Answer =

@@ -37,6 +37,7 @@ export async function runDecode(
   const exchangeTokens = bindTokens(self, rows);
   const ids = new Int32Array(uniforms.length);
   let exchangeMs = 0;
+  const begin = performance.now();
   const own = bound.input("tokens");
   bound.input("options")?.set(options);
   for (let i = 0; i < steps; i++) {
@@ -57,7 +58,8 @@ export async function runDecode(
     ids.set(next, i * rows);
     own?.set(next.map((id) => Math.max(id, 0)));
   }
-  return { ids: bound.result(0) !== undefined && speaks ? ids : null, exchangeMs };
+  const ms = performance.now() - begin;
+  return { ids: bound.result(0) !== undefined && speaks ? ids : null, ms, exchangeMs };
 }
 
 /** The batch so many steps later, but for its tokens. */

@@ -157,13 +157,15 @@ export class RankRunner {
     const { blocks } = bucketFor(size, limitsOfSpace(start.limits, space));
     const bound = this.#prepared({ space, size }, step);
     fillBatch((name) => bound.input(name), batch, blocks);
+    const begin = performance.now();
     const exchangeMs = await bound.run(step);
+    const times = { ms: performance.now() - begin, exchangeMs };
     const logits = bound.result(0);
-    if (logits === undefined || !this.#speaks) return { logits: null, exchangeMs };
+    if (logits === undefined || !this.#speaks) return { logits: null, ...times };
     if (!(logits instanceof Float32Array)) throw new InternalError("step", "logits are not f32");
     // Memory of its own: what is handed to another thread may not be shared memory's.
     const rows = logits.subarray(0, batch.outputs.length * config.vocab_size);
-    return { logits: new Float32Array(rows), exchangeMs };
+    return { logits: new Float32Array(rows), ...times };
   }
 
   /** Steps that feed each other; ids where it is this rank that hands them out. The bucket is prepared. */

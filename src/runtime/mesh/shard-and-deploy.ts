@@ -94,7 +94,7 @@ async function startRunner(
     overlap: stages,
     stepsAhead: options.stepsAhead ?? (placeOf(options) === "threads" ? 0 : usualStepsAhead),
     steps: 0,
-    exchangeMs: [],
+    times: [],
     memory: [],
     summaries: [],
   });
