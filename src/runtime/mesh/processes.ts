@@ -59,14 +59,16 @@ function startProcess(given: ProcessStart, hidden: readonly number[], { message,
   // A process that is gone hears nothing more, and its end is told.
   const send = (each: ProcessStart | ToRank) => void (child.connected && child.send(each, () => {}));
   send(given);
+  const hold = (alive: boolean) => {
+    const each = alive ? "ref" : "unref";
+    child[each]();
+    child.channel?.[each]();
+  };
   return {
     post: send,
-    hold: (alive) => {
-      const each = alive ? "ref" : "unref";
-      child[each]();
-      child.channel?.[each]();
-    },
+    hold,
     end: async () => {
+      hold(true);
       child.kill("SIGKILL");
       await left;
     },
