@@ -86,12 +86,12 @@ function instantiate(
     context.watch(what, () => {
       const { device } = context;
       // The GPU begins while the rest is recorded.
-      for (let at = 0; at < commands.length || at === 0; at += launchesAtOnce) {
+      for (let [at, count] = [0, firstPart]; at < commands.length || at === 0; at += count, count *= 2) {
         const encoder = device.createCommandEncoder();
         const pass = new Steps(encoder, times);
-        pass.encode(commands.slice(at, at + launchesAtOnce));
+        pass.encode(commands.slice(at, at + count));
         pass.end();
-        if (at + launchesAtOnce >= commands.length) {
+        if (at + count >= commands.length) {
           times?.resolve(encoder);
           copyOutputs(encoder);
         }
@@ -113,8 +113,8 @@ function instantiate(
   return { params, results, run, queue, release };
 }
 
-/** Steps that are recorded before they are submitted, where they are waited for: some hundred microseconds of the GPU's. */
-const launchesAtOnce = 24;
+/** Steps of a run that are submitted first; then twice as many, and so on: recording a step takes about as long as a GPU does. */
+const firstPart = 8;
 
 function stagedBytes(data: TensorData): number {
   return Math.max(Math.ceil(data.byteLength / 4) * 4, 4);
