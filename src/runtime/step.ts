@@ -3,6 +3,7 @@
  * Ragged: the tokens of several sequences, of different lengths, lie one after another in flat arrays.
  */
 
+import { InternalError } from "../ir/errors.ts";
 import type { Sampling } from "./sampler.ts";
 
 /**
@@ -86,4 +87,14 @@ export function copyOf({ tokens, positions, sequence, slots, blockTables, output
     blockTables: blockTables.map((table) => table.slice()),
     outputs: outputs.slice(),
   };
+}
+
+/** @throws InternalError where a step gave other than `outputs` rows. */
+export function checkLogits(logits: Float32Array, outputs: number, vocabSize: number): void {
+  const expected = outputs * vocabSize;
+  if (logits.length === expected) return;
+  throw new InternalError(
+    "step",
+    `wrong number of logits: expected ${expected} (${outputs} rows), got ${logits.length}`,
+  );
 }
