@@ -23,6 +23,7 @@ export interface RankStart {
   readonly folder: string;
   /** Of each lane. */
   readonly limits: BucketLimits;
+  readonly lanes: number;
   /** Null: the default backend, on one thread. */
   readonly backend: string | null;
   /** Flags of Dawn, for WebGPU under Node. */

@@ -5,6 +5,7 @@ import { programOfRank } from "../../compile-ranks.ts";
 import { InternalError, invariant } from "../../ir/errors.ts";
 import { coordsOf, rankCount } from "../../ir/mesh.ts";
 import type { TensorData } from "../../ir/tensor.ts";
+import { byteSize, tensorType } from "../../ir/types.ts";
 import { cacheSpecs } from "../../models/deepseek/bucket.ts";
 import { type ModelConfig, parseModelConfigText } from "../../models/deepseek/config.ts";
 import { checkpointDTypes } from "../../models/deepseek/layers.ts";
@@ -12,7 +13,7 @@ import { type BuildOptions, buildModel } from "../../models/deepseek/model.ts";
 import { buildSampled } from "../../models/deepseek/sampled.ts";
 import { modelSharding } from "../../models/deepseek/sharding.ts";
 import type { SamplerKind } from "../../models/sampling/sample.ts";
-import { bucketFor, bucketKey, type StepSize, stepSizeOf } from "../bucket-ladder.ts";
+import { type BucketLimits, bucketFor, bucketKey, type StepSize, stepSizeOf } from "../bucket-ladder.ts";
 import { type Checkpoint, headersOf, openCheckpoint } from "../checkpoint.ts";
 import { debugFileWriter } from "../debug-files.ts";
 import { defaultThreads } from "../default-threads.ts";
@@ -143,6 +144,7 @@ export class RankRunner {
           held.set(name, cache);
           return cache;
         },
+        moreBytes: start.lanes * this.#cacheBytes(limits),
         // Results are the logits or ids, then the caches in the order of the parameters.
         result: (name) => (names.includes(name) ? 1 + names.indexOf(name) : undefined),
       },
@@ -178,6 +180,16 @@ export class RankRunner {
     const { rank, mesh, limits } = start;
     const self: DecodeRank = { rank, mesh, link, bound, blocks, blockSize: limits.blockSize, speaks: this.#speaks };
     return runDecode(self, command);
+  }
+
+  /** About this rank's caches of a space. */
+  #cacheBytes(limits: BucketLimits): number {
+    const { start, config } = this.#parts;
+    const all = cacheSpecs(config, limits).reduce(
+      (sum, { dtype, shape }) => sum + byteSize(tensorType(dtype, shape)),
+      0,
+    );
+    return all / (start.mesh.pp ?? 1);
   }
 
   #key({ space, size, sampler }: ProgramWish): string {

@@ -1,9 +1,12 @@
 /** `shardAndDeploy`: a Hugging Face folder becomes a model that chats, divided over several devices of this host. */
+
+import { checkOverrides } from "../../compile.ts";
 import { invariant } from "../../ir/errors.ts";
 import { type Mesh, rankCount } from "../../ir/mesh.ts";
 import { checkWeights } from "../../models/deepseek/check-weights.ts";
 import { type ModelConfig, parseModelConfigText } from "../../models/deepseek/config.ts";
 import { modelSharding } from "../../models/deepseek/sharding.ts";
+import { type WeightSpec, weightSpecs } from "../../models/deepseek/weights.ts";
 import { headersOf, openCheckpoint } from "../checkpoint.ts";
 import { readGenerationDefaults } from "../generation-defaults.ts";
 import { readInputScales } from "../input-scales.ts";
@@ -39,8 +42,9 @@ export async function shardAndDeploy(path: string, options: DeployOptions): Prom
   const { quantize } = options;
   const group = quantize === undefined ? 1 : (quantize.group ?? 32);
   const { dp = 1, ...mesh } = chooseMesh(config, options.devices, group);
-  // Says what cannot be divided before anything is started.
+  // Says what cannot be divided, and which names are wrong, before anything is started.
   modelSharding(config, mesh, { group });
+  if (quantize !== undefined) checkOverrides(weightSpecs(config).map(patternName), quantize);
   const tokenizer = (await folder.has("tokenizer.json")) ? await loadTokenizer(folder) : null;
   const defaults = await readGenerationDefaults(folder);
   const checkpoint = await openCheckpoint(folder);
@@ -68,6 +72,11 @@ export async function shardAndDeploy(path: string, options: DeployOptions): Prom
   }
 }
 
+/** A weight as overrides name it. */
+function patternName({ name }: WeightSpec): string {
+  return name.replace("{expert}", "{0}");
+}
+
 async function startRunner(
   folder: string,
   config: ModelConfig,
@@ -82,7 +91,18 @@ async function startRunner(
   const { lanes = stages } = options;
   const limits = limitsOfLane(limitsOf(config, options), lanes);
   const ranks = rankCount(mesh);
-  const rank = { mesh, folder, limits, backend, gpuFlags, packageFolder, compile, inputScales, deadlineMs: stepMs };
+  const rank = {
+    mesh,
+    folder,
+    limits,
+    lanes,
+    backend,
+    gpuFlags,
+    packageFolder,
+    compile,
+    inputScales,
+    deadlineMs: stepMs,
+  };
   const starts = Array.from({ length: ranks }, (_, each): RankStart => ({ ...rank, rank: each }));
   return new MeshRunner({
     ranks: new MeshRanks(starts, await siteOf(options, ranks, stepMs), name),
