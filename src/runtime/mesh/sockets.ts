@@ -23,6 +23,8 @@ export interface SocketLinkOptions {
   readonly startMs: number;
 }
 
+/** How long who drives may take to tell of a rank's end. */
+const lostMs = 200;
 /** How long to wait before knocking again at one that does not listen yet. */
 const retryMs = 20;
 
@@ -127,7 +129,9 @@ export class SocketLink {
     this.#sockets.set(peer, socket);
     const lose = (why: string) => {
       socket.destroy();
-      this.link.inbox.end(new CompilerError("internal", `rank ${this.#options.rank}`, `rank ${peer} ${why}`));
+      const error = new CompilerError("internal", `rank ${this.#options.rank}`, `rank ${peer} ${why}`);
+      // Whoever drives knows better why, and should be the first to tell.
+      setTimeout(() => this.link.inbox.end(error), lostMs);
     };
     socket.setNoDelay(true);
     socket.on("error", (error) => lose(`is lost: ${error.message}`));

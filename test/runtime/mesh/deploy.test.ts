@@ -30,6 +30,8 @@ describe.each<[GoldenName, Mesh, typeof quick]>([
   ["v2-lite", { pp: 3 }, plain],
   ["v3", { ep: 4 }, plain],
   ["qwen3-distill", { tp: 2 }, quick],
+  ["v3-fp8", { tp: 2 }, plain],
+  ["v3-fp8", { pp: 2 }, quick],
 ])("%s over %j", (name, devices, options) => {
   test("has the golden's logits and tokens, and the memory of its plan", async () => {
     const golden = goldenTensors(name, "golden");
@@ -146,11 +148,10 @@ describe("devices by number", () => {
     await expect(shardAndDeploy(goldenFolder("v3"), { ...quick, devices })).rejects.toThrow(message);
   });
 
-  test("refuses options and backends that there are not", async () => {
+  test("refuses options and overrides that there are not", async () => {
     const folder = goldenFolder("v3");
-    await expect(shardAndDeploy(folder, { devices: 2, backend: "webgpu" })).rejects.toThrow("expected js or wasm");
-    const quantize = { weights: "int8", overrides: { lm_head: "none" } } as const;
-    await expect(shardAndDeploy(folder, { devices: 2, quantize })).rejects.toThrow("overrides");
+    const quantize = { weights: "int8", overrides: { lm_haed: "none" } } as const;
+    await expect(shardAndDeploy(folder, { devices: 2, quantize })).rejects.toThrow("matches no weight");
     const misspelt = { devices: 2, stepMS: 5 };
     await expect(shardAndDeploy(folder, misspelt)).rejects.toThrow('Did you mean "stepMs"?');
   });
