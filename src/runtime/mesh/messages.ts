@@ -74,6 +74,8 @@ export interface RankMemory {
   readonly weights: number;
   /** Caches of all spaces. */
   readonly caches: number;
+  /** In use of the device's memory: these, and what programs compute between. Null where the device does not say. */
+  readonly held: number | null;
   /** Read of the checkpoint. */
   readonly read: number;
 }

@@ -113,7 +113,8 @@ export class RankRunner {
   get memory(): RankMemory {
     const caches = [...this.#caches.values()].flatMap((each) => [...each.values()]);
     const bytes = caches.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    return { weights: this.#weights.bytes, caches: bytes, read: this.#read };
+    const held = this.#parts.device.heldBytes?.() ?? null;
+    return { weights: this.#weights.bytes, caches: bytes, held, read: this.#read };
   }
 
   async prepare(wish: ProgramWish): Promise<void> {
