@@ -4,9 +4,11 @@ import { describe, expect, test } from "vitest";
 import type { Mesh } from "../../../src/ir/mesh.ts";
 import { parseModelConfigText } from "../../../src/models/deepseek/config.ts";
 import { weightBytesOf } from "../../../src/plan/shape.ts";
+import { loadModel } from "../../../src/runtime/load-model.ts";
 import { chooseMesh } from "../../../src/runtime/mesh/choose-mesh.ts";
 import { MeshRunner } from "../../../src/runtime/mesh/mesh-runner.ts";
 import { shardAndDeploy } from "../../../src/runtime/mesh/shard-and-deploy.ts";
+import type { Model } from "../../../src/runtime/model.ts";
 import { type GoldenName, goldenConfigText, goldenTensors } from "../../models/read-golden.ts";
 import { largestDifference } from "../../models/step.ts";
 
@@ -126,6 +128,27 @@ test("the demo model, its weights in 8 bits, answers as on one device", async ()
   } finally {
     await model.close();
   }
+});
+
+test.each<Mesh>([{ tp: 2 }, { pp: 2 }])("formats by name over %j: the logits of one device", async (devices) => {
+  const ids = [...goldenTensors("qwen2-distill", "golden").get("input_ids")!.data].slice(0, 12);
+  const weights = { weights: "int8", group: 8 } as const;
+  const overrides = { "*.down_proj": "none", "model.layers.{layer}.self_attn.*": "int4", lm_head: "none" } as const;
+  const logitsOf = async (open: () => Promise<Model>) => {
+    const model = await open();
+    try {
+      return await model.logits(ids);
+    } finally {
+      await model.close();
+    }
+  };
+  const folder = goldenFolder("qwen2-distill");
+  const quantize = { ...weights, overrides };
+  const one = await logitsOf(() => loadModel(folder, { contextLength: 64, backend: "js", quantize }));
+  const mesh = await logitsOf(() => shardAndDeploy(folder, { contextLength: 64, backend: "js", quantize, devices }));
+  expect(largestDifference(mesh, one)).toBeLessThan(tolerance);
+  const others = await logitsOf(() => loadModel(folder, { contextLength: 64, backend: "js", quantize: weights }));
+  expect(largestDifference(others, one)).toBeGreaterThan(20 * tolerance);
 });
 
 describe("devices by number", () => {
