@@ -21,6 +21,8 @@ export function bindExchange(
   rank: number,
   memory: (value: number) => TensorData,
   link: Link,
+  /** Whether a value is needed on the first rank of a group alone, which hands it out. */
+  handedOut: (value: number) => boolean,
 ): (step: number) => Promise<void> {
   const sends: Outgoing[] = [];
   const receives: Incoming[] = [];
@@ -39,10 +41,15 @@ export function bindExchange(
     invariant(operand !== null && result !== null, () => `${node.op} is no collective, but programs are cut at it`);
     const group = groupOf(mesh, rank, parseOver(String(attrs.over)));
     const own = memory(operand);
+    const first = group[0]!; // of one at least
+    if (handedOut(result) && rank !== first) {
+      sends.push({ to: first, tag: at, bytes: bytesOf(own) });
+      continue;
+    }
     const { operands, finish: put } = bindCollective(node, group.indexOf(rank), group.length, own, memory(result));
     for (const [i, peer] of group.entries()) {
       if (peer === rank) continue;
-      sends.push({ to: peer, tag: at, bytes: bytesOf(own) });
+      if (!handedOut(result)) sends.push({ to: peer, tag: at, bytes: bytesOf(own) });
       receives.push({ from: peer, tag: at, into: bytesOf(operands[i]!.data) });
     }
     finish.push(put);

@@ -37,6 +37,8 @@ export interface RankHome {
   readonly weights: WeightStore;
   readonly link: Link;
   readonly compile: CompileOptions;
+  /** Whether the first result of a program is only handed out, by the first rank of a group: then others need not have it. */
+  readonly handsOut: boolean;
   /** Pieces compiled so far, by their text. */
   readonly known: Map<string, Executable>;
 }
@@ -151,7 +153,9 @@ class Binder implements BoundRank {
     for (const { result } of exchanges) {
       if (result !== null) this.#memory[result] = device.allocate(this.#typeOf(result));
     }
-    const launch = bindExchange(exchanges, at, this.#program, rank, (value) => this.#memory[value]!, link);
+    const memory = (value: number) => this.#memory[value]!;
+    const handedOut = (value: number) => this.#home.handsOut && this.#isFirstResult(value) && !this.#isReadIn(value);
+    const launch = bindExchange(exchanges, at, this.#program, rank, memory, link, handedOut);
     this.#stages.push({ launch, exchanges: true });
   }
 
@@ -171,6 +175,18 @@ class Binder implements BoundRank {
 
   #typeOf(value: number): TensorType {
     return this.#program.pieces.values[value]!;
+  }
+
+  #isFirstResult(value: number): boolean {
+    const place = this.#program.results.indexOf(0);
+    return place >= 0 && this.#program.pieces.results[place] === value;
+  }
+
+  /** Whether a piece or an exchange reads it. */
+  #isReadIn(value: number): boolean {
+    return this.#program.pieces.pieces.some(
+      ({ params, exchanges }) => params.includes(value) || exchanges.some(({ operand }) => operand === value),
+    );
   }
 
   #isReadAfter(at: number, value: number): boolean {

@@ -40,10 +40,12 @@ interface RankParts {
   readonly compile: CompileOptions;
   /** For weights of devices that leave making them to the processor. */
   readonly foldThreads: number;
+  /** Whether whoever drives can look into this thread's shared memory. */
+  readonly shares: boolean;
 }
 
 /** Opens the device and the model's folder; reads its config and the headers of its weights. */
-export async function openRank(start: RankStart, linked: Link | Promise<Link>): Promise<RankRunner> {
+export async function openRank(start: RankStart, linked: Link | Promise<Link>, shares = false): Promise<RankRunner> {
   const link = await linked;
   const folder = await openNodeFolder(start.folder);
   const text = await folder.readText("config.json", maxConfigBytes);
@@ -53,6 +55,7 @@ export async function openRank(start: RankStart, linked: Link | Promise<Link>): 
   return new RankRunner({
     start,
     link,
+    shares,
     config,
     build: { weightDType: checkpointDTypes(config, headersOf(checkpoint)) },
     checkpoint,
@@ -84,6 +87,7 @@ export class RankRunner {
   readonly #caches = new Map<CacheSpace, Map<string, TensorData>>();
   readonly #bound = new Map<string, BoundRank>();
   readonly #known = new Map<string, Executable>();
+  readonly #logits = new Map<CacheSpace, SharedArrayBuffer>();
   /** Whether it is this rank's turn to hand out results that all ranks of its stage have. */
   readonly #speaks: boolean;
   #read = 0;
@@ -136,7 +140,16 @@ export class RankRunner {
     this.#caches.set(space, held);
     const bound = await bindRank(
       programOfRank(module, sharding, start.rank),
-      { rank: start.rank, device, weights: this.#weights, link, compile, known: this.#known },
+      {
+        rank: start.rank,
+        device,
+        weights: this.#weights,
+        link,
+        compile,
+        // Every rank goes on with the tokens that a program samples.
+        handsOut: sampler === undefined,
+        known: this.#known,
+      },
       {
         memory: (name, allocate) => {
           if (!names.includes(name)) return undefined;
@@ -166,9 +179,20 @@ export class RankRunner {
     const logits = bound.result(0);
     if (logits === undefined || !this.#speaks) return { logits: null, ...times };
     if (!(logits instanceof Float32Array)) throw new InternalError("step", "logits are not f32");
-    // Memory of its own: what is handed to another thread may not be shared memory's.
-    const rows = logits.subarray(0, batch.outputs.length * config.vocab_size);
-    return { logits: new Float32Array(rows), ...times };
+    return { logits: this.#copy(space, logits.subarray(0, batch.outputs.length * config.vocab_size)), ...times };
+  }
+
+  /** Memory of its own, that of the space's last step where whoever drives can look into it. */
+  #copy(space: CacheSpace, logits: Float32Array): Float32Array {
+    if (!this.#parts.shares) return new Float32Array(logits);
+    let buffer = this.#logits.get(space);
+    if (buffer === undefined || buffer.byteLength < logits.byteLength) {
+      buffer = new SharedArrayBuffer(logits.byteLength);
+      this.#logits.set(space, buffer);
+    }
+    const copy = new Float32Array(buffer, 0, logits.length);
+    copy.set(logits);
+    return copy;
   }
 
   /** Steps that feed each other; ids where it is this rank that hands them out. The bucket is prepared. */

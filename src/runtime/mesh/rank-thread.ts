@@ -5,4 +5,4 @@ import { SharedLink } from "./shared-link.ts";
 import { rankPort } from "./threads.ts";
 
 const { port, start, shared } = rankPort();
-serveRank(port, () => openRank(start, new SharedLink(shared.memory, start.rank, { ...shared, ...start })));
+serveRank(port, () => openRank(start, new SharedLink(shared.memory, start.rank, { ...shared, ...start }), true));
