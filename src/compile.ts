@@ -29,7 +29,7 @@ import { fusePass, type KernelPass, kernelPasses, mergePass, tensorPasses } from
 import { planTensors } from "./passes/plan-tensors.ts";
 import type { QuantizeOptions } from "./passes/quantize/policy.ts";
 
-export type { Device, DeviceOptions, Instance, Program, ProgramMemory } from "./backends/backend.ts";
+export type { Device, DeviceOptions, Instance, Program, ProgramMemory, WeightFill } from "./backends/backend.ts";
 export { missingWasm } from "./backends/wasm/probe.ts";
 export { serveThread, threadName } from "./backends/wasm/worker.ts";
 export type { CompileHistory, FuncHistory } from "./passes/compile-history.ts";

@@ -2,7 +2,8 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { compileToPlan, openDevice } from "../src/compile.ts";
+import { FilledWords } from "../src/backends/webgpu/filled-words.ts";
+import { compileToPlan, openDevice, type WeightFill } from "../src/compile.ts";
 import { type Box, blocksOf, evaluateFold, FoldPrograms, planFold } from "../src/fold.ts";
 import type { Maths } from "../src/ir/build.ts";
 import { type Module, makeModule, type Node } from "../src/ir/graph.ts";
@@ -10,8 +11,8 @@ import { interpret } from "../src/ir/interpret.ts";
 import type { Plan } from "../src/ir/plan.ts";
 import { printFunc } from "../src/ir/print.ts";
 import { jsTarget, wasmTarget } from "../src/ir/target.ts";
-import { type Tensor, tensorFrom, zeros } from "../src/ir/tensor.ts";
-import { byteSize, type DType } from "../src/ir/types.ts";
+import { type Tensor, type TensorData, tensorFrom, zeros } from "../src/ir/tensor.ts";
+import { byteSize, type DType, type TensorType } from "../src/ir/types.ts";
 import type { WeightSource } from "../src/ir/weight.ts";
 import { type ReadWeight, WeightStore } from "../src/runtime/weight-store.ts";
 import { same } from "./arb/compare.ts";
@@ -57,6 +58,26 @@ const expressions: Record<string, Expression> = {
   "a sum over stacked experts, which needs all": (m, w) => m.reduceSum(m.transpose(w("e.{0}.w", "f32", 3, 4), [1, 0])),
 };
 
+/** A device whose weights are words elsewhere; nothing may be allocated for them here. */
+function deviceApart() {
+  const held = new Map<TensorData, Uint8Array>();
+  const fill = (type: TensorType): WeightFill => {
+    const memory = new Uint8Array(4 * Math.ceil(byteSize(type) / 4));
+    const words = new FilledWords(type);
+    const data = zeros(type.dtype, [0]).data;
+    held.set(data, memory);
+    const put = (at: number, part: TensorData, count: number) => {
+      const { word, content } = words.put(at, part, count);
+      memory.set(content, 4 * word);
+    };
+    return { data, put };
+  };
+  const allocate = () => {
+    throw new Error("memory of the host for a weight");
+  };
+  return { device: { ...openDevice("js"), fill, allocate }, held };
+}
+
 describe.each(Object.entries(expressions))("%s", (_, expression) => {
   const module = moduleWith(expression);
   const source = sourceOf(module);
@@ -78,6 +99,23 @@ describe.each(Object.entries(expressions))("%s", (_, expression) => {
     for (const backend of ["js", "wasm"]) {
       const store = new WeightStore(async (name) => source(name), openDevice(backend), { blockElements, smallFold: 0 });
       same([tensorFrom(expr!.type, await store.evaluate(expr!, null))], [expected]);
+    }
+  });
+
+  test.each([1, 4, 12])("into memory that is the device's alone, by blocks of %i elements", async (blockElements) => {
+    const { device, held } = deviceApart();
+    const { plan } = compileToPlan(module, jsTarget);
+    const options = { blockElements, smallFold: 0 };
+    const store = new WeightStore(async (name) => source(name), device, options);
+    await store.load(plan);
+    for (const [i, expr] of plan.funcs.get("main")!.weights.entries()) {
+      const stand = store.lookup(plan)("main", i, null);
+      expect(stand.length).toBe(0);
+      const want = await new WeightStore(async (name) => source(name), openDevice("js"), options).evaluate(expr, null);
+      const bytes = new Uint8Array(want.buffer, want.byteOffset, want.byteLength);
+      expect([...held.get(stand)!.subarray(0, bytes.length)]).toEqual([...bytes]);
+      // Asked for on the host, it is computed once more.
+      expect(await store.evaluate(expr, null)).toEqual(want);
     }
   });
 

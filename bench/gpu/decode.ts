@@ -1,4 +1,4 @@
-/** Speed of R1-Distill-Qwen-1.5B's shape with random weights on this GPU: prefill, decode at batch 1, and what limits it. */
+/** Speed of a published shape with random weights on this GPU: prefill, decode at batch 1, and what limits it. */
 import { mkdirSync } from "node:fs";
 import type { QuantizeOptions } from "../../src/compile.ts";
 import { planTotals } from "../../src/ir/plan.ts";
@@ -12,10 +12,11 @@ import { checkSampling, type SamplingOptions } from "../../src/runtime/sampling-
 import type { RaggedBatch } from "../../src/runtime/step.ts";
 import { tokenCost } from "../../src/runtime/token-cost.ts";
 import { makeCheckpoint } from "../cpu/make/make-models.ts";
-import { shapeOf } from "../cpu/make/shapes.ts";
+import type { Shape } from "../cpu/make/shapes.ts";
+import { recordFigures } from "./figures.ts";
 
 export interface DecodeOptions {
-  readonly layers: number;
+  readonly shape: Shape;
   /** `f32` and `bf16` as stored; `int8` and `int4` with inputs in int8. */
   readonly formats: readonly string[];
   /** Shows the time of each kernel, by timestamps. */
@@ -30,6 +31,8 @@ export interface DecodeOptions {
   readonly folder: string | null;
   /** Folder of the models made. */
   readonly cache: string;
+  /** Where figures are left for `all`. */
+  readonly figures: string | undefined;
   /** How fast this GPU reads memory, as far as is known. */
   readonly gigabytesPerSecond: readonly number[];
 }
@@ -37,7 +40,7 @@ export interface DecodeOptions {
 const repetitions = 3;
 
 export async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<void> {
-  const shape = shapeOf("qwen", options.layers);
+  const { shape } = options;
   console.log(options.folder ?? shape.title);
   mkdirSync(options.cache, { recursive: true });
   for (const format of options.formats) {
@@ -109,7 +112,16 @@ async function measureFormat(gpu: GPU, folder: string, format: string, options: 
       for (let i = 0; i < tokens; i++) await runTokens(runner, at++, 1);
     });
     report(model, format, tokens / decoded, options);
-    for (const [name, sampling] of samplers) await measureAhead(model, runner, `${format} ${name}`, sampling, options);
+    for (const [name, sampling] of samplers) {
+      const ahead = await measureAhead(model, runner, `${format} ${name}`, sampling, options);
+      if (ahead === null || sampling.temperature !== 0) continue;
+      recordFigures(options.figures, {
+        engine: `ciuic ${format}`,
+        ours: true,
+        decode: ahead,
+        prefill: prefill / prefilled,
+      });
+    }
   } finally {
     await model.close();
   }
@@ -121,16 +133,16 @@ const samplers = [
   ["temperature 0.6, top-p 0.95", { temperature: 0.6, topP: 0.95, seed: 1 }],
 ] as const satisfies readonly (readonly [string, SamplingOptions])[];
 
-/** Decoding with the sampler on the GPU, ids read behind the computation: the program alone, then with the engine around it. */
+/** Decoding with the sampler on the GPU, ids read behind the computation: the program alone, whose tokens per second it gives, then with the engine around it. */
 async function measureAhead(
   model: Model,
   runner: ModelRunner,
   name: string,
   given: SamplingOptions,
   { tokens, context }: DecodeOptions,
-): Promise<void> {
+): Promise<number | null> {
   const { ahead } = runner;
-  if (ahead === undefined) return;
+  if (ahead === undefined) return null;
   const sampling = planSampling(checkSampling(given, runner.vocabSize));
   const rows = [{ sampling, position: context }];
   const chunk = Math.min(ahead.maxSteps, tokens);
@@ -160,6 +172,7 @@ async function measureAhead(
   const prompt = Array.from({ length: context }, (_, i) => (i * 7919) % runner.vocabSize);
   const { result } = await model.generate(prompt, { ...given, maxTokens: tokens, ignoreEos: true }).collect();
   console.log(`${name}, through the engine: ${result.timings.tokensPerSecond?.toFixed(1)} tokens/s`);
+  return perSecond;
 }
 
 function report(model: Model, format: string, perSecond: number, { gigabytesPerSecond }: DecodeOptions): void {

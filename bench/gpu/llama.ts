@@ -5,21 +5,23 @@
 import { mkdirSync } from "node:fs";
 import { openLlama } from "../cpu/candidates/llama.ts";
 import { type GgufFormat, makeGguf } from "../cpu/make/make-models.ts";
-import { shapeOf } from "../cpu/make/shapes.ts";
+import type { Shape } from "../cpu/make/shapes.ts";
+import { recordFigures } from "./figures.ts";
 
 export interface LlamaOptions {
-  readonly layers: number;
+  readonly shape: Shape;
   readonly formats: readonly GgufFormat[];
   readonly tokens: number;
   readonly prefill: number;
   readonly context: number;
   readonly cache: string;
+  readonly figures: string | undefined;
 }
 
 const repetitions = 3;
 
-export async function measureLlama({ layers, formats, tokens, prefill, context, cache }: LlamaOptions): Promise<void> {
-  const shape = shapeOf("qwen", layers);
+export async function measureLlama(options: LlamaOptions): Promise<void> {
+  const { shape, formats, tokens, prefill, context, cache, figures } = options;
   mkdirSync(cache, { recursive: true });
   for (const format of formats) {
     const file = makeGguf(shape, format, cache, console.log);
@@ -40,6 +42,8 @@ export async function measureLlama({ layers, formats, tokens, prefill, context, 
     console.log(
       `llama.cpp ${format}: decode ${(1 / decode).toFixed(1)} tokens/s, ${(decode * 1000).toFixed(3)} ms a token`,
     );
-    console.log(`llama.cpp ${format}: prefill of ${prefill}: ${(prefill / (prompt - decode)).toFixed(1)} tokens/s`);
+    const prefilled = prefill / (prompt - decode);
+    console.log(`llama.cpp ${format}: prefill of ${prefill}: ${prefilled.toFixed(1)} tokens/s`);
+    recordFigures(figures, { engine: `llama.cpp ${format}`, ours: false, decode: 1 / decode, prefill: prefilled });
   }
 }

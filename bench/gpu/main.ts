@@ -1,16 +1,26 @@
-/** The benchmark of the GPU: `goldens` compares what it computes, `decode` and `choice` measure how fast, `mesh` how fast on several GPUs, `llama` how fast llama.cpp is. README.md lists the flags. */
+/** The benchmark of the GPU: `goldens` compares what it computes, `decode` and `choice` measure how fast, `mesh` how fast on several GPUs, `llama` and `transformers` how fast others are, `all` those beside `decode`. README.md lists the flags. */
+import { tmpdir } from "node:os";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { openNodeGpu } from "../../src/runtime/node-gpu.ts";
 import { measureChoice } from "../choice.ts";
+import { publishedLayers, shapeName, shapeOf } from "../cpu/make/shapes.ts";
+import { measureAll } from "./all.ts";
 import { measureDecode } from "./decode.ts";
 import { compareGoldens } from "./goldens.ts";
 import { measureLlama } from "./llama.ts";
 import { checkMeshGoldens, measureMesh } from "./mesh.ts";
 import { measureReadBack } from "./read-back.ts";
+import { measureTransformers } from "./transformers.ts";
 
 if (process.argv[2] === "choice") {
   // Opens the GPU as `loadModel` does.
   process.exit((await measureChoice(process.argv.slice(3))) ? 0 : 1);
+}
+
+if (process.argv[2] === "all") {
+  const figures = `${tmpdir()}/ciuic-figures-${process.pid}`;
+  process.exit(measureAll(fileURLToPath(import.meta.url), process.argv.slice(3), figures) ? 0 : 1);
 }
 
 const { values, positionals } = parseArgs({
@@ -18,7 +28,8 @@ const { values, positionals } = parseArgs({
   options: {
     goldens: { type: "string" },
     only: { type: "string" },
-    layers: { type: "string", default: "28" },
+    shape: { type: "string", default: "qwen" },
+    layers: { type: "string" },
     formats: { type: "string", default: "f32,int8,int4" },
     tokens: { type: "string", default: "64" },
     prefill: { type: "string", default: "512" },
@@ -31,8 +42,30 @@ const { values, positionals } = parseArgs({
     gpus: { type: "string", default: "0,1" },
     lanes: { type: "string", default: "2" },
     sequences: { type: "string", default: "8" },
+    figures: { type: "string" },
+    patience: { type: "string", default: "60" },
   },
 });
+
+/** Of V2-Lite's 27: what is made and loaded in a minute. */
+const meshLayers = 12;
+
+const beside = new URL("../", import.meta.url).pathname;
+const mode = positionals[0];
+const name = shapeName(values.shape);
+const common = {
+  shape: shapeOf(name, Number(values.layers ?? publishedLayers(name))),
+  tokens: Number(values.tokens),
+  prefill: Number(values.prefill),
+  context: Number(values.context),
+  cache: values.cache ?? `${beside}models`,
+  figures: values.figures,
+};
+
+if (mode === "transformers") {
+  measureTransformers({ ...common, patience: Number(values.patience) });
+  process.exit(0);
+}
 
 /** Every index of a kernel is proved to be in bounds before it is emitted, so that Dawn need not check again. */
 const unchecked = values.checked ? "" : ",disable_robustness";
@@ -57,21 +90,15 @@ console.log(
   `limits: buffer ${maxBufferSize}, binding ${maxStorageBufferBindingSize}, ${maxComputeInvocationsPerWorkgroup} invocations`,
 );
 
-const beside = new URL("../", import.meta.url).pathname;
-const mode = positionals[0];
 if (mode === "goldens") {
   const wrong = await compareGoldens(gpu, values.goldens ?? `${beside}goldens`, values.only?.split(",") ?? null);
   process.exitCode = wrong === 0 ? 0 : 1;
 } else if (mode === "decode") {
   await measureDecode(gpu, {
-    layers: Number(values.layers),
+    ...common,
     formats: values.formats.split(","),
-    tokens: Number(values.tokens),
-    prefill: Number(values.prefill),
-    context: Number(values.context),
     profile: values.profile,
     folder: values.folder ?? null,
-    cache: values.cache ?? `${beside}models`,
     gigabytesPerSecond: values.rate === undefined ? ratesOf(`${description} ${device}`) : [Number(values.rate)],
   });
 } else if (mode === "mesh") {
@@ -80,31 +107,22 @@ if (mode === "goldens") {
     const names = values.only.split(",");
     const wrong = await checkMeshGoldens(values.goldens ?? `${beside}goldens`, names, gpus, dawnFlags);
     process.exitCode = wrong === 0 ? 0 : 1;
-  }
-  if (Number(values.layers) > 0) {
+  } else {
     await measureReadBack(gpu);
     await measureMesh(gpu, {
-      layers: Number(values.layers),
+      ...common,
+      shape: shapeOf("v2lite", Number(values.layers ?? meshLayers)),
       formats: values.formats.split(","),
-      tokens: Number(values.tokens),
       sequences: Number(values.sequences),
       lanes: values.lanes.split(",").map(Number),
-      cache: values.cache ?? `${beside}models`,
       gpus,
       gpuFlags: dawnFlags,
     });
   }
 } else if (mode === "llama") {
-  await measureLlama({
-    layers: Number(values.layers),
-    formats: ["q4_0", "q8_0"],
-    tokens: Number(values.tokens),
-    prefill: Number(values.prefill),
-    context: Number(values.context),
-    cache: values.cache ?? `${beside}models`,
-  });
+  await measureLlama({ ...common, formats: ["q4_0", "q8_0"] });
 } else {
-  console.error("expected: goldens, decode, mesh, choice or llama");
+  console.error("expected: goldens, decode, mesh, choice, llama, transformers or all");
   process.exitCode = 2;
 }
 

@@ -12,10 +12,10 @@ import { type DeployOptions, shardAndDeploy } from "../../src/runtime/mesh/shard
 import type { Model } from "../../src/runtime/model.ts";
 import { readSafetensors } from "../../test/models/read-golden.ts";
 import { makeCheckpoint } from "../cpu/make/make-models.ts";
-import { shapeOf } from "../cpu/make/shapes.ts";
+import type { Shape } from "../cpu/make/shapes.ts";
 
 export interface MeshOptions {
-  readonly layers: number;
+  readonly shape: Shape;
   /** `bf16` as stored; `int8` and `int4` with inputs in int8. */
   readonly formats: readonly string[];
   /** Tokens that each sequence gets. */
@@ -63,8 +63,7 @@ export async function checkMeshGoldens(
 }
 
 export async function measureMesh(gpu: GPU, options: MeshOptions): Promise<void> {
-  const { layers, cache, formats, gpus, gpuFlags, sequences } = options;
-  const shape = shapeOf("v2lite", layers);
+  const { shape, cache, formats, gpus, gpuFlags, sequences } = options;
   const begin = performance.now();
   const folder = makeCheckpoint(shape, "bf16", cache, console.log);
   console.log(`${shape.title}, made in ${seconds(begin)}; ${sequences} sequences of ${options.tokens} tokens`);

@@ -44,6 +44,8 @@ export interface Device {
   readonly allocate: (type: TensorType, use?: "shared" | "resident") => TensorData;
   /** Memory with this content: the array itself where the device can use it, else a copy. */
   readonly hold: (type: TensorType, data: TensorData) => TensorData;
+  /** Memory for a weight, where the device has memory of its own: filled as parts become known, and held there alone. */
+  readonly fill?: (type: TensorType) => WeightFill;
   /** Gives memory back; no program may use it any more. */
   readonly free: (data: TensorData) => void;
   /**
@@ -66,6 +68,14 @@ export interface Device {
   };
   /** Ends threads. Nothing may run afterwards. */
   readonly close: () => void | Promise<void>;
+}
+
+/** A weight that is being filled. */
+export interface WeightFill {
+  /** Stands for the weight, and has no elements. */
+  readonly data: TensorData;
+  /** Takes `count` elements of the row-major weight, from element `at` on; whoever waits bounds what is under way. */
+  readonly put: (at: number, part: TensorData, count: number) => void | Promise<void>;
 }
 
 /** A plan made executable, without memory. */

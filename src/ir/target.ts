@@ -25,8 +25,21 @@ export interface Target {
   readonly scratchBytes: number;
   /** Invocations that meet at barriers, for devices of thousands of threads; null where a grid iteration runs alone. */
   readonly workgroup: Workgroup | null;
-  /** Most buffers that a kernel may have. */
+  /** Most bindings of buffers that a kernel may have: a buffer each, but for those that are larger than a binding. */
   readonly buffers: number;
+  /** How much of a buffer a binding shows. Null: all of it, whatever its size. */
+  readonly binding: BindingSizes | null;
+}
+
+/** Buffers larger than `most` bytes are seen in several bindings, each of `part` bytes (a power of two) but the last. */
+export interface BindingSizes {
+  readonly most: number;
+  readonly part: number;
+}
+
+/** Bindings that a buffer of so many bytes takes. */
+export function bindingsOf(bytes: number, sizes: BindingSizes | null): number {
+  return sizes === null || bytes <= sizes.most ? 1 : Math.ceil(bytes / sizes.part);
 }
 
 /** What the iterations of a `workgroup` loop have together. */
@@ -57,6 +70,7 @@ export const jsTarget: Target = {
   scratchBytes: 1 << 22,
   workgroup: null,
   buffers: Number.POSITIVE_INFINITY,
+  binding: null,
 };
 
 /** WebAssembly with 128-bit vectors: four f32 lanes, sums in f32. */
@@ -71,6 +85,7 @@ export const wasmTarget: Target = {
   scratchBytes: 1 << 22,
   workgroup: null,
   buffers: Number.POSITIVE_INFINITY,
+  binding: null,
 };
 
 /** What a WebGPU device needs to say about itself; every device has at least `leastWebGpu`. */
@@ -78,13 +93,19 @@ export interface WebGpuLimits {
   readonly invocations: number;
   readonly sharedBytes: number;
   readonly buffers: number;
+  readonly binding: BindingSizes;
 }
 
 /** The limits that the WebGPU specification guarantees ("Limits", default values). */
-export const leastWebGpu: WebGpuLimits = { invocations: 256, sharedBytes: 16384, buffers: 8 };
+export const leastWebGpu: WebGpuLimits = {
+  invocations: 256,
+  sharedBytes: 16384,
+  buffers: 8,
+  binding: { most: 2 ** 27, part: 2 ** 27 },
+};
 
 /** WGSL: packed storage is unpacked by kernels, sums in f32. */
-export function webgpuTargetOf({ invocations, sharedBytes, buffers }: WebGpuLimits): Target {
+export function webgpuTargetOf({ invocations, sharedBytes, buffers, binding }: WebGpuLimits): Target {
   return {
     ...jsTarget,
     name: "webgpu",
@@ -95,6 +116,7 @@ export function webgpuTargetOf({ invocations, sharedBytes, buffers }: WebGpuLimi
     // More invocations help no kernel here.
     workgroup: { invocations: Math.min(invocations, 256), bytes: sharedBytes },
     buffers,
+    binding,
   };
 }
 

@@ -1,10 +1,10 @@
 /**
  * The values of weight expressions, shared by the programs of all buckets. They are evaluated block by block as parts of
- * tensors are read, into the device's memory: loading needs the compiled weights and a few blocks, whatever the sizes.
+ * tensors are read, into the device's memory: loading needs the compiled weights and a few blocks, whatever the sizes, and
+ * of the host's memory nothing but these blocks where the device has its own.
  */
-import type { Device } from "../compile.ts";
+import type { Device, WeightFill } from "../compile.ts";
 import {
-  type Box,
   blocksOf,
   type FoldBlock,
   FoldPrograms,
@@ -60,6 +60,13 @@ interface Job {
   readonly block: FoldBlock;
 }
 
+/** Where weights go. */
+interface Place {
+  readonly begin: (type: TensorType) => WeightFill;
+  /** Of a weight that does not become whole. */
+  readonly giveUp: (data: TensorData) => void;
+}
+
 export class WeightStore {
   readonly #read: ReadWeight;
   readonly #device: Device;
@@ -67,6 +74,11 @@ export class WeightStore {
   readonly #values = new Map<string, TensorData>();
   readonly #whole = new Map<string, Tensor>();
   #bytes = 0;
+  /** The device's own memory, where it has such, or the host's. */
+  readonly #onDevice: Place = {
+    begin: (type) => this.#device.fill?.(type) ?? filledAs(type, this.#device.allocate(type)),
+    giveUp: (data) => this.#device.free(data),
+  };
 
   /** Values are evaluated into the device's memory. */
   constructor(read: ReadWeight, device: Device, options: WeightStoreOptions = {}) {
@@ -97,12 +109,13 @@ export class WeightStore {
   /** The value of a weight expression, which is kept only if a plan that was loaded needs it. */
   async evaluate(expr: Node, layer: number | null): Promise<TensorData> {
     const known = this.#values.get(keyOf(expr, layer));
-    if (known !== undefined) return known;
+    if (known !== undefined && this.#device.fill === undefined) return known;
     let value: TensorData | undefined;
     const task = { exprs: [expr], layer, blocks: blocksOf([expr], this.#options.blockElements) };
-    await this.#run([task], undefined, (_, values) => {
+    const done = (_: Task, values: readonly TensorData[]) => {
       value = values[0];
-    });
+    };
+    await this.#run([task], undefined, done, { begin: onHost, giveUp: () => {} });
     invariant(value !== undefined, () => "a task without a value");
     return value;
   }
@@ -144,31 +157,35 @@ export class WeightStore {
     tasks: readonly Task[],
     signal: AbortSignal | undefined,
     done: (task: Task, values: readonly TensorData[]) => void,
+    place: Place = this.#onDevice,
   ): Promise<void> {
     const { device, close } = foldDevice(this.#device, this.#options.foldThreads);
     const programs = new FoldPrograms(device, this.#options.smallFold);
     const buffers = new ReadBuffers();
-    let values: TensorData[] = [];
+    let fills: WeightFill[] = [];
     const read = ({ task, block }: Job) =>
       Promise.all(block.reads.map((part) => this.#readPart(part, task.layer, buffers)));
     try {
       for await (const { item, value: inputs } of readAhead(jobsOf(tasks), read, this.#options.readAhead)) {
         const { task, block } = item;
         signal?.throwIfAborted();
-        if (block === task.blocks[0]) values = task.exprs.map(({ type }) => this.#device.allocate(type));
+        if (block === task.blocks[0]) fills = task.exprs.map(({ type }) => place.begin(type));
         const results = await programs.run(block.func, inputs);
-        for (const [i, box] of block.boxes.entries()) putBox(task.exprs[i]!.type, values[i]!, box, results[i]!);
+        for (const [i, box] of block.boxes.entries()) {
+          const { from, to } = offsetsOf(task.exprs[i]!.type.shape, box);
+          await fills[i]!.put(from, results[i]!, to - from);
+        }
         for (const { buffer } of inputs) if (buffer instanceof ArrayBuffer) buffers.give(buffer);
         if (block !== task.blocks.at(-1)) continue;
-        const finished = values;
-        values = [];
+        const finished = fills.map(({ data }) => data);
+        fills = [];
         done(task, finished);
       }
     } finally {
       programs.release();
       await close();
       this.#whole.clear();
-      for (const value of values) this.#device.free(value);
+      for (const { data } of fills) place.giveUp(data);
     }
   }
 
@@ -208,9 +225,12 @@ function* jobsOf(tasks: readonly Task[]): Generator<Job> {
   for (const task of tasks) for (const block of task.blocks) yield { task, block };
 }
 
-function putBox(type: TensorType, whole: TensorData, box: Box, part: TensorData): void {
-  const { from, to } = offsetsOf(type.shape, box);
-  putElements({ type, data: whole }, from, part, to - from);
+function onHost(type: TensorType): WeightFill {
+  return filledAs(type, zeros(type.dtype, type.shape).data);
+}
+
+function filledAs(type: TensorType, data: TensorData): WeightFill {
+  return { data, put: (at, part, count) => putElements({ type, data }, at, part, count) };
 }
 
 /** Bytes of all values that the plan needs, those of every layer. Compiles nothing. */

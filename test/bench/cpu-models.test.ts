@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { formatIn, type GgufFormat } from "../../bench/cpu/make/make-models.ts";
 import { blockBytes, RandomPool } from "../../bench/cpu/make/random-weights.ts";
-import { checkpointTensors, ggufTensors, shapeOf } from "../../bench/cpu/make/shapes.ts";
+import { checkpointTensors, ggufTensors, shapeNames, shapeOf } from "../../bench/cpu/make/shapes.ts";
 import { isClean } from "../../bench/cpu/measure.ts";
 import { bf16ToF32, f16ToF32 } from "../../src/ir/half.ts";
 
@@ -59,7 +59,7 @@ describe("random weights", () => {
   });
 });
 
-describe.each(["qwen", "v2lite"] as const)("%s", (name) => {
+describe.each(shapeNames)("%s", (name) => {
   const shape = shapeOf(name, 2);
   const sizes = (dims: readonly number[]) => dims.reduce((all, dim) => all * dim, 1);
 

@@ -1,7 +1,7 @@
 /**
- * Random weights that cost no more than copying: a pool of blocks of 256 numbers is made once, in every format, and a
- * tensor is a sequence of blocks chosen by a hash of its name. So all files of a model hold the same numbers, but for
- * `q4_k`, whose blocks are random bytes with sensible scales.
+ * Random weights that cost no more than writing them: a pool of blocks of 256 numbers is made once, in every format, and
+ * a tensor is runs of the pool's blocks that begin where a hash of its name says. So all files of a model hold the same
+ * numbers, but for `q4_k`, whose blocks are random bytes with sensible scales.
  *
  * Numbers are even in +-0.035, a deviation of 0.02: with rows of a thousand or some thousands of them, activations keep
  * their size from layer to layer. None is so small that a product becomes denormal, which would cost time.
@@ -22,34 +22,29 @@ export const blockBytes: Readonly<Record<WeightFormat, number>> = {
 
 /** A prime number, so that blocks fall out of step with rows. */
 const poolBlocks = 16381;
+/** Blocks written at once: 128 KiB of bf16. */
+const runBlocks = 256;
 const widest = 0.0346;
 
 export class RandomPool {
   readonly #pools = new Map<WeightFormat, Uint8Array>();
 
-  /** The blocks of a tensor, or of tensors one after another, in pieces of some megabytes. `counts`: numbers in each. */
+  /** The blocks of a tensor, or of tensors one after another, as views of the pool. `count`: numbers of all of them. */
   *tensor(names: readonly string[], count: number, format: WeightFormat): Generator<Uint8Array> {
     const bytes = blockBytes[format];
     const pool = this.#pool(format);
-    const chunk = new Uint8Array(8192 * bytes);
-    let at = 0;
     for (const name of names) {
       let state = hash(name);
       // A tensor whose size is no multiple of 256 ends inside a block; such tensors are not joined to others.
-      for (let left = count / names.length; left > 0; left -= blockSize) {
+      for (let left = count / names.length; left > 0; left -= runBlocks * blockSize) {
         state ^= state << 13;
         state ^= state >>> 17;
         state ^= state << 5;
-        const from = ((state >>> 0) % poolBlocks) * bytes;
-        const length = left >= blockSize ? bytes : (bytes * left) / blockSize;
-        chunk.set(pool.subarray(from, from + length), at);
-        at += length;
-        if (at + bytes <= chunk.length) continue;
-        yield chunk.subarray(0, at);
-        at = 0;
+        const from = ((state >>> 0) % (poolBlocks - runBlocks)) * bytes;
+        const blocks = Math.min(left / blockSize, runBlocks);
+        yield pool.subarray(from, from + blocks * bytes);
       }
     }
-    if (at > 0) yield chunk.subarray(0, at);
   }
 
   #pool(format: WeightFormat): Uint8Array {

@@ -3,8 +3,15 @@ import { type ModelConfig, parseModelConfig } from "../../../src/models/deepseek
 import { namesOf, weightSpecs } from "../../../src/models/deepseek/weights.ts";
 import type { GgufValue } from "./gguf.ts";
 
-export const shapeNames = ["qwen", "v2lite"] as const;
+export const shapeNames = ["qwen", "qwen7b", "v2lite"] as const;
 export type ShapeName = (typeof shapeNames)[number];
+
+/** @throws Error unless it is the name of a shape */
+export function shapeName(text: string): ShapeName {
+  const name = shapeNames.find((each) => each === text);
+  if (name === undefined) throw new Error(`--shape: expected ${shapeNames.join(", ")}, got ${text}`);
+  return name;
+}
 
 /** What a tensor holds: random weights that may be quantised, random small numbers in f32, or ones. */
 export type Kind = "matrix" | "small" | "ones";
@@ -31,21 +38,34 @@ export interface Shape {
 
 const common = { hidden_act: "silu", rms_norm_eps: 1e-6, tie_word_embeddings: false, torch_dtype: "bfloat16" };
 
-/** R1-Distill-Qwen-1.5B; 28 layers as published. */
-const qwen = (layers: number) => ({
+/** What the models distilled into Qwen 2 have in common. */
+const qwenOf = (layers: number) => ({
   ...common,
   model_type: "qwen2",
   architectures: ["Qwen2ForCausalLM"],
-  vocab_size: 151936,
-  hidden_size: 1536,
-  intermediate_size: 8960,
   num_hidden_layers: layers,
-  num_attention_heads: 12,
-  num_key_value_heads: 2,
   max_position_embeddings: 131072,
   rope_theta: 10000,
   bos_token_id: 0,
   eos_token_id: 0,
+});
+
+const qwen = (layers: number) => ({
+  ...qwenOf(layers),
+  vocab_size: 151936,
+  hidden_size: 1536,
+  intermediate_size: 8960,
+  num_attention_heads: 12,
+  num_key_value_heads: 2,
+});
+
+const qwen7b = (layers: number) => ({
+  ...qwenOf(layers),
+  vocab_size: 152064,
+  hidden_size: 3584,
+  intermediate_size: 18944,
+  num_attention_heads: 28,
+  num_key_value_heads: 4,
 });
 
 /** DeepSeek-V2-Lite: one dense layer, then mixtures of 64 experts; 27 layers as published. */
@@ -82,16 +102,25 @@ const v2lite = (layers: number) => ({
   eos_token_id: 0,
 });
 
-/** How many layers of each are made where none are asked for: all of the small one; what fits with bf16, int8 and int4 of the other. */
-export const defaultLayers: Readonly<Record<ShapeName, number>> = { qwen: 28, v2lite: 4 };
+/** `layers`: as published. */
+const published = {
+  qwen: { title: "R1-Distill-Qwen-1.5B shape", layers: 28, arch: "qwen2", json: qwen },
+  qwen7b: { title: "R1-Distill-Qwen-7B shape", layers: 28, arch: "qwen2", json: qwen7b },
+  v2lite: { title: "DeepSeek-V2-Lite shape", layers: 27, arch: "deepseek2", json: v2lite },
+} as const;
+
+/** How many layers of each are made where none are asked for: all of the small one; of the others what fits with bf16, int8 and int4. */
+export const defaultLayers: Readonly<Record<ShapeName, number>> = { qwen: 28, qwen7b: 4, v2lite: 4 };
+
+export function publishedLayers(name: ShapeName): number {
+  return published[name].layers;
+}
 
 /** `vocab`: fewer tokens than published, where embedding and head should weigh less. */
 export function shapeOf(name: ShapeName, layers: number, vocab?: number): Shape {
-  const published = name === "qwen" ? qwen(layers) : v2lite(layers);
-  const json = vocab === undefined ? published : { ...published, vocab_size: vocab };
+  const { title, layers: all, json: make } = published[name];
+  const json = vocab === undefined ? make(layers) : { ...make(layers), vocab_size: vocab };
   const key = vocab === undefined ? `${name}-${layers}` : `${name}-${layers}-vocab-${vocab}`;
-  const title = name === "qwen" ? "R1-Distill-Qwen-1.5B shape" : "DeepSeek-V2-Lite shape";
-  const all = name === "qwen" ? 28 : 27;
   return {
     name,
     title: `${title}, ${layers} of ${all} layers`,
@@ -116,7 +145,7 @@ function kindOf(name: string, rank: number): Kind {
 
 /** The key-value pairs of the GGUF file. The tokenizer is one of bytes, which is enough for llama.cpp to accept it. */
 export function ggufMetadata({ config, json, name, layers }: Shape): ReadonlyMap<string, GgufValue> {
-  const arch = name === "qwen" ? "qwen2" : "deepseek2";
+  const { arch } = published[name];
   const u32 = (value: number): GgufValue => ({ type: "u32", value });
   const f32 = (value: number): GgufValue => ({ type: "f32", value });
   const text = (value: string): GgufValue => ({ type: "string", value });
@@ -129,7 +158,9 @@ export function ggufMetadata({ config, json, name, layers }: Shape): ReadonlyMap
     ["attention.layer_norm_rms_epsilon", f32(config.rms_norm_eps)],
     ["rope.freq_base", f32(10000)],
     ["vocab_size", u32(config.vocab_size)],
-    ...(name === "qwen" ? [["attention.head_count_kv", u32(2)] as const] : mixtureMetadata(config, u32, f32)),
+    ...(config.attention.kind === "mla"
+      ? mixtureMetadata(config, u32, f32)
+      : [["attention.head_count_kv", u32(config.attention.num_key_value_heads)] as const]),
   ]);
   return new Map<string, GgufValue>([
     ["general.architecture", text(arch)],

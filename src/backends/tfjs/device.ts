@@ -38,7 +38,7 @@ export function tfjsBackend(
       if (kind === "webgpu") {
         const { gpuDevice } = (await gpuOptions?.(options)) ?? options;
         const gpu = await openWebGpu(tf, backend, gpuDevice);
-        const runtime = { tf, backend: gpu.name, waits: true, eager: { namesOnly: true } };
+        const runtime = { tf, backend: gpu.name, waits: true, eager: { namesOnly: true, remote: true } };
         return { ...options, prepared: new Prepared(runtime, `WebGPU, ${gpu.summary}`, gpu.close) };
       }
       const registered = kind.startsWith("tensorflow") ? "tensorflow" : kind;
@@ -61,7 +61,7 @@ export function tfjsBackend(
 }
 
 /** How the tensors of an engine that keeps them in this process' memory are reached. */
-function elementsOf(kind: EngineKind, tf: Tf): Pick<EagerOptions, "elements"> {
+export function elementsOf(kind: EngineKind, tf: Tf): Pick<EagerOptions, "elements"> {
   if (kind === "cpu") return { elements: (x) => x.dataSync() }; // gives its own array
   const wasm = tf.engine().registry.wasm;
   if (kind !== "wasm" || wasm === undefined || !("typedArrayFromHeap" in wasm)) return {};

@@ -14,6 +14,8 @@ const carriers: Record<Computed, TfDType> = { f32: "float32", i32: "int32", bool
 export interface EagerOptions extends CastOptions {
   /** The elements themselves, for engines whose tensors are in this process' memory. They may be written. */
   readonly elements?: Elements;
+  /** Whether reading a value means waiting for another device. */
+  readonly remote?: boolean;
 }
 
 export function eagerEngine(tf: Tf, options: EagerOptions): TensorEngine<TfTensor> {
@@ -27,6 +29,7 @@ export function eagerEngine(tf: Tf, options: EagerOptions): TensorEngine<TfTenso
     apply: (op: ScalarOp, dtype, [x, y, z]) => scalarRows[op](tf, dtype, x!, y!, z!), // as many as the op takes
     cast: (x, from, to) => castTensor(tf, x, from, to, options),
     matMul: (a, b, { transposeA, transposeB }) => tf.matMul(a, b, transposeA, transposeB),
+    chosen: options.remote ? { by: "masked" } : { by: "grouped", read: (index) => index.dataSync() },
     reduceSum: (x) => tf.sum(x, x.shape.length - 1),
     reduceMax: (x) => tf.max(x, x.shape.length - 1),
     argMax: (x) => tf.argMax(numbers(tf, x), x.shape.length - 1),

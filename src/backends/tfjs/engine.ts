@@ -23,6 +23,16 @@ export interface MatMulOptions {
   readonly transposeB: boolean;
 }
 
+/**
+ * `gathered`: the rows are copied together first, as for any other reader; `grouped`: by row, each multiplied where it is,
+ * for engines whose indices `read` gives at once; `masked`: where more rows are chosen than there are, by every row in
+ * turn, with masks that say what it counts for.
+ */
+export type ChosenRows<T> =
+  | { readonly by: "gathered" }
+  | { readonly by: "masked" }
+  | { readonly by: "grouped"; readonly read: (index: T) => ArrayLike<number> };
+
 export interface TensorEngine<T> {
   // Sources.
 
@@ -54,6 +64,9 @@ export interface TensorEngine<T> {
   readonly argMax: (x: T) => T;
   /** f32 [.., d] -> f32 and i32 [.., k], largest first, of equals the lower index first, NaN counting as -inf. */
   readonly topK: (x: T, k: number) => { readonly values: T; readonly indices: T };
+
+  /** How products with rows that were chosen from a table are made (rows-chosen.ts). */
+  readonly chosen: ChosenRows<T>;
 
   // Movement, of values of any dtype.
 

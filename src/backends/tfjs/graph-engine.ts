@@ -119,6 +119,7 @@ export function graphEngine(graph: GraphBuilder): GraphEngine {
     apply,
     cast: (x, from, to) => castTo(graph, read(x), from, to),
     matMul: (a, b, options) => matMul(products, read(a), read(b), options),
+    chosen: { by: "gathered" }, // products find what was gathered
     reduceSum: (x) => reduce("Sum", read(x)),
     // Whether a device's maximum passes NaN on is its own business.
     reduceMax: (x) => {

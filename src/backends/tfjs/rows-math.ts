@@ -73,7 +73,7 @@ function filled<T>(engine: TensorEngine<T>, value: number, shape: Shape): T {
 }
 
 /** An operand with its axes in some order, summed over those that are its own and not in the result. */
-interface Arranged<T> {
+export interface Arranged<T> {
   readonly at: T;
   readonly axes: readonly string[];
 }
@@ -128,7 +128,7 @@ export const contractRow: Row<"contract"> = whole((engine, [a, b], { ins, attrs,
 });
 
 /** Sums over some axes. */
-function sumAway<T>(
+export function sumAway<T>(
   engine: TensorEngine<T>,
   at: T,
   axes: readonly string[],
@@ -148,7 +148,8 @@ function moves(from: readonly string[], to: readonly string[], size: (axis: stri
   return from.filter(wide).join(" ") !== to.filter(wide).join(" ");
 }
 
-function arrange<T>(
+/** The operand with its axes in the order of `to`. */
+export function arrange<T>(
   engine: TensorEngine<T>,
   x: T,
   from: readonly string[],

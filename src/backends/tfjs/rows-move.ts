@@ -53,7 +53,7 @@ export const indexRows = {
 };
 
 /** Indices within 0 .. size - 1. */
-function clamped<T>(engine: TensorEngine<T>, index: T, size: number): T {
+export function clamped<T>(engine: TensorEngine<T>, index: T, size: number): T {
   const above = engine.apply("max", "i32", [index, engine.fill("i32", 0)]);
   return engine.apply("min", "i32", [above, engine.fill("i32", size - 1)]);
 }

@@ -6,6 +6,7 @@ import type { Plan, TensorFunc } from "../../ir/plan.ts";
 import type { TensorEngine } from "./engine.ts";
 import { lowerNode } from "./ops.ts";
 import { type Part, wholeOf } from "./row.ts";
+import { type ChosenProduct, chosenProducts, lowerChosen } from "./rows-chosen.ts";
 
 /** Values that outlive a run: they are never disposed of here. */
 export interface Leaves<T> {
@@ -48,6 +49,8 @@ class Walk<T> {
   readonly #holders = new Map<T, number>();
   readonly #uses: ReadonlyMap<Node, number>;
   readonly #weights: readonly Node[];
+  /** Products with rows that are multiplied where they are, so that the gather of these is not run. */
+  readonly #chosen: ReadonlyMap<Node, ChosenProduct>;
   /** Tensors with memory of their own that may be overwritten after their last use: results of updates, and of calls. */
   readonly #alone: Set<T>;
 
@@ -60,6 +63,7 @@ class Walk<T> {
     this.#uses = usesOf(tensors);
     this.#weights = plan.funcs.get(call.func)!.weights;
     this.#alone = new Set(call.dead);
+    this.#chosen = chosenProducts(tensors, engine.chosen.by);
   }
 
   run(): T[] {
@@ -67,13 +71,21 @@ class Walk<T> {
     for (const [i, param] of func.params.entries()) this.#borrow(param, this.#call.params[i]!);
     for (const node of constants) this.#values.set(node, this.#constant(node));
     const left = new Map(this.#uses);
-    for (const node of order) {
-      if (!this.#values.has(node)) this.#compute(node);
+    const gathers = new Set<Node>([...this.#chosen.values()].map(({ gather }) => gather));
+    const read = (node: Node): void => {
       for (const operand of node.ins) {
         const uses = left.get(operand)! - 1;
         left.set(operand, uses);
-        if (uses === 0) this.#drop(operand);
+        if (uses > 0) continue;
+        this.#drop(operand);
+        // Its operands were read in its place.
+        if (gathers.has(operand)) read(operand);
       }
+    };
+    for (const node of order) {
+      if (gathers.has(node)) continue;
+      if (!this.#values.has(node)) this.#compute(node);
+      read(node);
     }
     const results = func.outs.map((out) => this.#result(out));
     for (const node of this.#values.keys()) this.#drop(node);
@@ -127,12 +139,25 @@ class Walk<T> {
       const ins = () => node.ins.map(({ type }, i) => ({ at: weight(i), shape: type.shape }));
       const make = () => wholeOf(this.#engine, this.#lower(node, ins()), node.type.shape);
       this.#borrow(node, unpacked(this.#call.func, indices, this.#call.layer, node, make));
+    } else if (this.#chosen.has(node)) {
+      this.#own(node, this.#multiplyChosen(this.#chosen.get(node)!));
     } else {
       const ins = node.ins.map((operand) => ({ ...this.#value(operand), dead: this.#isDead(operand, 1) }));
       const part = this.#lower(node, ins);
       this.#own(node, part);
       if (opKind(node.op) === "update") this.#alone.add(part.at);
     }
+  }
+
+  #multiplyChosen(product: ChosenProduct): Part<T> {
+    const { contract, gather } = product;
+    const [x, table, index] = [contract.ins[0]!, gather.ins[0]!, gather.ins[1]!].map((operand) =>
+      wholeOf(this.#engine, this.#value(operand), operand.type.shape),
+    ) as [T, T, T]; // three
+    return {
+      at: this.#engine.scope(() => lowerChosen(this.#engine, product, x, table, index)),
+      shape: contract.type.shape,
+    };
   }
 
   /** Sets the values of all results of a call; what nobody reads is given back. */

@@ -3,7 +3,7 @@
  * one kind of access per launch and no overlap of what is written with anything: a value that is read from the buffer that
  * is written (the arena) is bound for writing too, and one that is read twice there is read from a copy.
  */
-import { invariant, UnsupportedError } from "../../ir/errors.ts";
+import { invariant } from "../../ir/errors.ts";
 import type { FuncPlan, Location, Plan, Step } from "../../ir/plan.ts";
 import type { TensorData } from "../../ir/tensor.ts";
 import { byteSize } from "../../ir/types.ts";
@@ -18,6 +18,8 @@ export interface Range {
   readonly buffer: GPUBuffer;
   readonly offset: number;
   readonly size: number;
+  /** The buffers of a weight that no buffer can hold, `buffer` the first of them. */
+  readonly buffers?: readonly GPUBuffer[];
 }
 
 export type Bound =
@@ -85,8 +87,9 @@ function rangeOf({ plan: _, memory, given, arena }: Binding, func: FuncPlan, fra
       return frame.results[location.index]!;
     case "weight": {
       const data = given.weight(func.name, location.index, frame.layer);
-      const buffer = memory.filled(data, () => `weight ${location.index} of @${func.name}, layer ${frame.layer}`);
-      return { buffer, offset: 0, size: buffer.size };
+      const buffers = memory.filled(data, () => `weight ${location.index} of @${func.name}, layer ${frame.layer}`);
+      const size = buffers.reduce((sum, each) => sum + each.size, 0);
+      return { buffer: buffers[0]!, offset: 0, size, ...(buffers.length > 1 && { buffers }) };
     }
     case "arena":
       return { buffer: arena, offset: frame.base + location.offset, size: bindingSize(byteSize(location.type)) };
@@ -102,13 +105,6 @@ function bindLaunch(binding: Binding, kernel: number, args: readonly Range[]): v
   const { name, bufs } = plan.kernels[kernel]!;
   const globals = bufs.filter(({ space }) => space === "global");
   invariant(globals.length === args.length, () => `kernel ${name} takes ${globals.length} buffers, got ${args.length}`);
-  for (const [i, { size }] of args.entries()) {
-    if (size <= context.bindingBytes) continue;
-    const what = `buffer ${globals[i]!.name} has ${size} bytes: this GPU's kernels see at most ${context.bindingBytes}`;
-    throw new UnsupportedError(`kernel ${name}`, what, {
-      hint: "Quantise the weights, or use a GPU with larger limits.",
-    });
-  }
   const written = new Set(args.filter((_, i) => globals[i]!.access !== "read").map(({ buffer }) => buffer));
   const ranges: Range[] = [];
   const shared = new Set<string>();
@@ -129,10 +125,20 @@ function bindLaunch(binding: Binding, kernel: number, args: readonly Range[]): v
       context.device.createBindGroup({
         label: name,
         layout,
-        entries: ranges.map((resource, i) => ({ binding: i, resource })),
+        entries: emitted.bindings.map(({ buf, part }, binding) => {
+          const parted = emitted.bindings.some((other) => other.buf === buf && other.part > 0);
+          return { binding, resource: parted ? partOf(ranges[buf]!, part, context.limits.binding.part) : ranges[buf]! };
+        }),
       }),
   );
   binding.bound.push({ kind: "launch", kernel, pipeline, group, workgroups: emitted.workgroups });
+}
+
+/** What a binding shows of a range that is larger than bindings are. */
+function partOf({ buffer, offset, size, buffers }: Range, part: number, bytes: number): Range {
+  const own = Math.min(bytes, size - part * bytes);
+  if (buffers === undefined) return { buffer, offset: offset + part * bytes, size: own };
+  return { buffer: buffers[part]!, offset: 0, size: own };
 }
 
 function overlap(a: Range, b: Range): boolean {

@@ -13,8 +13,7 @@ export interface GpuContext {
   readonly packedDot: boolean;
   /** What kernels may use of what the device offers. */
   readonly variants: NonNullable<Device["variants"]>;
-  /** Largest range of a buffer that a kernel can see, and largest buffer, in bytes. */
-  readonly bindingBytes: number;
+  /** Largest buffer, in bytes. What is larger is several, of `limits.binding.part` bytes each. */
   readonly bufferBytes: number;
   /** Runs `make`; an error that WebGPU finds in it is thrown by `check` later. */
   readonly watch: <T>(what: () => string, make: () => T) => T;
@@ -103,6 +102,7 @@ export function makeContext(device: GPUDevice): GpuContext {
         : Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
       sharedBytes: limits.maxComputeWorkgroupStorageSize,
       buffers: Math.max(limits.maxStorageBuffersPerShaderStage, leastWebGpu.buffers),
+      binding: { most: limits.maxStorageBufferBindingSize, part: partBytesOf(limits) },
     },
     get subgroup() {
       return off.has("subgroups") ? 0 : subgroupSizeOf(device);
@@ -115,7 +115,6 @@ export function makeContext(device: GPUDevice): GpuContext {
         ["subgroups", "packed dot products"].filter((name) => name !== "subgroups" || subgroupSizeOf(device) > 0),
       use: (name, on) => void (on ? off.delete(name) : off.add(name)),
     },
-    bindingBytes: limits.maxStorageBufferBindingSize,
     bufferBytes: limits.maxBufferSize,
     watch,
     check: async () => {
@@ -123,6 +122,11 @@ export function makeContext(device: GPUDevice): GpuContext {
       if (failure !== null) throw failure;
     },
   };
+}
+
+/** A power of two, so that shifts tell in which part an element lies. */
+function partBytesOf({ maxStorageBufferBindingSize, maxBufferSize }: GPUSupportedLimits): number {
+  return 2 ** Math.floor(Math.log2(Math.min(maxStorageBufferBindingSize, maxBufferSize)));
 }
 
 export function reasonOf(error: unknown): string {

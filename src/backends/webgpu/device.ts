@@ -2,6 +2,7 @@
 import { UnsupportedError } from "../../ir/errors.ts";
 import { checkRunnable } from "../../ir/kernel/verify.ts";
 import { webgpuTarget, webgpuTargetOf } from "../../ir/target.ts";
+import { showType } from "../../ir/types.ts";
 import type { Backend, Device, DeviceOptions } from "../backend.ts";
 import { makeContext, requestGpuDevice } from "./context.ts";
 import { emitKernel } from "./emit.ts";
@@ -39,6 +40,7 @@ function openDevice({ gpuDevice }: DeviceOptions = {}): Device {
     summary: `WebGPU, ${adapterName(gpuDevice)}`,
     allocate: (type, use = "shared") => memory.tensor(type, use === "resident"),
     hold: (_, data) => memory.hold(data),
+    fill: (type) => memory.fill(type, () => `a weight ${showType(type)}`),
     free: (data) => memory.free(data),
     load: (plan) => {
       plan.kernels.forEach(checkRunnable);

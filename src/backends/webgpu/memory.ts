@@ -1,22 +1,27 @@
 /**
  * Memory of a WebGPU device. A tensor's array is in host memory and stands for a buffer on the GPU: its content goes there
  * when a program binds it as a weight, or before each run as a parameter; results come back after each run. *Resident*
- * memory (caches) is never moved, so that its array means nothing but the buffer.
+ * memory (caches) is never moved, so that its array means nothing but the buffer. Weights that are filled part by part
+ * (`fill`) have no host memory at all: their arrays are empty.
  */
 import { InternalError, UnsupportedError } from "../../ir/errors.ts";
 import { type TensorData, zeros } from "../../ir/tensor.ts";
-import type { TensorType } from "../../ir/types.ts";
+import { byteSize, type TensorType } from "../../ir/types.ts";
+import type { WeightFill } from "../backend.ts";
 import type { GpuContext } from "./context.ts";
+import { FilledWords } from "./filled-words.ts";
 import { GPUBufferUse } from "./flags.ts";
 
 interface Entry {
   readonly resident: boolean;
-  buffer: GPUBuffer | null;
-  /** Whether the buffer holds what the array does. */
+  readonly bytes: number;
+  /** One buffer, or for a weight that no buffer can hold several of a part each. */
+  buffers: readonly GPUBuffer[];
+  /** Whether the buffers hold what is wanted of them. */
   filled: boolean;
 }
 
-/** Bytes of one write to the queue, which keeps a copy of them. */
+/** Bytes of one write to the queue, which keeps a copy of them until the GPU has taken it. */
 const writeBytes = 1 << 26;
 
 export class GpuMemory {
@@ -24,6 +29,8 @@ export class GpuMemory {
   readonly #entries = new Map<TensorData, Entry>();
   readonly #own = new Set<GPUBuffer>();
   #bytes = 0;
+  /** Bytes written since the queue was last waited for. */
+  #unsettled = 0;
 
   constructor(context: GpuContext) {
     this.#context = context;
@@ -36,14 +43,30 @@ export class GpuMemory {
 
   tensor({ dtype, shape }: TensorType, resident: boolean): TensorData {
     const { data } = zeros(dtype, shape);
-    this.#entries.set(data, { resident, buffer: null, filled: false });
+    this.#entries.set(data, { resident, bytes: data.byteLength, buffers: [], filled: false });
     return data;
   }
 
   /** Takes an array of the caller's as memory of this device. */
   hold(data: TensorData): TensorData {
-    if (!this.#entries.has(data)) this.#entries.set(data, { resident: false, buffer: null, filled: false });
+    if (!this.#entries.has(data))
+      this.#entries.set(data, { resident: false, bytes: data.byteLength, buffers: [], filled: false });
     return data;
+  }
+
+  /** A weight on the GPU alone, written as its parts become known. */
+  fill(type: TensorType, what: () => string): WeightFill {
+    const { data } = zeros(type.dtype, [0]);
+    const bytes = byteSize(type);
+    const buffers = this.#buffersFor(bytes, what);
+    this.#entries.set(data, { resident: false, bytes, buffers, filled: true });
+    const words = new FilledWords(type);
+    const put: WeightFill["put"] = (at, part, count) => {
+      const { word, content } = words.put(at, part, count);
+      this.#writeTo(buffers, 4 * word, content);
+      return this.#settle(content.length);
+    };
+    return { data, put };
   }
 
   isResident(data: TensorData): boolean {
@@ -53,33 +76,54 @@ export class GpuMemory {
   /** The buffer of a tensor. */
   bufferOf(data: TensorData, what: () => string): GPUBuffer {
     const entry = this.#entry(data);
-    entry.buffer ??= this.buffer(data.byteLength, GPUBufferUse.tensor, what);
-    return entry.buffer;
+    if (entry.buffers.length === 0) entry.buffers = [this.buffer(entry.bytes, GPUBufferUse.tensor, what)];
+    return entry.buffers[0]!;
   }
 
-  /** The buffer of a tensor whose content stays as it is. */
-  filled(data: TensorData, what: () => string): GPUBuffer {
-    const buffer = this.bufferOf(data, what);
+  /** The buffers of a tensor whose content stays as it is, one after another. */
+  filled(data: TensorData, what: () => string): readonly GPUBuffer[] {
     const entry = this.#entry(data);
-    if (!entry.filled && !entry.resident) this.write(data, what);
+    if (entry.buffers.length === 0) entry.buffers = this.#buffersFor(entry.bytes, what);
+    if (!entry.filled && !entry.resident) this.#writeTo(entry.buffers, 0, wordsOf(data));
     entry.filled = true;
-    return buffer;
+    return entry.buffers;
   }
 
   /** Copies the array to its buffer. */
   write(data: TensorData, what: () => string): void {
-    const buffer = this.bufferOf(data, what);
-    const { queue } = this.#context.device;
-    // Arrays of this device are never shared between threads.
-    const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
-    const whole = bytes.length - (bytes.length % 4);
-    for (let at = 0; at < whole; at += writeBytes) {
-      queue.writeBuffer(buffer, at, bytes, at, Math.min(writeBytes, whole - at));
+    this.#writeTo([this.bufferOf(data, what)], 0, wordsOf(data));
+  }
+
+  /** Whole words to a place in buffers of a part each, or in a single one. */
+  #writeTo(buffers: readonly GPUBuffer[], at: number, content: Uint8Array<ArrayBuffer>): void {
+    const { device, limits } = this.#context;
+    const most = buffers.length > 1 ? limits.binding.part : buffers[0]!.size;
+    for (let done = 0; done < content.length; ) {
+      const part = Math.floor((at + done) / most);
+      const offset = at + done - part * most;
+      const size = Math.min(content.length - done, writeBytes, most - offset);
+      device.queue.writeBuffer(buffers[part]!, offset, content, done, size);
+      done += size;
     }
-    if (whole === bytes.length) return;
-    const rest = new Uint8Array(4);
-    rest.set(bytes.subarray(whole));
-    queue.writeBuffer(buffer, whole, rest);
+  }
+
+  /** Waits now and then, so that what the queue keeps copies of stays within bounds. */
+  #settle(bytes: number): void | Promise<void> {
+    this.#unsettled += bytes;
+    if (this.#unsettled < writeBytes) return;
+    this.#unsettled = 0;
+    const { queue } = this.#context.device;
+    queue.submit([]);
+    return queue.onSubmittedWorkDone().then(() => {});
+  }
+
+  #buffersFor(bytes: number, what: () => string): readonly GPUBuffer[] {
+    const { bufferBytes, limits } = this.#context;
+    if (bytes <= bufferBytes) return [this.buffer(bytes, GPUBufferUse.tensor, what)];
+    const partBytes = limits.binding.part;
+    return Array.from({ length: Math.ceil(bytes / partBytes) }, (_, i) =>
+      this.buffer(Math.min(partBytes, bytes - i * partBytes), GPUBufferUse.tensor, what),
+    );
   }
 
   /** A buffer of zeros that lives until it is destroyed or the device is. */
@@ -105,9 +149,9 @@ export class GpuMemory {
   }
 
   free(data: TensorData): void {
-    const { buffer } = this.#entry(data);
+    const { buffers } = this.#entry(data);
     this.#entries.delete(data);
-    if (buffer !== null) this.destroy(buffer);
+    for (const buffer of buffers) this.destroy(buffer);
   }
 
   destroy(buffer: GPUBuffer): void {
@@ -132,4 +176,14 @@ export class GpuMemory {
     }
     return entry;
   }
+}
+
+/** The bytes of an array, filled up to whole words. */
+function wordsOf(data: TensorData): Uint8Array<ArrayBuffer> {
+  // Arrays of this device are never shared between threads.
+  const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+  if (bytes.length % 4 === 0) return bytes;
+  const whole = new Uint8Array(4 * Math.ceil(bytes.length / 4));
+  whole.set(bytes);
+  return whole;
 }

@@ -2,11 +2,12 @@
 import { UnsupportedError } from "../../ir/errors.ts";
 import type { Kernel } from "../../ir/kernel/kernel.ts";
 import { type GpuContext, reasonOf } from "./context.ts";
-import { emitKernel, type WgslKernel } from "./emit.ts";
+import { emitKernel } from "./emit.ts";
 import { computeStage } from "./flags.ts";
+import { type BoundKernel, type PartBinding, splitBindings } from "./split.ts";
 
 export interface Compiled {
-  readonly emitted: WgslKernel;
+  readonly emitted: BoundKernel;
   readonly layout: GPUBindGroupLayout;
   readonly pipeline: Promise<GPUComputePipeline>;
 }
@@ -35,21 +36,16 @@ export class Pipelines {
 
   /** The text of a kernel whose buffers all lie apart. */
   source(kernel: number): string {
-    return emitKernel(this.#kernels[kernel]!, this.#context).source;
+    return this.#emit(this.#kernels[kernel]!, new Set()).source;
   }
 
   #compile(kernel: Kernel, shared: ReadonlySet<string>): Compiled {
-    const { device, limits, subgroup, packedDot, watch } = this.#context;
-    const emitted = emitKernel(kernel, { shared, subgroup, packedDot });
-    const { access, source } = emitted;
-    if (access.length > limits.buffers) {
-      throw new UnsupportedError(
-        `kernel ${kernel.name}`,
-        `has ${access.length} buffers: this GPU allows ${limits.buffers}`,
-      );
-    }
+    const { device, watch } = this.#context;
+    const emitted = this.#emit(kernel, shared);
+    const { bindings, source } = emitted;
+    this.#checkCount(kernel, bindings);
     const what = () => `kernel ${kernel.name}`;
-    const layout = this.#layout(access);
+    const layout = this.#layout(bindings.map(({ access }) => access));
     const { code, pipelineLayout } = watch(what, () => ({
       code: device.createShaderModule({ label: kernel.name, code: source }),
       pipelineLayout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
@@ -73,7 +69,21 @@ export class Pipelines {
     return { emitted, layout, pipeline };
   }
 
-  #layout(access: WgslKernel["access"]): GPUBindGroupLayout {
+  #emit(kernel: Kernel, shared: ReadonlySet<string>): BoundKernel {
+    const { limits, subgroup, packedDot } = this.#context;
+    return splitBindings(emitKernel(kernel, { shared, subgroup, packedDot }), kernel, limits.binding);
+  }
+
+  #checkCount({ name }: Kernel, bindings: readonly PartBinding[]): void {
+    const { buffers, binding } = this.#context.limits;
+    if (bindings.length <= buffers) return;
+    const parts = bindings.some(({ part }) => part > 0) ? ` of at most ${binding.most} bytes` : "";
+    throw new UnsupportedError(`kernel ${name}`, `has ${bindings.length} buffers${parts}: this GPU allows ${buffers}`, {
+      ...(parts && { hint: "Quantise the weights, or use a GPU with larger limits." }),
+    });
+  }
+
+  #layout(access: readonly PartBinding["access"][]): GPUBindGroupLayout {
     const key = access.join();
     let layout = this.#layouts.get(key);
     if (layout === undefined) {

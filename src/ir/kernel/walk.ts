@@ -1,5 +1,6 @@
 /** Walks over kernels: the operands of an expression, an expression with other operands, names, the grid loop. */
 import { type Buf, cast, type Expr, extract, type For, type Kernel, op, type Stmt, splat, sum } from "./kernel.ts";
+import { storageBits } from "./value.ts";
 
 export function operandsOf(expr: Expr): readonly Expr[] {
   switch (expr.k) {
@@ -145,6 +146,11 @@ export function namesOf(kernel: Kernel): Set<string> {
     if (name !== undefined) names.add(name);
   });
   return names;
+}
+
+/** Bytes that a buffer takes. */
+export function bufBytes({ size, dtype }: Buf): number {
+  return Math.ceil((size * storageBits(dtype)) / 8);
 }
 
 /** The buffers that are a launch's arguments, in their order. */

@@ -9,7 +9,7 @@ import { attrsOf, type Node } from "../../ir/graph.ts";
 import { type Buf, cast, type Expr, iadd, int, load, num, op, ref } from "../../ir/kernel/kernel.ts";
 import { assign, note, store, variable } from "../../ir/kernel/stmt.ts";
 import { contractOperands, type Group } from "../fuse.ts";
-import { chooseTile } from "../schedule/choose.ts";
+import { chooseTile, spacingOf } from "../schedule/choose.ts";
 import { lowerContractGroup } from "./contract-group.ts";
 import { flatten } from "./index-math.ts";
 import { forEachElement } from "./map.ts";
@@ -34,6 +34,8 @@ interface Nest {
   readonly summed: readonly Axis[];
   readonly tileOuter: number;
   readonly tileRows: number;
+  /** From one row of a tile to the next, along the last axis of rows. */
+  readonly apart: number;
 }
 
 type Index = ReadonlyMap<string, Expr>;
@@ -48,13 +50,16 @@ export function lowerContract(w: KernelWriter, group: Group): void {
   const once = nest.outer.every(({ size }, i) => size <= (i === nest.outer.length - 1 ? nest.tileOuter : 1));
   const last = (axes: readonly Axis[]) => axes.at(-1)?.name;
   w.emit(
-    note(`tile: ${nest.tileOuter} of ${last(nest.outer) ?? "1"} by ${nest.tileRows} of ${last(nest.rows) ?? "1"}`),
+    note(
+      `tile: ${nest.tileOuter} of ${last(nest.outer) ?? "1"} by ${nest.tileRows} of ${last(nest.rows) ?? "1"}${nest.apart > 1 ? ", far apart" : ""}`,
+    ),
   );
   loopOver(w, nest.outer, nest.tileOuter, "grid", new Map(), (outer) => {
     const tile = Array.from({ length: nest.tileOuter }, (_, t) => shift(outer, last(nest.outer), t));
     const readA = group.staged === null ? undefined : stageRows(w, nest, tile);
-    loopOver(w, nest.rows, nest.tileRows, once ? "grid" : "serial", new Map(), (rows) => {
-      const rowTile = Array.from({ length: nest.tileRows }, (_, j) => shift(rows, last(nest.rows), j));
+    const lines = nest.apart === 1 ? nest.rows : nest.rows.with(-1, { ...nest.rows.at(-1)!, size: nest.apart });
+    loopOver(w, lines, nest.apart === 1 ? nest.tileRows : 1, once ? "grid" : "serial", new Map(), (rows) => {
+      const rowTile = Array.from({ length: nest.tileRows }, (_, j) => shift(rows, last(nest.rows), j * nest.apart));
       writeTile(w, group, nest, tile, rowTile, readA);
     });
   });
@@ -81,7 +86,11 @@ function planNest(w: KernelWriter, contract: Node): Nest {
     outer: tiled === undefined ? 1 : sizes.get(tiled)!,
     rows: rows.at(-1)?.size ?? 1,
   });
-  return { a, b, aAxes, bAxes, out, outer, rows, summed, tileOuter: tile.outer, tileRows: tile.rows };
+  const inPieces = bAxes.at(-1) !== undefined && bAxes.at(-1) === summed.at(-1)?.name;
+  const weights = [...rows, ...summed].reduce((product, { size }) => product * size, 1);
+  const far = spacingOf(w.target, tile, weights, inPieces) === "apart";
+  const apart = far ? rows.at(-1)!.size / tile.rows : 1;
+  return { a, b, aAxes, bAxes, out, outer, rows, summed, tileOuter: tile.outer, tileRows: tile.rows, apart };
 }
 
 /** Nested loops over axes, the last in steps of `step`. */

@@ -10,10 +10,9 @@ import { type Buf, type Kernel, ref, type Stmt } from "../../ir/kernel/kernel.ts
 import { reservedWords } from "../../ir/kernel/print.ts";
 import { looseFactsOf } from "../../ir/kernel/range.ts";
 import { barrier, loop } from "../../ir/kernel/stmt.ts";
-import { storageBits } from "../../ir/kernel/value.ts";
 import { verifyKernel } from "../../ir/kernel/verify.ts";
-import { eachStmt, globalBufs, gridLoop, namesOf } from "../../ir/kernel/walk.ts";
-import type { Target } from "../../ir/target.ts";
+import { bufBytes, eachStmt, globalBufs, gridLoop, namesOf } from "../../ir/kernel/walk.ts";
+import { bindingsOf, type Target } from "../../ir/target.ts";
 import { sizeOf } from "../../ir/types.ts";
 import type { LoweredKernel } from "../lower/lower.ts";
 import { type Candidate, candidateOf } from "./candidate.ts";
@@ -92,11 +91,17 @@ function besides(a: Candidate, b: Candidate, context: MergeContext): Candidate |
   if (a.results.some((node) => b.lowered.args.includes(node))) return "one reads the other's result";
   const second = renamed(a, b, new Set([...namesOf(a.nest.kernel), ...reservedWords]));
   const { bufs, args } = buffersOf(a, second);
-  if (args.length > Math.min(context.target.buffers, maxBuffers)) return "too many buffers";
+  if (tooManyBuffers(bufs, context.target)) return "too many buffers";
   const body = [...a.nest.kernel.body, ...second.nest.kernel.body];
   if (countStmts(body) > maxStatements) return `more than ${maxStatements} statements`;
   const replaces = new Map([...a.lowered.replaces, ...b.lowered.replaces]);
   return candidateOf({ kernel: { ...headOf(a, b), bufs, body }, args, replaces });
+}
+
+function tooManyBuffers(bufs: readonly Buf[], { buffers, binding }: Target): boolean {
+  const globals = bufs.filter(({ space }) => space === "global");
+  const count = globals.reduce((sum, buf) => sum + bindingsOf(bufBytes(buf), binding), 0);
+  return count > Math.min(buffers, maxBuffers);
 }
 
 function headOf(
@@ -124,15 +129,13 @@ function mergeAt(a: Candidate, b: Candidate, { extent, size }: Form, context: Me
     size > 0
       ? groupStmts(a, second, { extent, size, i, linked, names })
       : [a, second].flatMap(({ nest }) => iterationOf(nest, extent, ref(i)));
-  const globals = bufs.filter(({ space }) => space === "global").length;
   const whole = { ...headOf(a, b), bufs, body: extent === 1 ? stmts : [loop(i, 0, extent, stmts, "grid")] };
   const passed = bufs.filter((_, at) => a.results.includes(args[at]!) && b.lowered.args.includes(args[at]!));
   const problem = extent === 1 ? undefined : outsideOwn(whole, passed);
   if (problem !== undefined) return problem;
   if (extent > 1 && bothStream(whole, a, second)) return "each iteration would pass over two large operands";
   const kept = keepInside(whole, args, extent, i, keeper(a, b, size > 0, whole, extent, context));
-  const mostBuffers = Math.min(context.target.buffers, maxBuffers);
-  if (globals - (args.length - kept.args.length) > mostBuffers) return `more than ${mostBuffers} buffers`;
+  if (tooManyBuffers(kept.kernel.bufs, context.target)) return "too many buffers";
   if (countStmts(kept.kernel.body) > maxStatements) return `more than ${maxStatements} statements`;
   if (scratchOf(kept.kernel) > context.target.scratchBytes) return "too much scratch";
   // An index loaded from a buffer may be known to be in bounds only where nothing stores to that buffer.
@@ -156,9 +159,8 @@ function outsideOwn(kernel: Kernel, passed: readonly Buf[]): string | undefined 
  * tokens: a cache that holds one of them from iteration to iteration does not hold both.
  */
 function bothStream(kernel: Kernel, a: Candidate, b: Candidate): boolean {
-  const bytes = ({ size, dtype }: Buf) => (size * storageBits(dtype)) / 8;
   const large = (each: Candidate) =>
-    globalBufs(each.nest.kernel).filter((buf) => buf.access === "read" && bytes(buf) > largeOperand);
+    globalBufs(each.nest.kernel).filter((buf) => buf.access === "read" && bufBytes(buf) > largeOperand);
   const [grid] = kernel.body;
   if (grid?.k !== "for" || large(a).length === 0 || large(b).length === 0) return false;
   const facts = looseFactsOf(kernel);
@@ -177,7 +179,7 @@ function problemOf(kernel: Kernel): string | undefined {
 
 function scratchOf({ bufs }: Kernel): number {
   const scratch = bufs.filter(({ space }) => space === "scratch");
-  return scratch.reduce((sum, { size, dtype }) => sum + Math.ceil((size * storageBits(dtype)) / 8), 0);
+  return scratch.reduce((sum, buf) => sum + bufBytes(buf), 0);
 }
 
 function countStmts(stmts: readonly Stmt[]): number {

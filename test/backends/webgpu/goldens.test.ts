@@ -4,10 +4,10 @@ import { testGolden, testTinyDeepseek } from "../../models/golden-runs.ts";
 import { goldenNames } from "../../models/read-golden.ts";
 import { hasGpu, isSoftware } from "./gpu.ts";
 
-/** Latent attention with experts, the most kernels. A processor that plays GPU takes a minute for each golden. */
-const few: readonly (typeof goldenNames)[number][] = ["v3"];
+/** Latent attention with experts, the most kernels: a processor that plays GPU has time for all the tests of one golden only. */
+const whole: (typeof goldenNames)[number] = "v3";
 
 describe.skipIf(!hasGpu)("with a driver", () => {
-  for (const name of isSoftware ? few : goldenNames) testGolden("webgpu", name);
+  for (const name of goldenNames) testGolden("webgpu", name, {}, { brief: isSoftware && name !== whole });
 });
 describe.skipIf(!hasGpu || isSoftware)("with a GPU", () => testTinyDeepseek("webgpu"));

@@ -1,0 +1,21 @@
+/** Ours and the peers in one call, each in a process of its own so that none holds memory of another, and the ratios. */
+import { spawnSync } from "node:child_process";
+import { rmSync } from "node:fs";
+import { readFigures, showRatios } from "./figures.ts";
+
+const modes = ["decode", "llama", "transformers"] as const;
+
+/** `flags`: those of this call, which the modes get too. Whether all of them ended well. */
+export function measureAll(script: string, flags: readonly string[], figures: string): boolean {
+  rmSync(figures, { force: true });
+  const codes = modes.map((mode) => {
+    const started = performance.now();
+    console.log(`\n== ${mode}`);
+    const command = [...process.execArgv, script, mode, ...flags, "--figures", figures];
+    const { status } = spawnSync(process.execPath, command, { stdio: "inherit" });
+    console.log(`== ${mode} took ${((performance.now() - started) / 1000).toFixed(1)} s, exit code ${status}`);
+    return status;
+  });
+  console.log(`\n${showRatios(readFigures(figures))}`);
+  return codes.every((code) => code === 0);
+}

@@ -1,0 +1,52 @@
+/** The same shape under Hugging Face transformers, as installed on the machine: a Python process that makes random weights itself. */
+import { spawnSync } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { Shape } from "../cpu/make/shapes.ts";
+import { recordFigures } from "./figures.ts";
+
+export interface TransformersOptions {
+  readonly shape: Shape;
+  readonly tokens: number;
+  readonly prefill: number;
+  readonly context: number;
+  readonly cache: string;
+  readonly figures: string | undefined;
+  /** Seconds that torch.compile may take. */
+  readonly patience: number;
+}
+
+interface Line {
+  readonly how: string;
+  readonly decode: number;
+  readonly prefill: number;
+}
+
+export function measureTransformers(options: TransformersOptions): void {
+  const { shape, tokens, prefill, context, cache, figures, patience } = options;
+  const folder = `${cache}/${shape.key}-config`;
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(`${folder}/config.json`, JSON.stringify(shape.json));
+  const script = fileURLToPath(new URL("transformers.py", import.meta.url));
+  const { stdout, stderr, status, error } = spawnSync(
+    "python3",
+    [script, folder, ...[tokens, prefill, context, patience].map(String)],
+    { encoding: "utf8" },
+  );
+  console.log(`transformers, ${shape.title}`);
+  if (error !== undefined) {
+    console.log(`transformers: python3 does not start: ${error.message}`);
+    return;
+  }
+  const notes = stderr.split("\n").filter((line) => line.startsWith("transformers "));
+  for (const note of notes) console.log(note);
+  for (const text of stdout.split("\n").filter((line) => line.startsWith("{"))) {
+    const { how, decode, prefill: prompt } = JSON.parse(text) as Line; // what the script prints
+    console.log(
+      `transformers bf16 ${how}: decode ${decode.toFixed(1)} tokens/s, ${(1000 / decode).toFixed(3)} ms a token`,
+    );
+    console.log(`transformers bf16 ${how}: prefill of ${prefill}: ${prompt.toFixed(1)} tokens/s`);
+    recordFigures(figures, { engine: `transformers bf16 ${how}`, ours: false, decode, prefill: prompt });
+  }
+  if (status !== 0) console.log(`transformers: FAILED\n${stderr.split("\n").slice(-12).join("\n")}`);
+}

@@ -1,0 +1,94 @@
+/** Weights that are larger than a binding, and larger than a buffer, may be: seen and held in parts, with the same results. */
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { compile, prepareDevice } from "../../../src/compile.ts";
+import { getFunc } from "../../../src/ir/graph.ts";
+import { interpret } from "../../../src/ir/interpret.ts";
+import { loadModel } from "../../../src/runtime/load-model.ts";
+import { scoreTokens } from "../../../src/runtime/score.ts";
+import { close } from "../../arb/compare.ts";
+import { inputsOf, moduleOf } from "../../arb/module-of.ts";
+import { goldenTensors } from "../../models/read-golden.ts";
+import { gpu, hasGpu } from "./gpu.ts";
+import { limitedGpu } from "./small-limits.ts";
+
+const tiny = { maxStorageBufferBindingSize: 1 << 14, maxBufferSize: 1 << 16 };
+
+describe.skipIf(!hasGpu)("with a driver", () => {
+  const shapes = {
+    "a contraction of f32": moduleOf((m, p) =>
+      m.contract("n k, j k -> n j", p("x", "f32", 3, 64), p("w", "f32", 200, 64)),
+    ),
+    "a contraction of bf16": moduleOf((m, p) =>
+      m.contract("n k, j k -> n j", p("x", "f32", 1, 64), m.cast(p("w", "bf16", 200, 64), "f32")),
+    ),
+    "a gather": moduleOf((m, p) => m.gather(p("w", "f32", 500, 24), p("ids", "i32", 7))),
+    "a gather of bytes": moduleOf((m, p) => m.cast(m.gather(p("w", "i8", 999, 24), p("ids", "i32", 7)), "f32")),
+  };
+  test.each(Object.entries(shapes))("%s", async (_, module) => {
+    const inputs = inputsOf(getFunc(module, "main"));
+    const ids = inputs.find(({ type }) => type.dtype === "i32");
+    // Rows of every part, and the last.
+    ids?.data.set([0, 170, 171, 300, 340, 499, 900].map((id) => Math.min(id, 499)));
+    const { gpu: small, problems, mostBindings } = limitedGpu(gpu, tiny);
+    const device = await prepareDevice("webgpu", { gpu: small });
+    const { run, program } = compile(module, device);
+    expect(program.sources.join("")).toContain("fn at_");
+    // Exact, as these are products of quarters.
+    close(await run(inputs), interpret(module, inputs), { ulp: 0 });
+    expect(problems).toEqual([]);
+    expect(mostBindings()).toBeGreaterThan(3);
+    await device.close();
+  });
+
+  test.each(["qwen2-tied", "v3"] as const)("%s", async (name) => {
+    const golden = goldenTensors(name, "golden");
+    const { gpu: small, problems, buffers, mostBindings } = limitedGpu(gpu, tiny);
+    const model = await loadModel(folderOf(name), {
+      backend: "webgpu",
+      gpu: small,
+      contextLength: 48,
+      maxSequences: 1,
+      maxBatchTokens: 8,
+    });
+    try {
+      const ids = [...golden.get("input_ids")!.data].slice(0, 20);
+      const logits = await scoreTokens(model.runner.single(), ids, 4);
+      const expected = golden.get("logits")!.data;
+      const most = logits.reduce((worst, x, i) => Math.max(worst, Math.abs(x - expected[i]!)), 0);
+      expect(most).toBeLessThan(1e-4); // as in golden-runs.ts
+      expect(problems).toEqual([]);
+      expect(mostBindings()).toBeGreaterThan(4);
+      expect(model.program.program.sources.join("")).toContain("_part1");
+      // Experts are larger than a buffer.
+      if (name === "v3")
+        expect(buffers.filter((bytes) => bytes === tiny.maxStorageBufferBindingSize).length).toBeGreaterThan(3);
+    } finally {
+      await model.close();
+    }
+  });
+
+  test("packed products, as on a device that needs no parts", async () => {
+    const limits = { maxStorageBufferBindingSize: 1 << 13, maxBufferSize: 1 << 16 };
+    const { gpu: small, problems, mostBindings } = limitedGpu(gpu, limits);
+    const logits = async (on: GPU) => {
+      const options = { contextLength: 32, maxSequences: 1, maxBatchTokens: 4, stepsAhead: 0 };
+      const quantize = { weights: "int8", activations: "int8" } as const;
+      const model = await loadModel(folderOf("qwen2-tied"), { backend: "webgpu", gpu: on, quantize, ...options });
+      try {
+        return await scoreTokens(model.runner.single(), [5, 9, 2, 44, 17], 1);
+      } finally {
+        await model.close();
+      }
+    };
+    const [parted, whole] = [await logits(small), await logits(gpu)];
+    // Launches are merged otherwise where bindings are scarce, so sums may be added in another order.
+    expect(parted.reduce((worst, x, i) => Math.max(worst, Math.abs(x - whole[i]!)), 0)).toBeLessThan(1e-4);
+    expect(problems).toEqual([]);
+    expect(mostBindings()).toBeGreaterThan(4);
+  });
+});
+
+function folderOf(name: string): string {
+  return fileURLToPath(new URL(`../../fixtures/goldens/${name}`, import.meta.url));
+}
