@@ -32,8 +32,7 @@ export function bindExchange(
     if (opDef(node.op).transfer !== undefined) {
       const peer = groupOf(mesh, rank, [stageAxis])[Number(attrs.stage)];
       invariant(peer !== undefined, () => `rank ${rank} has no peer in stage ${attrs.stage}`);
-      // Between stages both ends know the channel, but not how far the other is.
-      const tag = -1 - Number(attrs.channel);
+      const tag = tagOf(Number(attrs.channel));
       if (operand !== null) sends.push({ to: peer, tag, bytes: bytesOf(memory(operand)) });
       if (result !== null) receives.push({ from: peer, tag, into: bytesOf(memory(result)) });
       continue;
@@ -58,6 +57,11 @@ export function bindExchange(
     await link.exchange({ step, exchange: at }, sends, receives);
     for (const each of finish) each();
   };
+}
+
+/** Between stages both ends know the channel, but not how far the other is. */
+function tagOf(channel: number): number {
+  return -1 - channel;
 }
 
 /** Memory for the operands of a group of `count`, of which this rank is number `place`; and what makes the result of them. */
