@@ -53,7 +53,13 @@ export {
 export { canBeSparse, groupLength, keepLargest, parseSparsity, type Sparsity } from "./passes/prune/sparsity.ts";
 export { type PackedWeight, packedWeights } from "./passes/quantize/packed.ts";
 export type { QuantizeOptions } from "./passes/quantize/policy.ts";
-export { checkQuantizeOptions, isMatrixOfLayers, quantizeSentence } from "./passes/quantize/policy.ts";
+export {
+  checkOverrides,
+  checkQuantizeOptions,
+  isMatrixOfLayers,
+  overridesFor,
+  quantizeSentence,
+} from "./passes/quantize/policy.ts";
 export { isInputScale } from "./passes/quantize/quantize.ts";
 
 /** Backends that run wherever JavaScript does. */
@@ -157,7 +163,11 @@ export function openDefaultDevice(options?: DeviceOptions, missing: string | nul
 /** Compiles for a device, or for one of its own of the backend of that name. */
 export function compile(module: Module, on: string | Device, options: CompileOptions = {}): Executable {
   const device = typeof on === "string" ? openDevice(on) : on;
-  const compiled = compileToPlan(module, device.target, options);
+  return loadCompiled(compileToPlan(module, device.target, options), device, options);
+}
+
+/** The rest of `compile`, for what was compiled for the device's target with the same options. */
+export function loadCompiled(compiled: Compiled, device: Device, options: CompileOptions = {}): Executable {
   const program = device.load(compiled.plan);
   let kept: { source: WeightSource | undefined; instance: Instance } | undefined;
   const run = async (inputs: readonly Tensor[], source?: WeightSource): Promise<Tensor[]> => {

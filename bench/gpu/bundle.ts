@@ -1,7 +1,7 @@
 /**
  * Makes a folder that runs this benchmark on another x86-64 Linux with an NVIDIA driver and nothing else installed but a
  * shell, tar and xz: Node, Dawn, a Vulkan loader, our code and the golden models. `node bench/gpu/bundle.ts [FOLDER]`,
- * then there `./run.sh goldens`, `./run.sh decode` or `./run.sh all`; README.md says more.
+ * then there `./run.sh goldens`, `./run.sh decode`, `./run.sh mesh` or `./run.sh all`; README.md says more.
  */
 import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
@@ -42,7 +42,8 @@ exec unpacked/node unpacked/code/main.js "$@"
 
 mkdirSync(folder, { recursive: true });
 rmSync(stage, { recursive: true, force: true });
-await bundleCode([`${here}main.ts`], `${stage}/code`);
+// Processes of a mesh run a file beside the others.
+await bundleCode([`${here}main.ts`, `${root}src/runtime/mesh/rank-process.ts`], `${stage}/code`);
 cpSync(`${here}transformers.py`, `${stage}/code/transformers.py`);
 copyDawn();
 copyLoader();

@@ -1,4 +1,4 @@
-/** The benchmark of the GPU: `goldens` compares what it computes, `decode` and `choice` measure how fast, `llama` and `transformers` how fast others are, `all` those beside `decode`. README.md lists the flags. */
+/** The benchmark of the GPU: `goldens` compares what it computes, `decode` and `choice` measure how fast, `mesh` how fast on several GPUs, `llama` and `transformers` how fast others are, `all` those beside `decode`. README.md lists the flags. */
 import { tmpdir } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -9,7 +9,9 @@ import { measureAll } from "./all.ts";
 import { measureDecode } from "./decode.ts";
 import { compareGoldens } from "./goldens.ts";
 import { measureLlama } from "./llama.ts";
+import { checkMeshGoldens, measureMesh } from "./mesh.ts";
 import { measureProducts } from "./products.ts";
+import { measureReadBack } from "./read-back.ts";
 import { measureTransformers } from "./transformers.ts";
 
 if (process.argv[2] === "choice") {
@@ -35,10 +37,12 @@ const { values, positionals } = parseArgs({
     context: { type: "string", default: "128" },
     checked: { type: "boolean", default: false },
     profile: { type: "boolean", default: false },
-    sequences: { type: "string", default: "1" },
+    sequences: { type: "string" },
     folder: { type: "string" },
     cache: { type: "string" },
     rate: { type: "string" },
+    gpus: { type: "string", default: "0,1" },
+    lanes: { type: "string", default: "2" },
     bits: { type: "string", default: "4,8" },
     "of-tokens": { type: "string", default: "512,64,16,1" },
     figures: { type: "string" },
@@ -46,6 +50,9 @@ const { values, positionals } = parseArgs({
     toggles: { type: "string" },
   },
 });
+
+/** Of V2-Lite's 27: what is made and loaded in a minute. */
+const meshLayers = 12;
 
 const beside = new URL("../", import.meta.url).pathname;
 const mode = positionals[0];
@@ -94,17 +101,35 @@ if (mode === "goldens") {
     ...common,
     formats: values.formats.split(","),
     profile: values.profile,
-    sequences: Number(values.sequences),
+    sequences: Number(values.sequences ?? 1),
     folder: values.folder ?? null,
     gigabytesPerSecond: values.rate === undefined ? ratesOf(`${description} ${device}`) : [Number(values.rate)],
   });
+} else if (mode === "mesh") {
+  const gpus = values.gpus === "" ? [] : values.gpus.split(",").map(Number);
+  if (values.only !== undefined) {
+    const names = values.only.split(",");
+    const wrong = await checkMeshGoldens(values.goldens ?? `${beside}goldens`, names, gpus, dawnFlags);
+    process.exitCode = wrong === 0 ? 0 : 1;
+  } else {
+    await measureReadBack(gpu);
+    await measureMesh(gpu, {
+      ...common,
+      shape: shapeOf("v2lite", Number(values.layers ?? meshLayers)),
+      formats: values.formats.split(","),
+      sequences: Number(values.sequences ?? 8),
+      lanes: values.lanes.split(",").map(Number),
+      gpus,
+      gpuFlags: dawnFlags,
+    });
+  }
 } else if (mode === "products") {
   const numbers = (text: string) => text.split(",").map(Number);
   await measureProducts(gpu, { bits: numbers(values.bits), tokens: numbers(values["of-tokens"]) });
 } else if (mode === "llama") {
   await measureLlama({ ...common, formats: ["q4_0", "q8_0"] });
 } else {
-  console.error("expected: goldens, decode, products, choice, llama, transformers or all");
+  console.error("expected: goldens, decode, products, mesh, choice, llama, transformers or all");
   process.exitCode = 2;
 }
 

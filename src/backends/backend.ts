@@ -48,6 +48,11 @@ export interface Device {
   readonly fill?: (type: TensorType) => WeightFill;
   /** Gives memory back; no program may use it any more. */
   readonly free: (data: TensorData) => void;
+  /**
+   * Says how many bytes all programs to come need together, where the first says too little to choose memory by.
+   * @throws UnsupportedError when that cannot be had
+   */
+  readonly expect?: (bytes: number) => void;
   /** Emits and compiles the plan's kernels. @throws UnsupportedError when they cannot run here. */
   readonly load: (plan: Plan) => Program;
   /** Bytes per second at which all threads together read this device's memory; takes some ten milliseconds. */

@@ -237,6 +237,11 @@ export function together(parts: Readonly<Record<TimePart, number>>, overlap: num
   return parts.latency + compute + parts.bandwidth - overlap * Math.min(compute, parts.bandwidth);
 }
 
+/** Seconds until the residual stream of so many tokens is on the next stage. */
+export function hopSeconds(tokens: number, hidden: number, { link, software }: Omit<System, "device">): number {
+  return link.latency + software.collectiveOverhead + (tokens * hidden * wide) / (link.bandwidth * software.linkUse);
+}
+
 /** A step of all stages. */
 export function stepCost(
   shape: ModelShape,
@@ -245,11 +250,8 @@ export function stepCost(
   work: StepWork,
   system: System,
 ): StepCost {
-  const { link, software } = system;
-  const hop =
-    link.latency +
-    software.collectiveOverhead +
-    (work.tokens * shape.hidden * wide) / (link.bandwidth * software.linkUse);
+  const { software } = system;
+  const hop = hopSeconds(work.tokens, shape.hidden, system);
   const costs = stages.map((stage) => {
     const parts = Object.fromEntries(timeParts.map((part) => [part, 0])) as Record<TimePart, number>; // its keys
     let seconds = 0;

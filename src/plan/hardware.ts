@@ -73,6 +73,8 @@ export const tuned: Software = {
 };
 
 export const links = {
+  /** Between GPUs that WebGPU under Node drives, a process each: read back, sent through a socket, written again (docs/plans.md). */
+  "webgpu-host": { bandwidth: 0.7 * GB, latency: 0.45e-3 },
   pcie4: { bandwidth: 32 * GB, latency: 10e-6 },
   nvlink: { bandwidth: 200 * GB, latency: 3e-6 },
   infiniband: { bandwidth: 50 * GB, latency: 8e-6, near: { size: 8, bandwidth: 200 * GB, latency: 3e-6 } },

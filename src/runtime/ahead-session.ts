@@ -4,6 +4,7 @@
  * them: what was computed beyond its end lies in rows of the cache that it gives back, which nobody finds by content.
  */
 import { InternalError } from "../ir/errors.ts";
+import type { ScheduledChunk } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
 import type { AheadRun } from "./step.ts";
 
@@ -18,6 +19,14 @@ export interface AheadSession {
   readonly fail: (sequence: Sequence, error: unknown) => void;
   /** Whether no more is to be queued. */
   readonly ends: () => boolean;
+}
+
+/** Steps after which the scheduler is asked again at the latest. */
+export const longestAhead = 128;
+
+/** A sequence's last token, whose logits give the next. */
+export function oneToken(sequence: Sequence): ScheduledChunk {
+  return { sequence, start: sequence.tokens.length - 1, count: 1, sample: true };
 }
 
 /** Steps of a chunk: doubled from chunk to chunk while one takes less than `patience`, so that tokens still flow. */

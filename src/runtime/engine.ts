@@ -3,10 +3,11 @@
  * A request's tokens depend on its own prompt, options and seed, never on what else is in the batch.
  */
 
-import { InputError, InternalError, invariant } from "../ir/errors.ts";
+import { InputError, invariant } from "../ir/errors.ts";
 import { samplesAhead } from "./ahead.ts";
-import { ChunkSize, decodeAhead } from "./ahead-session.ts";
+import { ChunkSize, decodeAhead, longestAhead, oneToken } from "./ahead-session.ts";
 import { BatchBuilder } from "./batch.ts";
+import { BegunSteps } from "./begun-steps.ts";
 import { checkGenerateOptions, type GenerateOptions } from "./generate.ts";
 import type { Generation } from "./generation.ts";
 import { createScratch, type LogitsScratch } from "./logits.ts";
@@ -14,7 +15,7 @@ import { nextTask } from "./next-task.ts";
 import { ActiveRequest, type Ending } from "./request.ts";
 import { type ScheduledChunk, Scheduler } from "./scheduler.ts";
 import { checkLength, checkPrompt, createSequence, restarted, type Sequence } from "./sequence.ts";
-import type { StepRunner } from "./step.ts";
+import { checkLogits, type StepRunner } from "./step.ts";
 import type { ReasoningOptions } from "./text-pipeline.ts";
 import type { TokenText } from "./text-stream.ts";
 
@@ -64,6 +65,7 @@ export class Engine {
   /** The step under way: its requests, and what ends it when all of them have been given up. */
   #current: { readonly ids: readonly number[]; readonly controller: AbortController } | null = null;
   #chunkSize: ChunkSize | null = null;
+  readonly #begun = new BegunSteps();
   /** The step loop while there is work. */
   #loop: Promise<void> | null = null;
 
@@ -137,17 +139,31 @@ export class Engine {
     try {
       for (;;) {
         await nextTask();
-        if (!this.#scheduler.hasWork) return;
-        if (!(await this.#ahead())) await this.#step();
+        if (this.#scheduler.hasWork) {
+          if (!(await this.#ahead())) await this.#step();
+        } else if (this.#begun.count > 0) await this.#settle(0);
+        else return;
       }
     } finally {
       this.#loop = null;
     }
   }
 
+  /** Waits until at most so many of the steps begun are under way. Their failure is that of a step. */
+  async #settle(most: number): Promise<void> {
+    try {
+      await this.#begun.settle(most);
+    } catch (error) {
+      this.#failRunning(error);
+    }
+  }
+
   /** Schedule, run, sample, append. A failure of the step fails all running requests; what waits is tried in the next step. */
   async #step(): Promise<void> {
     const controller = new AbortController();
+    const { overlap = 1 } = this.#runner;
+    await this.#settle(overlap - 1);
+    if (!this.#scheduler.hasWork) return;
     try {
       const plan = this.#scheduler.schedule();
       this.#current = { ids: plan.map(({ sequence }) => sequence.id), controller };
@@ -155,8 +171,14 @@ export class Engine {
       const batch = this.#batch.build(plan);
       const outputs = batch.outputs.length;
       this.#steps++;
-      const logits = await this.#runner.step(batch, controller.signal);
-      this.#checkLogits(logits, outputs);
+      if (overlap > 1 && outputs === 0) {
+        this.#begun.add(this.#runner.step(batch));
+        // What it writes counts as computed: whatever reads it is computed later.
+        this.#scheduler.commit(plan);
+        return;
+      }
+      const logits = await this.#begun.before(this.#runner.step(batch, controller.signal));
+      checkLogits(logits, outputs, this.#runner.vocabSize);
       this.#scheduler.commit(plan);
       this.#sampleAll(plan, logits);
     } catch (error) {
@@ -263,23 +285,6 @@ export class Engine {
     // Nobody knows what a failed step has left in the cache.
     this.#scheduler.blocks.forgetContents();
   }
-
-  #checkLogits(logits: Float32Array, outputs: number): void {
-    const expected = outputs * this.#runner.vocabSize;
-    if (logits.length !== expected)
-      throw new InternalError(
-        "step",
-        `wrong number of logits: expected ${expected} (${outputs} rows), got ${logits.length}`,
-      );
-  }
-}
-
-/** Steps after which the scheduler is asked again at the latest. */
-const longestAhead = 128;
-
-/** A sequence's last token, whose logits give the next. */
-function oneToken(sequence: Sequence): ScheduledChunk {
-  return { sequence, start: sequence.tokens.length - 1, count: 1, sample: true };
 }
 
 function checkRunner(runner: StepRunner): void {

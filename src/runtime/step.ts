@@ -3,6 +3,7 @@
  * Ragged: the tokens of several sequences, of different lengths, lie one after another in flat arrays.
  */
 
+import { InternalError } from "../ir/errors.ts";
 import type { TokenHistory } from "./logits.ts";
 import type { Sampling } from "./sampler.ts";
 
@@ -53,7 +54,7 @@ export interface AheadRun {
   queue(steps: number): Promise<Int32Array>;
 }
 
-/** A loaded model with its paged cache. Calls to `step` never overlap. */
+/** A loaded model with its paged cache. Calls to `step` overlap only as `overlap` says. */
 export interface StepRunner {
   readonly vocabSize: number;
   /** Cache rows per block. */
@@ -70,6 +71,33 @@ export interface StepRunner {
    * when the signal aborts, in the middle if it can; what the step was to write to the cache is then undefined.
    */
   step(batch: RaggedBatch, signal?: AbortSignal): Promise<Float32Array>;
+  /**
+   * How many steps without outputs may be under way at once, the last of them one with outputs; they are computed in the order
+   * in which they are asked for. Default 1.
+   */
+  readonly overlap?: number | undefined;
   /** Where the device can sample, and decode without being waited for. */
   readonly ahead?: AheadRunner | undefined;
+}
+
+/** A batch of its own memory. */
+export function copyOf({ tokens, positions, sequence, slots, blockTables, outputs }: RaggedBatch): RaggedBatch {
+  return {
+    tokens: tokens.slice(),
+    positions: positions.slice(),
+    sequence: sequence.slice(),
+    slots: slots.slice(),
+    blockTables: blockTables.map((table) => table.slice()),
+    outputs: outputs.slice(),
+  };
+}
+
+/** @throws InternalError where a step gave other than `outputs` rows. */
+export function checkLogits(logits: Float32Array, outputs: number, vocabSize: number): void {
+  const expected = outputs * vocabSize;
+  if (logits.length === expected) return;
+  throw new InternalError(
+    "step",
+    `wrong number of logits: expected ${expected} (${outputs} rows), got ${logits.length}`,
+  );
 }

@@ -91,11 +91,13 @@ describe("tokens do not depend on how they are computed", () => {
     let preemptions = 0;
     let cached = 0;
     let widest = 0;
+    let most = 0;
     const sizes = fc.record({
       blockSize: fc.integer({ min: 1, max: 5 }),
       maxBatchTokens: fc.integer({ min: 1, max: 24 }),
       maxSequences: fc.integer({ min: 1, max: 6 }),
       spareBlocks: fc.integer({ min: 0, max: 8 }),
+      overlap: fc.integer({ min: 1, max: 3 }),
     });
     const property = fc.asyncProperty(
       sizes,
@@ -108,6 +110,7 @@ describe("tokens do not depend on how they are computed", () => {
         expect(together.tokens).toEqual(await runSingles(requests));
         preemptions += together.stats.preemptions;
         widest = Math.max(widest, together.runner.widest);
+        most = Math.max(most, together.runner.most);
         for (const { usage } of together.results) cached += usage.cachedTokens;
       },
     );
@@ -116,6 +119,7 @@ describe("tokens do not depend on how they are computed", () => {
     expect(preemptions).toBeGreaterThan(15);
     expect(cached).toBeGreaterThan(100);
     expect(widest).toBeGreaterThan(2);
+    expect(most).toBe(3);
   });
 
   test("a repeated prompt is taken from the cache, at most up to its last token", async () => {

@@ -3,7 +3,8 @@
  * the whole prefix read back through the block table. A wrong slot, position, block or a stale row changes every later token.
  */
 
-import type { RaggedBatch, StepRunner } from "../../src/runtime/step.ts";
+import { nextTask } from "../../src/runtime/next-task.ts";
+import { copyOf, type RaggedBatch, type StepRunner } from "../../src/runtime/step.ts";
 import type { TokenText } from "../../src/runtime/text-stream.ts";
 
 export interface FakeOptions {
@@ -13,6 +14,8 @@ export interface FakeOptions {
   readonly maxContext?: number;
   readonly maxBatchTokens?: number;
   readonly maxSequences?: number;
+  /** Steps that may be under way at once. Default 1. */
+  readonly overlap?: number;
   /** Called before each step is computed; may wait or throw. */
   readonly before?: (batch: RaggedBatch, step: number) => void | Promise<void>;
 }
@@ -29,9 +32,14 @@ export class FakeRunner implements StepRunner {
   computed = 0;
   /** Largest number of sequences in a step. */
   widest = 0;
+  readonly overlap: number;
+  /** Most steps that were under way at once. */
+  most = 0;
   readonly #before: NonNullable<FakeOptions["before"]>;
   readonly #cache: ({ token: number; position: number } | null)[];
-  #busy = false;
+  #underWay = 0;
+  /** When the steps asked for so far have been computed. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: FakeOptions = {}) {
     this.vocabSize = options.vocabSize ?? 50;
@@ -40,30 +48,37 @@ export class FakeRunner implements StepRunner {
     this.maxContext = options.maxContext ?? 128;
     this.maxBatchTokens = options.maxBatchTokens ?? 32;
     this.maxSequences = options.maxSequences ?? 8;
+    this.overlap = options.overlap ?? 1;
     this.#before = options.before ?? (() => {});
     this.#cache = new Array(this.numBlocks * this.blockSize).fill(null);
   }
 
-  async step(batch: RaggedBatch, _signal?: AbortSignal): Promise<Float32Array> {
-    if (this.#busy) throw new Error("steps overlap");
-    this.#busy = true;
-    try {
-      this.#check(batch);
-      await this.#before(batch, this.steps++);
-      const n = batch.tokens.length;
-      this.computed += n;
-      this.widest = Math.max(this.widest, batch.blockTables.length);
-      for (let i = 0; i < n; i++)
-        this.#cache[batch.slots[i]!] = { token: batch.tokens[i]!, position: batch.positions[i]! };
-      const logits = new Float32Array(batch.outputs.length * this.vocabSize);
-      batch.outputs.forEach((i, o) => {
-        const prefix = this.#readPrefix(batch.blockTables[batch.sequence[i]!]!, batch.positions[i]!);
-        logits.set(logitsOf(prefix, this.vocabSize), o * this.vocabSize);
-      });
-      return logits;
-    } finally {
-      this.#busy = false;
-    }
+  async step(given: RaggedBatch, _signal?: AbortSignal): Promise<Float32Array> {
+    if (this.#underWay >= this.overlap) throw new Error("steps overlap");
+    const batch = copyOf(given);
+    this.most = Math.max(this.most, ++this.#underWay);
+    const turn = this.#turn.then(() => this.#compute(batch)).finally(() => this.#underWay--);
+    // A step that failed has left nothing; the next may be tried.
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+
+  async #compute(batch: RaggedBatch): Promise<Float32Array> {
+    this.#check(batch);
+    // Long enough for the next step to be asked for.
+    for (let i = 2; i < 2 * this.overlap; i++) await nextTask();
+    await this.#before(batch, this.steps++);
+    const n = batch.tokens.length;
+    this.computed += n;
+    this.widest = Math.max(this.widest, batch.blockTables.length);
+    for (let i = 0; i < n; i++)
+      this.#cache[batch.slots[i]!] = { token: batch.tokens[i]!, position: batch.positions[i]! };
+    const logits = new Float32Array(batch.outputs.length * this.vocabSize);
+    batch.outputs.forEach((i, o) => {
+      const prefix = this.#readPrefix(batch.blockTables[batch.sequence[i]!]!, batch.positions[i]!);
+      logits.set(logitsOf(prefix, this.vocabSize), o * this.vocabSize);
+    });
+    return logits;
   }
 
   #readPrefix(table: Int32Array, last: number): number[] {

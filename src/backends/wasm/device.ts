@@ -6,7 +6,7 @@ import { wasmTarget } from "../../ir/target.ts";
 import { storageLength } from "../../ir/tensor.ts";
 import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory } from "../backend.ts";
 import { Allotment } from "./allotment.ts";
-import { Home, type HomeOptions, type Placed } from "./home.ts";
+import { bytesOf, Home, type HomeOptions, type Placed } from "./home.ts";
 import { missingWasm, rulesFor } from "./probe.ts";
 import { type BuiltProgram, buildProgram } from "./program.ts";
 import { measureReading } from "./reading.ts";
@@ -40,6 +40,7 @@ export function openWasm(options: DeviceOptions = {}, more: HomeOptions = {}): D
       return held;
     },
     free: (data) => home.memory.free(home.memory.addressOf(data, () => "free")),
+    expect: (bytes) => home.prepareFor(bytes),
     load: (plan) => load(home, plan),
     measureReading: () => measureReading(home),
     heldBytes: () => home.memory.bytes,
@@ -49,7 +50,7 @@ export function openWasm(options: DeviceOptions = {}, more: HomeOptions = {}): D
 
 function load(home: Home, plan: Plan): Program {
   plan.kernels.forEach(checkRunnable);
-  home.prepareFor(plan);
+  home.prepareFor(bytesOf(plan));
   const built = buildProgram(plan, home.moduleOptions);
   const module = new WebAssembly.Module(built.bytes);
   return { sources: built.sources, instantiate: (given) => instantiate(home, plan, built, module, given) };

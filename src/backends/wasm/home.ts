@@ -89,9 +89,8 @@ export class Home {
     return { rules: this.rules, shared, address, threads: this.threads, ...(smallest !== undefined && { smallest }) };
   }
 
-  /** Chooses how wide addresses are, by the first program. @throws UnsupportedError for one that cannot fit. */
-  prepareFor(plan: Plan): void {
-    const bytes = bytesOf(plan);
+  /** Chooses how wide addresses are, by the first bytes asked for. @throws UnsupportedError for what cannot fit. */
+  prepareFor(bytes: number): void {
     const { machineBytes = machineMemory(), narrowBytes, start } = this.#options;
     const need = `the program needs ${show(bytes)} for weights, caches and intermediate values`;
     const hint = "Use smaller weights (quantised), a smaller cache or a shorter context.";
@@ -162,7 +161,7 @@ function show(bytes: number): string {
 }
 
 /** Bytes of a program in memory: weights of every layer, parameters, results, arena. */
-function bytesOf(plan: Plan): number {
+export function bytesOf(plan: Plan): number {
   const entry = plan.funcs.get(plan.entry)!;
   const weights = (func: FuncPlan): number =>
     func.weights.reduce((sum, { type }) => sum + byteSize(type), 0) +

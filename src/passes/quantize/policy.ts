@@ -72,7 +72,7 @@ export function codesOf(format: Exclude<WeightFormat, "none">): CodeDType {
 
 /** The plan for a weight by its name, e.g. `model.layers.{layer}.mlp.experts.{0}.up_proj.weight`. */
 export function planWeight(name: string, options: QuantizeOptions): WeightPlan {
-  const short = name.replace(/\.weight(_scale_inv)?$/, "");
+  const short = shortName(name);
   const rule = defaultRules.find(({ pattern }) => matches(pattern, short))!; // the last rule matches everything
   const override = Object.entries(options.overrides ?? {}).find(([pattern]) => matches(pattern, short));
   const format = override?.[1] ?? morePrecise(rule.least ?? "int4", options.weights);
@@ -110,6 +110,11 @@ export function quantizeSentence({ weights, activations = "none", overrides = {}
   return `weights rounded to ${weights}${inputs}${others.join("")}`;
 }
 
+/** As patterns have it; parts of divided models count layers from their first. */
+function shortName(name: string): string {
+  return name.replace(/\.weight(_scale_inv)?$/, "").replace(/\blayers\.(\{\+\d+\}|\d+)\./, "layers.{layer}.");
+}
+
 function morePrecise(a: WeightFormat, b: WeightFormat): WeightFormat {
   return weightFormats.indexOf(a) < weightFormats.indexOf(b) ? a : b;
 }
@@ -139,9 +144,17 @@ export function checkQuantizeOptions(options: QuantizeOptions, where = "quantize
   }
 }
 
+/** The options for a part of a model with these weights: without overrides that match none of them. */
+export function overridesFor(names: readonly string[], options: QuantizeOptions): QuantizeOptions {
+  if (options.overrides === undefined) return options;
+  const short = names.map(shortName);
+  const found = Object.entries(options.overrides).filter(([pattern]) => short.some((name) => matches(pattern, name)));
+  return { ...options, overrides: Object.fromEntries(found) };
+}
+
 /** @throws InputError for an override that matches none of the model's weights. */
 export function checkOverrides(names: readonly string[], options: QuantizeOptions): void {
-  const short = names.map((name) => name.replace(/\.weight$/, ""));
+  const short = names.map(shortName);
   for (const pattern of Object.keys(options.overrides ?? {})) {
     if (short.some((name) => matches(pattern, name))) continue;
     const hint = didYouMean(pattern, short) ?? `Weights are called like ${short.slice(-3).join(", ")}.`;

@@ -19,7 +19,7 @@ export interface StageProgram {
 }
 
 export interface StageOptions {
-  /** The cost of a call or contraction of the entry, by its node. Default: bytes of the weights it reads. */
+  /** The cost of a call or contraction of the entry, by its node, in order. Default: bytes of the weights that it is the first to read. */
   readonly cost?: (node: Node, module: Module) => number;
 }
 
@@ -29,7 +29,7 @@ export function splitStages(module: Module, count: number, options: StageOptions
   if (count === 1) {
     return [{ module, params: entry.params.map((_, i) => i), results: entry.outs.map((_, i) => i) }];
   }
-  const stageOf = assignStages(module, order, count, options.cost ?? weightBytes);
+  const stageOf = assignStages(module, order, count, options.cost ?? weightCounter());
   const crossing = crossings(order, stageOf);
   return Array.from({ length: count }, (_, stage) => {
     const own = new StageBuilder(entry, stage, stageOf, crossing);
@@ -118,15 +118,30 @@ export function balancedEnds(costs: readonly number[], count: number): number[] 
   return ends;
 }
 
-/** Bytes of the weights that a call's function, or a node without other such nodes between, reads. */
-export function weightBytes(node: Node, module: Module): number {
-  const roots = isOp(node, "call") ? getFunc(module, node.attrs.func).outs : node.ins.filter((x) => !isAnchor(x));
-  const weights = topoOrder(roots).filter((each) => isOp(each, "weight"));
-  return weights.reduce((sum, { type }) => sum + byteSize(type), 0);
+/**
+ * Counts bytes of weights, for nodes in order: those of a call's function, and those that a node reads with no call or
+ * contraction in between, such as the table of embeddings, if none before it did.
+ */
+export function weightCounter(): (node: Node, module: Module) => number {
+  const counted = new Set<Node>();
+  const sum = (roots: readonly Node[], seen: Set<Node>): number => {
+    const weights = topoOrder(roots).filter((each) => isOp(each, "weight") && !seen.has(each));
+    for (const each of weights) seen.add(each);
+    return weights.reduce((total, { type }) => total + byteSize(type), 0);
+  };
+  return (node, module) =>
+    sum(withoutAnchors(node.ins), counted) +
+    (isOp(node, "call") ? sum(getFunc(module, node.attrs.func).outs, new Set()) : 0);
 }
 
-function isAnchor(node: Node): boolean {
-  return isOp(node, "call") || opKind(node.op) === "contract";
+/** Those that depend on no call and no contraction. */
+function withoutAnchors(nodes: readonly Node[]): readonly Node[] {
+  const anchored = new Set<Node>();
+  for (const node of topoOrder(nodes)) {
+    const isAnchor = isOp(node, "call") || opKind(node.op) === "contract";
+    if (isAnchor || node.ins.some((x) => anchored.has(x))) anchored.add(node);
+  }
+  return nodes.filter((node) => !anchored.has(node));
 }
 
 /** For each value used in later stages than its own, these stages. */

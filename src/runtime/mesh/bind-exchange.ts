@@ -21,6 +21,8 @@ export function bindExchange(
   rank: number,
   memory: (value: number) => TensorData,
   link: Link,
+  /** Whether a value is needed on the first rank of a group alone, which hands it out. */
+  handedOut: (value: number) => boolean,
 ): (step: number) => Promise<void> {
   const sends: Outgoing[] = [];
   const receives: Incoming[] = [];
@@ -30,8 +32,7 @@ export function bindExchange(
     if (opDef(node.op).transfer !== undefined) {
       const peer = groupOf(mesh, rank, [stageAxis])[Number(attrs.stage)];
       invariant(peer !== undefined, () => `rank ${rank} has no peer in stage ${attrs.stage}`);
-      // Between stages both ends know the channel, but not how far the other is.
-      const tag = -1 - Number(attrs.channel);
+      const tag = tagOf(Number(attrs.channel));
       if (operand !== null) sends.push({ to: peer, tag, bytes: bytesOf(memory(operand)) });
       if (result !== null) receives.push({ from: peer, tag, into: bytesOf(memory(result)) });
       continue;
@@ -39,10 +40,15 @@ export function bindExchange(
     invariant(operand !== null && result !== null, () => `${node.op} is no collective, but programs are cut at it`);
     const group = groupOf(mesh, rank, parseOver(String(attrs.over)));
     const own = memory(operand);
+    const first = group[0]!; // of one at least
+    if (handedOut(result) && rank !== first) {
+      sends.push({ to: first, tag: at, bytes: bytesOf(own) });
+      continue;
+    }
     const { operands, finish: put } = bindCollective(node, group.indexOf(rank), group.length, own, memory(result));
     for (const [i, peer] of group.entries()) {
       if (peer === rank) continue;
-      sends.push({ to: peer, tag: at, bytes: bytesOf(own) });
+      if (!handedOut(result)) sends.push({ to: peer, tag: at, bytes: bytesOf(own) });
       receives.push({ from: peer, tag: at, into: bytesOf(operands[i]!.data) });
     }
     finish.push(put);
@@ -51,6 +57,11 @@ export function bindExchange(
     await link.exchange({ step, exchange: at }, sends, receives);
     for (const each of finish) each();
   };
+}
+
+/** Between stages both ends know the channel, but not how far the other is. */
+function tagOf(channel: number): number {
+  return -1 - channel;
 }
 
 /** Memory for the operands of a group of `count`, of which this rank is number `place`; and what makes the result of them. */

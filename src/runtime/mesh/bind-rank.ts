@@ -2,14 +2,23 @@
  * One rank's program bound to memory: its pieces compiled, their weights read, the values between them in place. A value
  * has one memory for all pieces: results of one piece are parameters of the next without a copy.
  */
-import { type CompileOptions, compile, type Device, type Executable, type Program } from "../../compile.ts";
+import {
+  type Compiled,
+  type CompileOptions,
+  compileToPlan,
+  type Device,
+  type Executable,
+  loadCompiled,
+  overridesFor,
+  type Program,
+} from "../../compile.ts";
 import { absoluteLayers, type RankProgram, relativeLayers } from "../../compile-ranks.ts";
-import type { Module } from "../../ir/graph.ts";
+import { isOp, type Module, topoOrder } from "../../ir/graph.ts";
 import type { Plan } from "../../ir/plan.ts";
 import { printModule } from "../../ir/print.ts";
 import type { TensorData } from "../../ir/tensor.ts";
-import type { TensorType } from "../../ir/types.ts";
-import type { WeightStore } from "../weight-store.ts";
+import { byteSize, type TensorType } from "../../ir/types.ts";
+import { compiledWeightBytes, type WeightStore } from "../weight-store.ts";
 import { bindExchange } from "./bind-exchange.ts";
 import type { Link } from "./link.ts";
 
@@ -28,6 +37,8 @@ export interface RankHome {
   readonly weights: WeightStore;
   readonly link: Link;
   readonly compile: CompileOptions;
+  /** Whether the first result of a program is only handed out, by the first rank of a group: then others need not have it. */
+  readonly handsOut: boolean;
   /** Pieces compiled so far, by their text. */
   readonly known: Map<string, Executable>;
 }
@@ -36,24 +47,37 @@ export interface RankHome {
 export interface RankCaches {
   /** The memory of a parameter that is a cache, of this length; undefined for others. */
   readonly memory: (name: string, allocate: () => TensorData) => TensorData | undefined;
+  /** Bytes of caches besides those of one space. */
+  readonly moreBytes: number;
   /** The number of the result that is the cache afterwards. */
   readonly result: (name: string) => number | undefined;
 }
 
 export async function bindRank(rankProgram: RankProgram, home: RankHome, caches: RankCaches): Promise<BoundRank> {
+  const { pieces, values } = rankProgram.pieces;
   const compiler = new PieceCompiler(home);
-  const compiled: (CompiledPiece | null)[] = [];
-  for (const { module } of rankProgram.pieces.pieces) {
-    compiled.push(module === null ? null : await compiler.compile(module));
-  }
+  const planned = pieces.map(({ module }) => (module === null ? null : compiler.plan(module)));
+  const plans = planned.flatMap((piece) => (piece === null ? [] : [piece.plan]));
+  // Each piece is small; together they may need more than memory for the first would be made for.
+  home.device.expect?.(plans.reduce((sum, plan) => sum + bytesOf(plan), caches.moreBytes + valueBytes(values)));
+  for (const plan of plans) await home.weights.load(plan);
   const binder = new Binder(rankProgram, home);
   binder.bindParams(caches);
-  for (const [at, piece] of compiled.entries()) {
-    if (piece !== null) binder.bindPiece(at, piece);
+  for (const [at, piece] of planned.entries()) {
+    if (piece !== null) binder.bindPiece(at, compiler.load(piece));
     binder.bindExchanges(at);
   }
   binder.bindCaches(caches);
   return binder;
+}
+
+/** Bytes of a piece's weights and of what it computes between. */
+function bytesOf(plan: Plan): number {
+  return compiledWeightBytes(plan) + plan.funcs.get(plan.entry)!.arenaBytes;
+}
+
+function valueBytes(values: readonly TensorType[]): number {
+  return values.reduce((sum, type) => sum + byteSize(type), 0);
 }
 
 type Launch = (step: number) => void | Promise<void>;
@@ -129,7 +153,9 @@ class Binder implements BoundRank {
     for (const { result } of exchanges) {
       if (result !== null) this.#memory[result] = device.allocate(this.#typeOf(result));
     }
-    const launch = bindExchange(exchanges, at, this.#program, rank, (value) => this.#memory[value]!, link);
+    const memory = (value: number) => this.#memory[value]!;
+    const handedOut = (value: number) => this.#home.handsOut && this.#isFirstResult(value) && !this.#isReadIn(value);
+    const launch = bindExchange(exchanges, at, this.#program, rank, memory, link, handedOut);
     this.#stages.push({ launch, exchanges: true });
   }
 
@@ -151,6 +177,18 @@ class Binder implements BoundRank {
     return this.#program.pieces.values[value]!;
   }
 
+  #isFirstResult(value: number): boolean {
+    const place = this.#program.results.indexOf(0);
+    return place >= 0 && this.#program.pieces.results[place] === value;
+  }
+
+  /** Whether a piece or an exchange reads it. */
+  #isReadIn(value: number): boolean {
+    return this.#program.pieces.pieces.some(
+      ({ params, exchanges }) => params.includes(value) || exchanges.some(({ operand }) => operand === value),
+    );
+  }
+
   #isReadAfter(at: number, value: number): boolean {
     const { pieces, results } = this.#program.pieces;
     if (results.includes(value)) return true;
@@ -161,29 +199,52 @@ class Binder implements BoundRank {
   }
 }
 
-/** A piece and its plan with the names that its weights have in the checkpoint. */
+/** A piece as it is compiled, and its plan with the names that its weights have in the checkpoint. */
+interface PlannedPiece {
+  /** Of pieces of equal text. */
+  readonly key: string;
+  readonly compiled: Compiled;
+  readonly plan: Plan;
+}
+
 interface CompiledPiece {
   readonly plan: Plan;
   readonly program: Program;
 }
 
-/** Compiles pieces that differ in the number of the layer alone once, and loads the weights of each. */
+/** Compiles pieces that differ in the number of the layer alone once. */
 class PieceCompiler {
   readonly #home: RankHome;
+  readonly #planned = new Map<string, Compiled>();
 
   constructor(home: RankHome) {
     this.#home = home;
   }
 
-  async compile(module: Module): Promise<CompiledPiece> {
-    const { device, weights, known, compile: options } = this.#home;
+  plan(module: Module): PlannedPiece {
+    const { device, known } = this.#home;
     const relative = relativeLayers(module);
     const key = printModule(relative.module, { canonical: true });
-    const executable = known.get(key) ?? compile(relative.module, device, options);
+    const options = this.#optionsFor(relative.module);
+    const compiled = known.get(key) ?? this.#planned.get(key) ?? compileToPlan(relative.module, device.target, options);
+    this.#planned.set(key, compiled);
+    return { key, compiled, plan: withLayers(compiled.plan, relative.first) };
+  }
+
+  load({ key, compiled, plan }: PlannedPiece): CompiledPiece {
+    const { device, known, compile: options } = this.#home;
+    const executable = known.get(key) ?? loadCompiled(compiled, device, options);
     known.set(key, executable);
-    const plan = withLayers(executable.plan, relative.first);
-    await weights.load(plan);
     return { plan, program: executable.program };
+  }
+
+  /** Overrides are checked against the model; a piece has a few of its weights. */
+  #optionsFor(module: Module): CompileOptions {
+    const { compile: options } = this.#home;
+    if (options.quantize === undefined) return options;
+    const nodes = [...module.funcs.values()].flatMap(({ outs }) => topoOrder(outs));
+    const names = nodes.flatMap((node) => (isOp(node, "weight") ? [node.attrs.name] : []));
+    return { ...options, quantize: overridesFor(names, options.quantize) };
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * How ranks exchange bytes: the one thing that a mesh asks of what connects its devices. `SharedLink` connects threads of
- * a process; a network can stand in its place.
+ * a process, `QueueLink` what can only hand over messages: devices of one thread, or processes; a network can stand in
+ * their place.
  */
 
 /** Where in its program a rank is, for messages. */
@@ -24,9 +25,13 @@ export interface Incoming {
 }
 
 export interface Link {
+  /** Whether exchanges of different steps may be under way at the same time. */
+  readonly interleaves: boolean;
   /**
    * Sends and receives all of these, in whichever order they can move; messages between two ranks keep theirs. Throws when
    * that has not happened before the link's deadline, when another rank has ended, and for another message than was expected.
    */
   exchange(id: ExchangeId, sends: readonly Outgoing[], receives: readonly Incoming[]): void | Promise<void>;
+  /** Makes exchanges under way and later ones throw. */
+  stop(why: string): void;
 }

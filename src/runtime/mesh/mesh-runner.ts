@@ -1,31 +1,12 @@
-/** A model over a mesh of threads as a StepRunner: every step runs on all ranks, each with its part of weights and caches. */
+/** A model over a mesh of devices as a StepRunner: every step runs on all ranks, each with its part of weights and caches. */
 import { InternalError } from "../../ir/errors.ts";
+import type { SamplerKind } from "../../models/sampling/sample.ts";
 import { type BucketLimits, bucketFor, bucketKey, type StepSize, stepSizeOf } from "../bucket-ladder.ts";
-import type { RaggedBatch, StepRunner } from "../step.ts";
-import type { MeshThreads } from "./mesh-threads.ts";
+import { type AheadRunner, copyOf, type RaggedBatch, type StepRunner } from "../step.ts";
+import { MeshAhead } from "./mesh-ahead.ts";
+import type { MeshState } from "./mesh-state.ts";
 import type { CacheSpace, RankMemory } from "./messages.ts";
 import { limitsOfSpace } from "./space-limits.ts";
-
-export interface MeshDeadlines {
-  /** For all ranks to have done a step, in milliseconds. */
-  readonly stepMs: number;
-  /** For compiling a bucket and reading weights. */
-  readonly loadMs: number;
-}
-
-/** What the runners of all cache spaces share. */
-export interface MeshState {
-  readonly threads: MeshThreads;
-  readonly deadlines: MeshDeadlines;
-  readonly vocabSize: number;
-  /** Of each lane. */
-  readonly limits: BucketLimits;
-  readonly lanes: number;
-  steps: number;
-  exchangeMs: readonly number[];
-  memory: readonly RankMemory[];
-  summaries: readonly string[];
-}
 
 export class MeshRunner implements StepRunner {
   readonly vocabSize: number;
@@ -38,6 +19,9 @@ export class MeshRunner implements StepRunner {
   readonly #space: CacheSpace;
   readonly #limits: BucketLimits;
   readonly #prepared = new Set<string>();
+  readonly ahead: AheadRunner | undefined;
+  /** When all steps asked for so far have been handed to the ranks. */
+  #turn: Promise<unknown> = Promise.resolve();
   #single: MeshRunner | null = null;
   #lanes: readonly MeshRunner[] | null = null;
 
@@ -52,11 +36,17 @@ export class MeshRunner implements StepRunner {
     this.maxContext = limits.ropeRows;
     this.maxBatchTokens = limits.tokens;
     this.maxSequences = limits.sequences;
+    this.ahead = mesh.stepsAhead === 0 ? undefined : new MeshAhead(mesh, space, (...wish) => this.prepare(...wish));
+  }
+
+  /** A step may begin before the one before is done: stages compute chunks of one prompt at the same time. */
+  get overlap(): number {
+    return this.#mesh.overlap;
   }
 
   /** False once a rank has failed or ended: then no step runs any more. */
   get alive(): boolean {
-    return this.#mesh.threads.alive;
+    return this.#mesh.ranks.alive;
   }
 
   /** What each rank holds, by its number. */
@@ -66,7 +56,12 @@ export class MeshRunner implements StepRunner {
 
   /** Milliseconds of the last step that each rank spent in exchanges, waiting for other ranks included. */
   get exchangeMs(): readonly number[] {
-    return this.#mesh.exchangeMs;
+    return this.#mesh.times.map(({ exchangeMs }) => exchangeMs);
+  }
+
+  /** Milliseconds that the last step took on each rank, these included. */
+  get rankMs(): readonly number[] {
+    return this.#mesh.times.map(({ ms }) => ms);
   }
 
   /** What each rank computes with, for people. */
@@ -100,53 +95,55 @@ export class MeshRunner implements StepRunner {
     return this.#single;
   }
 
-  /** Compiles the bucket of this size on all ranks and loads what it needs. */
-  async prepare(size: StepSize): Promise<void> {
-    const key = bucketKey(bucketFor(size, this.#limits));
+  /** Compiles the bucket of this size on all ranks and loads what it needs; with `sampler`, the program that samples. */
+  async prepare(size: StepSize, sampler?: SamplerKind): Promise<void> {
+    const key = `${bucketKey(bucketFor(size, this.#limits))} ${JSON.stringify(sampler)}`;
     if (this.#prepared.has(key)) return;
     const mesh = this.#mesh;
-    const command = { kind: "prepare", space: this.#space, size } as const;
-    const answers = await mesh.threads.command(command, `compiling for ${size.tokens} tokens`, mesh.deadlines.loadMs);
+    const command = { kind: "prepare", space: this.#space, size, ...(sampler && { sampler }) } as const;
+    const answers = await mesh.ranks.command(command, `compiling for ${size.tokens} tokens`, mesh.deadlines.loadMs);
     const prepared = answers.flatMap((answer) => (answer.kind === "prepared" ? [answer] : []));
     mesh.memory = prepared.map(({ memory }) => memory);
     mesh.summaries = prepared.map(({ summary }) => summary);
     this.#prepared.add(key);
   }
 
-  /** A step runs to its end even if the signal aborts: all ranks go the same way. */
+  /**
+   * A step runs to its end even if the signal aborts: all ranks go the same way. Up to `overlap` steps may be under way;
+   * they are computed in the order in which they are asked for.
+   */
   async step(batch: RaggedBatch, signal?: AbortSignal): Promise<Float32Array> {
     signal?.throwIfAborted();
     // The batch's arrays are views of buffers that the next step overwrites.
     const own = copyOf(batch);
-    await this.prepare(stepSizeOf(own));
     const mesh = this.#mesh;
-    const step = mesh.steps++;
-    const command = { kind: "step", space: this.#space, step, batch: own } as const;
-    const answers = await mesh.threads.command(command, `step ${step}`, mesh.deadlines.stepMs);
+    const before = this.#turn;
+    const posted = (async () => {
+      await before;
+      await this.prepare(stepSizeOf(own));
+      const step = mesh.steps++;
+      const command = { kind: "step", space: this.#space, step, batch: own } as const;
+      return { step, answers: mesh.ranks.command(command, `step ${step}`, mesh.deadlines.stepMs) };
+    })();
+    this.#turn = posted.then(
+      () => {},
+      () => {},
+    );
+    const { step, answers: coming } = await posted;
+    const answers = await coming;
     signal?.throwIfAborted();
     const ranks = answers.flatMap((answer) => (answer.kind === "stepped" ? [answer] : []));
-    mesh.exchangeMs = ranks.map(({ exchangeMs }) => exchangeMs);
+    mesh.times = ranks;
     for (const { logits } of ranks) if (logits !== null) return logits;
     throw new InternalError(`step ${step}`, "no rank has logits");
   }
 
-  /** Ends one rank's thread at once, as a crash would: what runs and what comes fails with an error that names it. */
+  /** Ends one rank at once, as a crash would: what runs and what comes fails with an error that names it. */
   endRank(rank: number): Promise<void> {
-    return this.#mesh.threads.endRank(rank);
+    return this.#mesh.ranks.endRank(rank);
   }
 
   close(): Promise<void> {
-    return this.#mesh.threads.close();
+    return this.#mesh.ranks.close();
   }
-}
-
-function copyOf({ tokens, positions, sequence, slots, blockTables, outputs }: RaggedBatch): RaggedBatch {
-  return {
-    tokens: tokens.slice(),
-    positions: positions.slice(),
-    sequence: sequence.slice(),
-    slots: slots.slice(),
-    blockTables: blockTables.map((table) => table.slice()),
-    outputs: outputs.slice(),
-  };
 }

@@ -1,11 +1,11 @@
-/** What is said between the one who drives a mesh and the threads of its ranks. All of it is plain data. */
+/** What is said between the one who drives a mesh and its ranks. All of it is plain data. */
 import type { QuantizeOptions } from "../../compile.ts";
 import type { Mesh } from "../../ir/mesh.ts";
+import type { SamplerKind } from "../../models/sampling/sample.ts";
 import type { BucketLimits, StepSize } from "../bucket-ladder.ts";
 import type { ErrorMessage } from "../error-message.ts";
 import type { InputScales } from "../input-scales.ts";
 import type { RaggedBatch } from "../step.ts";
-import type { MeshMemory } from "./shared-memory.ts";
 
 /** Compile options that are plain data. */
 export interface PlainCompileOptions {
@@ -15,7 +15,7 @@ export interface PlainCompileOptions {
   readonly quantize?: QuantizeOptions;
 }
 
-/** What a rank is started with. */
+/** What a rank is started with, besides its links to the others. */
 export interface RankStart {
   readonly rank: number;
   readonly mesh: Mesh;
@@ -23,21 +23,49 @@ export interface RankStart {
   readonly folder: string;
   /** Of each lane. */
   readonly limits: BucketLimits;
+  readonly lanes: number;
   /** Null: the default backend, on one thread. */
   readonly backend: string | null;
+  /** Flags of Dawn, for WebGPU under Node. */
+  readonly gpuFlags: readonly string[];
+  /** Where TensorFlow.js is, see `DeviceOptions`. */
+  readonly packageFolder: string | null;
   readonly compile: PlainCompileOptions;
   readonly inputScales: InputScales | null;
-  readonly memory: MeshMemory;
+  /** Of an exchange. */
   readonly deadlineMs: number;
-  readonly spinMs: number;
 }
 
 /** Caches of their own: those of the requests of each lane, by its number, and those of one sequence whose tokens are scored beside. */
 export type CacheSpace = number | "single";
 
-export type ToRank =
-  | { readonly kind: "prepare"; readonly space: CacheSpace; readonly size: StepSize }
+/** Steps that choose their own tokens, one of every sequence of a batch. */
+export interface DecodeRun {
+  /** The step before the first, as the driver knows it: tokens, and blocks for all steps. */
+  readonly batch: RaggedBatch;
+  readonly kind: SamplerKind;
+  /** f32 [rows, 4], see `samplerRow`. */
+  readonly options: Float32Array;
+}
+
+export type Command =
+  | { readonly kind: "prepare"; readonly space: CacheSpace; readonly size: StepSize; readonly sampler?: SamplerKind }
   | { readonly kind: "step"; readonly space: CacheSpace; readonly step: number; readonly batch: RaggedBatch }
+  | {
+      readonly kind: "decode";
+      readonly space: CacheSpace;
+      /** Number of the first step, of as many as there are rows of `uniforms`. */
+      readonly step: number;
+      readonly run: DecodeRun;
+      /** Steps of the run before these, whose tokens the ranks know. */
+      readonly before: number;
+      /** f32 [steps, rows]: random numbers below 1. */
+      readonly uniforms: Float32Array;
+    };
+
+/** `id` comes back with the answer. */
+export type ToRank =
+  | { readonly kind: "command"; readonly id: number; readonly command: Command }
   | { readonly kind: "end" };
 
 /** Bytes that a rank holds and has read. */
@@ -46,19 +74,37 @@ export interface RankMemory {
   readonly weights: number;
   /** Caches of all spaces. */
   readonly caches: number;
+  /** In use of the device's memory: these, and what programs compute between. Null where the device does not say. */
+  readonly held: number | null;
   /** Read of the checkpoint. */
   readonly read: number;
 }
 
-/** What a rank says of a step. */
-export interface RankStep {
-  /** From one rank of the last stage. */
-  readonly logits: Float32Array | null;
-  /** In exchanges, waiting for other ranks included. */
+/** Milliseconds that steps took on a rank. */
+export interface RankTimes {
+  readonly ms: number;
+  /** Of these in exchanges, waiting for other ranks included. */
   readonly exchangeMs: number;
 }
 
-export type FromRank =
+/** What a rank says of a step. */
+export interface RankStep extends RankTimes {
+  /** From one rank of the last stage. */
+  readonly logits: Float32Array | null;
+}
+
+/** What a rank says of steps that chose their own tokens. */
+export interface RankDecode extends RankTimes {
+  /** i32 [steps, rows], -1 where logits were no numbers; from one rank of the last stage. */
+  readonly ids: Int32Array | null;
+}
+
+export type Answer =
   | { readonly kind: "prepared"; readonly memory: RankMemory; readonly summary: string }
   | ({ readonly kind: "stepped" } & RankStep)
-  | { readonly kind: "failed"; readonly error: ErrorMessage };
+  | ({ readonly kind: "decoded" } & RankDecode);
+
+export type FromRank =
+  | { readonly kind: "answer"; readonly id: number; readonly answer: Answer }
+  /** `id`: under which command; null: under none. */
+  | { readonly kind: "failed"; readonly id: number | null; readonly error: ErrorMessage };

@@ -1,18 +1,22 @@
 /** One rank of a mesh: compiles its part of each bucket when it is first needed, holds its weights and caches, runs steps. */
-import { type CompileOptions, type Device, type Executable, openDefaultDevice, openDevice } from "../../compile.ts";
+import { type CompileOptions, type Device, type Executable, openDefaultDevice, prepareDevice } from "../../compile.ts";
 import { compileOptionsFromEnv } from "../../compile-options.ts";
 import { programOfRank } from "../../compile-ranks.ts";
-import { InternalError } from "../../ir/errors.ts";
-import { coordsOf } from "../../ir/mesh.ts";
+import { InternalError, invariant } from "../../ir/errors.ts";
+import { coordsOf, rankCount } from "../../ir/mesh.ts";
 import type { TensorData } from "../../ir/tensor.ts";
+import { byteSize, tensorType } from "../../ir/types.ts";
 import { cacheSpecs } from "../../models/deepseek/bucket.ts";
 import { type ModelConfig, parseModelConfigText } from "../../models/deepseek/config.ts";
 import { checkpointDTypes } from "../../models/deepseek/layers.ts";
 import { type BuildOptions, buildModel } from "../../models/deepseek/model.ts";
+import { buildSampled } from "../../models/deepseek/sampled.ts";
 import { modelSharding } from "../../models/deepseek/sharding.ts";
-import { bucketFor, bucketKey, type StepSize, stepSizeOf } from "../bucket-ladder.ts";
+import type { SamplerKind } from "../../models/sampling/sample.ts";
+import { type BucketLimits, bucketFor, bucketKey, type StepSize, stepSizeOf } from "../bucket-ladder.ts";
 import { type Checkpoint, headersOf, openCheckpoint } from "../checkpoint.ts";
 import { debugFileWriter } from "../debug-files.ts";
+import { defaultThreads } from "../default-threads.ts";
 import { maxConfigBytes } from "../load-limits.ts";
 import { openNodeFolder } from "../node-folder.ts";
 import { fillBatch } from "../padded-batch.ts";
@@ -20,61 +24,90 @@ import type { RaggedBatch } from "../step.ts";
 import { weightReader } from "../weight-reader.ts";
 import { type ReadWeight, WeightStore } from "../weight-store.ts";
 import { type BoundRank, bindRank } from "./bind-rank.ts";
-import type { CacheSpace, RankMemory, RankStart, RankStep } from "./messages.ts";
-import { SharedLink } from "./shared-link.ts";
+import type { Link } from "./link.ts";
+import type { CacheSpace, Command, RankDecode, RankMemory, RankStart, RankStep } from "./messages.ts";
+import { type DecodeRank, runDecode } from "./rank-decode.ts";
 import { limitsOfSpace } from "./space-limits.ts";
 
 /** What a rank is made of. */
 interface RankParts {
   readonly start: RankStart;
+  readonly link: Link;
   readonly config: ModelConfig;
   readonly build: BuildOptions;
   readonly checkpoint: Checkpoint;
   readonly device: Device;
   readonly compile: CompileOptions;
+  /** For weights of devices that leave making them to the processor. */
+  readonly foldThreads: number;
+  /** Whether whoever drives can look into this thread's shared memory. */
+  readonly shares: boolean;
 }
 
-/** Opens the model's folder; reads its config and the headers of its weights. */
-export async function openRank(start: RankStart): Promise<RankRunner> {
+/** Opens the device and the model's folder; reads its config and the headers of its weights. */
+export async function openRank(start: RankStart, linked: Link | Promise<Link>, shares = false): Promise<RankRunner> {
+  const link = await linked;
   const folder = await openNodeFolder(start.folder);
   const text = await folder.readText("config.json", maxConfigBytes);
   const config = parseModelConfigText(text, `${folder.name} config.json`);
+  const device = await openRankDevice(start);
   const checkpoint = await openCheckpoint(folder);
-  const headers = headersOf(checkpoint);
-  const { backend } = start;
   return new RankRunner({
     start,
+    link,
+    shares,
     config,
-    build: { weightDType: checkpointDTypes(config, headers) },
+    build: { weightDType: checkpointDTypes(config, headersOf(checkpoint)) },
     checkpoint,
-    device: backend === null ? openDefaultDevice({ threads: 1 }) : openDevice(backend, { threads: 1 }),
+    device,
     compile: { ...compileOptionsFromEnv(await debugFileWriter()), ...start.compile },
+    foldThreads: Math.max(1, Math.floor(defaultThreads(config) / rankCount(start.mesh))),
   });
+}
+
+async function openRankDevice({ backend, gpuFlags, packageFolder }: RankStart): Promise<Device> {
+  const threads = 1;
+  if (backend === null) return openDefaultDevice({ threads });
+  const packages = packageFolder === null ? {} : { packageFolder };
+  if (!["webgpu", "tfjs-webgpu"].includes(backend)) return prepareDevice(backend, { threads, ...packages });
+  const { openNodeGpu } = await import("../node-gpu.ts");
+  return prepareDevice(backend, { threads, gpu: await openNodeGpu(gpuFlags), ...packages });
+}
+
+/** Which program: the caches it works on, how large it is, and how it samples if it does. */
+interface ProgramWish {
+  readonly space: CacheSpace;
+  readonly size: StepSize;
+  readonly sampler?: SamplerKind;
 }
 
 export class RankRunner {
   readonly #parts: RankParts;
   readonly #weights: WeightStore;
-  readonly #link: SharedLink;
   readonly #caches = new Map<CacheSpace, Map<string, TensorData>>();
   readonly #bound = new Map<string, BoundRank>();
   readonly #known = new Map<string, Executable>();
+  readonly #logits = new Map<CacheSpace, SharedArrayBuffer>();
   /** Whether it is this rank's turn to hand out results that all ranks of its stage have. */
   readonly #speaks: boolean;
   #read = 0;
 
   constructor(parts: RankParts) {
     this.#parts = parts;
-    const { start, config, checkpoint, device } = parts;
+    const { start, config, checkpoint, device, foldThreads } = parts;
     const reader = weightReader(config, checkpoint, start.limits.ropeRows, start.inputScales ?? undefined);
     const read: ReadWeight = (name, range, into) => {
       if (checkpoint.tensors.has(name)) this.#read += into.byteLength;
       return reader(name, range, into);
     };
-    this.#weights = new WeightStore(read, device);
-    this.#link = new SharedLink(start.memory, start.rank, start);
+    this.#weights = new WeightStore(read, device, { foldThreads });
     const { pp: _, ...others } = coordsOf(start.mesh, start.rank);
     this.#speaks = Object.values(others).every((at) => at === 0);
+  }
+
+  /** Whether steps of different cache spaces may be under way at the same time. */
+  get interleaves(): boolean {
+    return this.#parts.link.interleaves;
   }
 
   get summary(): string {
@@ -84,32 +117,49 @@ export class RankRunner {
   get memory(): RankMemory {
     const caches = [...this.#caches.values()].flatMap((each) => [...each.values()]);
     const bytes = caches.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    return { weights: this.#weights.bytes, caches: bytes, read: this.#read };
+    const held = this.#parts.device.heldBytes?.() ?? null;
+    return { weights: this.#weights.bytes, caches: bytes, held, read: this.#read };
   }
 
-  async prepare(space: CacheSpace, size: StepSize): Promise<void> {
-    const { start, config, build, device, compile } = this.#parts;
+  async prepare(wish: ProgramWish): Promise<void> {
+    const { start, link, config, build, device, compile } = this.#parts;
+    const { space, size, sampler } = wish;
     const limits = limitsOfSpace(start.limits, space);
     const bucket = bucketFor(size, limits);
-    const key = `${space} ${bucketKey(bucket)}`;
+    const key = this.#key(wish);
     if (this.#bound.has(key)) return;
     const group = compile.quantize === undefined ? 1 : (compile.quantize.group ?? 32);
     const sharding = modelSharding(config, start.mesh, { group });
-    const program = programOfRank(buildModel(config, bucket, build), sharding, start.rank);
+    const module =
+      sampler === undefined
+        ? buildModel(config, bucket, build)
+        : buildSampled(config, { ...bucket, kind: sampler }, build);
     const names = cacheSpecs(config, limits).map(({ name }) => name);
+    const known = this.#caches.has(space);
     const held = this.#caches.get(space) ?? new Map<string, TensorData>();
     this.#caches.set(space, held);
     const bound = await bindRank(
-      program,
-      { rank: start.rank, device, weights: this.#weights, link: this.#link, compile, known: this.#known },
+      programOfRank(module, sharding, start.rank),
+      {
+        rank: start.rank,
+        device,
+        weights: this.#weights,
+        link,
+        compile,
+        // Every rank goes on with the tokens that a program samples.
+        handsOut: sampler === undefined,
+        known: this.#known,
+      },
       {
         memory: (name, allocate) => {
           if (!names.includes(name)) return undefined;
           const cache = held.get(name) ?? allocate();
+          invariant(!known || held.has(name), () => `${name} was another rank's in an earlier program`);
           held.set(name, cache);
           return cache;
         },
-        // Results are the logits, then the caches in the order of the parameters.
+        moreBytes: start.lanes * this.#cacheBytes(limits),
+        // Results are the logits or ids, then the caches in the order of the parameters.
         result: (name) => (names.includes(name) ? 1 + names.indexOf(name) : undefined),
       },
     );
@@ -119,17 +169,68 @@ export class RankRunner {
   /** `logits` is a copy, where it is this rank that hands them out. The bucket is prepared. */
   async step(space: CacheSpace, step: number, batch: RaggedBatch): Promise<RankStep> {
     const { start, config } = this.#parts;
-    const bucket = bucketFor(stepSizeOf(batch), limitsOfSpace(start.limits, space));
-    const bound = this.#bound.get(`${space} ${bucketKey(bucket)}`);
-    if (bound === undefined) throw new InternalError(`rank ${start.rank}, step ${step}`, "its bucket is not prepared");
-    fillBatch((name) => bound.input(name), batch, bucket.blocks);
+    const size = stepSizeOf(batch);
+    const { blocks } = bucketFor(size, limitsOfSpace(start.limits, space));
+    const bound = this.#prepared({ space, size }, step);
+    fillBatch((name) => bound.input(name), batch, blocks);
+    const begin = performance.now();
     const exchangeMs = await bound.run(step);
+    const times = { ms: performance.now() - begin, exchangeMs };
     const logits = bound.result(0);
-    if (logits === undefined || !this.#speaks) return { logits: null, exchangeMs };
+    if (logits === undefined || !this.#speaks) return { logits: null, ...times };
     if (!(logits instanceof Float32Array)) throw new InternalError("step", "logits are not f32");
-    // Memory of its own: what is handed to another thread may not be shared memory's.
-    const rows = logits.subarray(0, batch.outputs.length * config.vocab_size);
-    return { logits: new Float32Array(rows), exchangeMs };
+    return { logits: this.#copy(space, logits.subarray(0, batch.outputs.length * config.vocab_size)), ...times };
+  }
+
+  /** Memory of its own, that of the space's last step where whoever drives can look into it. */
+  #copy(space: CacheSpace, logits: Float32Array): Float32Array {
+    if (!this.#parts.shares) return new Float32Array(logits);
+    let buffer = this.#logits.get(space);
+    if (buffer === undefined || buffer.byteLength < logits.byteLength) {
+      buffer = new SharedArrayBuffer(logits.byteLength);
+      this.#logits.set(space, buffer);
+    }
+    const copy = new Float32Array(buffer, 0, logits.length);
+    copy.set(logits);
+    return copy;
+  }
+
+  /** Steps that feed each other; ids where it is this rank that hands them out. The bucket is prepared. */
+  decode(command: Extract<Command, { kind: "decode" }>): Promise<RankDecode> {
+    const { start, link } = this.#parts;
+    const { space, step, run } = command;
+    const size = stepSizeOf(run.batch);
+    const { blocks } = bucketFor(size, limitsOfSpace(start.limits, space));
+    const bound = this.#prepared({ space, size, sampler: run.kind }, step);
+    const { rank, mesh, limits } = start;
+    const self: DecodeRank = { rank, mesh, link, bound, blocks, blockSize: limits.blockSize, speaks: this.#speaks };
+    return runDecode(self, command);
+  }
+
+  /** About this rank's caches of a space. */
+  #cacheBytes(limits: BucketLimits): number {
+    const { start, config } = this.#parts;
+    const all = cacheSpecs(config, limits).reduce(
+      (sum, { dtype, shape }) => sum + byteSize(tensorType(dtype, shape)),
+      0,
+    );
+    return all / (start.mesh.pp ?? 1);
+  }
+
+  #key({ space, size, sampler }: ProgramWish): string {
+    const bucket = bucketFor(size, limitsOfSpace(this.#parts.start.limits, space));
+    return `${space} ${bucketKey(bucket)} ${sampler === undefined ? "" : JSON.stringify(sampler)}`;
+  }
+
+  #prepared(wish: ProgramWish, step: number): BoundRank {
+    const bound = this.#bound.get(this.#key(wish));
+    if (bound !== undefined) return bound;
+    throw new InternalError(`rank ${this.#parts.start.rank}, step ${step}`, "its bucket is not prepared");
+  }
+
+  /** Ends waiting for other ranks. */
+  stop(why: string): void {
+    this.#parts.link.stop(why);
   }
 
   async close(): Promise<void> {

@@ -1,7 +1,7 @@
 /** A Link between threads: messages go in pieces through rings of shared memory; who cannot go on sleeps at its bell. */
 import { CompilerError, InternalError } from "../../ir/errors.ts";
 import type { ExchangeId, Incoming, Link, Outgoing } from "./link.ts";
-import { bellCell, type MeshMemory, readCell, ring, stopCell, writtenCell } from "./shared-memory.ts";
+import { bellCell, type MeshMemory, readCell, ring, stopCell, stopMesh, writtenCell } from "./shared-memory.ts";
 
 export interface SharedLinkOptions {
   /** How long an exchange may take, in milliseconds. */
@@ -31,6 +31,8 @@ interface RingEnd {
 }
 
 export class SharedLink implements Link {
+  /** Rings know one order: that of the program. */
+  readonly interleaves = false;
   readonly #memory: MeshMemory;
   readonly #rank: number;
   readonly #cells: Int32Array;
@@ -58,6 +60,10 @@ export class SharedLink implements Link {
       if (this.#advance(open, id)) open = open.filter((each) => !isDone(each));
       else this.#wait(heard, start, open, id);
     }
+  }
+
+  stop(): void {
+    stopMesh(this.#memory, null);
   }
 
   /** Moves what can be moved; whether anything could. */

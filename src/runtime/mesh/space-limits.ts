@@ -2,12 +2,12 @@
 import type { BucketLimits } from "../bucket-ladder.ts";
 import type { CacheSpace } from "./messages.ts";
 
-/** Each lane's share of what a mesh may hold at once; a lane has room for one sequence at least. */
+/** Each lane's share of what a mesh may hold at once, rounded up; a lane has room for one sequence of full length at least. */
 export function limitsOfLane(limits: BucketLimits, lanes: number): BucketLimits {
   const blocks = Math.floor(limits.slots / limits.blockSize / lanes);
   return {
     ...limits,
-    sequences: Math.max(1, Math.floor(limits.sequences / lanes)),
+    sequences: Math.ceil(limits.sequences / lanes),
     slots: Math.max(limits.blocks, blocks) * limits.blockSize,
   };
 }

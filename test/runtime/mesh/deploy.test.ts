@@ -4,9 +4,11 @@ import { describe, expect, test } from "vitest";
 import type { Mesh } from "../../../src/ir/mesh.ts";
 import { parseModelConfigText } from "../../../src/models/deepseek/config.ts";
 import { weightBytesOf } from "../../../src/plan/shape.ts";
+import { loadModel } from "../../../src/runtime/load-model.ts";
 import { chooseMesh } from "../../../src/runtime/mesh/choose-mesh.ts";
 import { MeshRunner } from "../../../src/runtime/mesh/mesh-runner.ts";
 import { shardAndDeploy } from "../../../src/runtime/mesh/shard-and-deploy.ts";
+import type { Model } from "../../../src/runtime/model.ts";
 import { type GoldenName, goldenConfigText, goldenTensors } from "../../models/read-golden.ts";
 import { largestDifference } from "../../models/step.ts";
 
@@ -30,6 +32,8 @@ describe.each<[GoldenName, Mesh, typeof quick]>([
   ["v2-lite", { pp: 3 }, plain],
   ["v3", { ep: 4 }, plain],
   ["qwen3-distill", { tp: 2 }, quick],
+  ["v3-fp8", { tp: 2 }, plain],
+  ["v3-fp8", { pp: 2 }, quick],
 ])("%s over %j", (name, devices, options) => {
   test("has the golden's logits and tokens, and the memory of its plan", async () => {
     const golden = goldenTensors(name, "golden");
@@ -126,6 +130,27 @@ test("the demo model, its weights in 8 bits, answers as on one device", async ()
   }
 });
 
+test.each<Mesh>([{ tp: 2 }, { pp: 2 }])("formats by name over %j: the logits of one device", async (devices) => {
+  const ids = [...goldenTensors("qwen2-distill", "golden").get("input_ids")!.data].slice(0, 12);
+  const weights = { weights: "int8", group: 8 } as const;
+  const overrides = { "*.down_proj": "none", "model.layers.{layer}.self_attn.*": "int4", lm_head: "none" } as const;
+  const logitsOf = async (open: () => Promise<Model>) => {
+    const model = await open();
+    try {
+      return await model.logits(ids);
+    } finally {
+      await model.close();
+    }
+  };
+  const folder = goldenFolder("qwen2-distill");
+  const quantize = { ...weights, overrides };
+  const one = await logitsOf(() => loadModel(folder, { contextLength: 64, backend: "js", quantize }));
+  const mesh = await logitsOf(() => shardAndDeploy(folder, { contextLength: 64, backend: "js", quantize, devices }));
+  expect(largestDifference(mesh, one)).toBeLessThan(tolerance);
+  const others = await logitsOf(() => loadModel(folder, { contextLength: 64, backend: "js", quantize: weights }));
+  expect(largestDifference(others, one)).toBeGreaterThan(20 * tolerance);
+});
+
 describe("devices by number", () => {
   test.each<[GoldenName, number, Mesh]>([
     ["v3", 1, { tp: 1 }],
@@ -146,11 +171,10 @@ describe("devices by number", () => {
     await expect(shardAndDeploy(goldenFolder("v3"), { ...quick, devices })).rejects.toThrow(message);
   });
 
-  test("refuses options and backends that there are not", async () => {
+  test("refuses options and overrides that there are not", async () => {
     const folder = goldenFolder("v3");
-    await expect(shardAndDeploy(folder, { devices: 2, backend: "webgpu" })).rejects.toThrow("expected js or wasm");
-    const quantize = { weights: "int8", overrides: { lm_head: "none" } } as const;
-    await expect(shardAndDeploy(folder, { devices: 2, quantize })).rejects.toThrow("overrides");
+    const quantize = { weights: "int8", overrides: { lm_haed: "none" } } as const;
+    await expect(shardAndDeploy(folder, { devices: 2, quantize })).rejects.toThrow("matches no weight");
     const misspelt = { devices: 2, stepMS: 5 };
     await expect(shardAndDeploy(folder, misspelt)).rejects.toThrow('Did you mean "stepMs"?');
   });
