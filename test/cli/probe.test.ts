@@ -70,9 +70,9 @@ describe("plan-memory", () => {
       given: webgpu 250 MB, buffers of 134 MB; wasm 250 MB; js 250 MB
 
       backend  weights  weights  caches  a token  values   resident  device   largest buffer
-      webgpu   f32      39.0 MB  983 kB  1.92 kB  2.39 MB  259 MB    42.3 MB  4.19 MB         fits
-      webgpu   int8     11.0 MB  983 kB  1.92 kB  2.39 MB  231 MB    14.4 MB  1.05 MB         fits
-      webgpu   int4     7.13 MB  983 kB  1.92 kB  2.39 MB  227 MB    10.5 MB  1.05 MB         fits
+      webgpu   f32      39.0 MB  983 kB  1.92 kB  2.39 MB  220 MB    42.3 MB  4.19 MB         fits
+      webgpu   int8     11.0 MB  983 kB  1.92 kB  2.39 MB  220 MB    14.4 MB  1.05 MB         fits
+      webgpu   int4     7.13 MB  983 kB  1.92 kB  2.39 MB  220 MB    10.5 MB  1.05 MB         fits
       wasm     f32      39.0 MB  983 kB  1.92 kB  2.39 MB  262 MB             4.19 MB         does not fit: needs 262 MB of 250 MB; fits in int8
       wasm     int8     11.0 MB  983 kB  1.92 kB  2.39 MB  234 MB             1.05 MB         fits
       wasm     int4     7.13 MB  983 kB  1.92 kB  2.39 MB  231 MB             1.05 MB         fits
