@@ -1,10 +1,11 @@
 /** `shardAndDeploy`: a Hugging Face folder becomes a model that chats, divided over several devices of this host. */
-import { allBackendNames, checkQuantizeOptions, type QuantizeOptions } from "../../compile.ts";
+import { allBackendNames, checkQuantizeOptions, type QuantizeOptions, quantizeSentence } from "../../compile.ts";
 import { didYouMean, InputError, invariant, UnsupportedError } from "../../ir/errors.ts";
 import { type Mesh, rankCount } from "../../ir/mesh.ts";
 import { checkWeights } from "../../models/deepseek/check-weights.ts";
 import { type ModelConfig, parseModelConfigText } from "../../models/deepseek/config.ts";
 import { modelSharding } from "../../models/deepseek/sharding.ts";
+import { type Recipe, recipeOf } from "../../recipe.ts";
 import { headersOf, openCheckpoint } from "../checkpoint.ts";
 import { readGenerationDefaults } from "../generation-defaults.ts";
 import { type InputScales, readInputScales } from "../input-scales.ts";
@@ -56,8 +57,13 @@ const ringBytes = 2 ** 18;
 /** How long a rank looks for a message before it sleeps, where every rank has a core and where not. */
 const spinMs = { spare: 2, taken: 0.02 } as const;
 
-/** Every device reads its own share of the weights of the folder at `path`. */
-export async function shardAndDeploy(path: string, options: DeployOptions): Promise<Model> {
+/**
+ * Every device reads its own share of the weights of a folder, given by its path or as a recipe that only quantises.
+ *
+ * @throws UnsupportedError for recipes that prune, choose fusion or hardware
+ */
+export async function shardAndDeploy(model: string | Recipe<string>, given: DeployOptions): Promise<Model> {
+  const { path, options } = deployable(model, given);
   checkOptions(options);
   const folder = await openNodeFolder(path);
   const config = parseModelConfigText(await folder.readText("config.json", maxConfigBytes), `${path} config.json`);
@@ -84,12 +90,34 @@ export async function shardAndDeploy(path: string, options: DeployOptions): Prom
     await Promise.all(runners.map((each) => each.prepare({ tokens: 1, sequences: 1, blocks: 1, outputs: 1 })));
     const [runner, ...replicas] = runners;
     invariant(runner !== undefined, () => "a mesh without ranks");
-    return new Model({ name: path, config, tokenizer, device: null, runner, replicas, checkpoint, defaults, end });
+    const lossy = quantize === undefined ? [] : [quantizeSentence(quantize)];
+    const parts = { name: path, config, tokenizer, device: null, runner, replicas, checkpoint, defaults };
+    return new Model({ ...parts, lossy, quantized: lossy.length > 0, end });
   } catch (error) {
     await end();
     await checkpoint.close();
     throw error;
   }
+}
+
+/** A recipe's choices as options; those of the call go before them. */
+function deployable(model: string | Recipe<string>, options: DeployOptions) {
+  if (typeof model === "string") return { path: model, options };
+  const { source: path, choices } = recipeOf(model);
+  const refused = (["prune", "fuse", "hardware"] as const).filter((each) => choices[each] !== undefined);
+  if (refused.length > 0) {
+    throw new UnsupportedError(
+      "shardAndDeploy",
+      `takes recipes that quantise, and this one has ${refused.join(" and ")}`,
+      {
+        hint: refused.includes("prune")
+          ? "A model that is divided has all of its weights; loadModel(prune(folder, ...)) runs a pruned one on one device."
+          : "What each device computes with are the options backend and compile.",
+      },
+    );
+  }
+  const { quantize } = choices;
+  return { path, options: quantize === undefined ? options : { quantize, ...options } };
 }
 
 function startRunner(
