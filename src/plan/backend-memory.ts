@@ -15,7 +15,7 @@ export interface BackendHolding {
   /** How its steps are launched, see `expectedSpeed`. */
   readonly launching: Launching;
   /** Resident bytes of a process besides what `modelMemory` counts. */
-  readonly process: ProcessMemory;
+  readonly around: ProcessMemory;
 }
 
 /**
@@ -52,23 +52,23 @@ const inScripts = { ...inNode, programs: 34 * MB, quantized: 5 * MB } as const;
 export const backendHoldings: readonly BackendHolding[] = [
   {
     ...{ backend: "webgpu", precisions: formats, ownMemory: true, hostCopy: true, launching: "divided" },
-    process: { ...inNode, engine: 200 * MB, programs: 20 * MB, quantized: 10 * MB },
+    around: { ...inNode, engine: 200 * MB, programs: 20 * MB, quantized: 10 * MB },
   },
   {
     ...{ backend: "wasm", precisions: formats, ownMemory: false, hostCopy: false, launching: "merged" },
-    process: { ...inNode, programs: 20 * MB, quantized: 10 * MB },
+    around: { ...inNode, programs: 20 * MB, quantized: 10 * MB },
   },
   {
     ...{ backend: "js", precisions: formats, ownMemory: false, hostCopy: false, launching: "merged" },
-    process: { ...inNode, programs: 16 * MB, quantized: 12 * MB },
+    around: { ...inNode, programs: 16 * MB, quantized: 12 * MB },
   },
   ...(["tensorflow", "tensorflow-gpu"] as const).map((backend) => ({
     ...{ backend, precisions: formats, hostCopy: true, expands: inGraphs, launching: "graph" as const },
-    ...{ ownMemory: backend === "tensorflow-gpu", process: inTensorFlow },
+    ...{ ownMemory: backend === "tensorflow-gpu", around: inTensorFlow },
   })),
   ...(["tensorflow-ops", "tensorflow-gpu-ops"] as const).map((backend) => ({
     ...{ backend, precisions: formats, hostCopy: true, expands: eager, launching: "ops" as const },
-    ...{ ownMemory: backend === "tensorflow-gpu-ops", process: opByOp },
+    ...{ ownMemory: backend === "tensorflow-gpu-ops", around: opByOp },
   })),
   {
     ...{
@@ -79,7 +79,7 @@ export const backendHoldings: readonly BackendHolding[] = [
       expands: eager,
       launching: "ops",
     },
-    process: { ...inScripts, engine: 220 * MB },
+    around: { ...inScripts, engine: 220 * MB },
   },
   {
     ...{
@@ -91,7 +91,7 @@ export const backendHoldings: readonly BackendHolding[] = [
       launching: "ops",
     },
     // Its memory grows with what a step needs and never shrinks.
-    process: { ...inScripts, programs: 52 * MB },
+    around: { ...inScripts, programs: 52 * MB },
   },
   {
     // Its f32 tensors are the arrays that were loaded.
@@ -103,7 +103,7 @@ export const backendHoldings: readonly BackendHolding[] = [
       expands: eager,
       launching: "ops",
     },
-    process: inScripts,
+    around: inScripts,
   },
 ];
 
@@ -137,7 +137,7 @@ export function tokenizerBytes(vocab: number): number {
 }
 
 export function memoryOn(
-  { backend, ownMemory, process, hostCopy, expands }: BackendHolding,
+  { backend, ownMemory, around, hostCopy, expands }: BackendHolding,
   precision: Precision,
   sizes: WeightSizes,
   { context, sequences, tokens, threads = 1 }: MemoryRequest,
@@ -148,8 +148,8 @@ export function memoryOn(
   const buckets = 1 + Math.max(0, Math.ceil(Math.log2(blocks / 8) / 2));
   const step = { slots, context, tokens: Math.min(tokens, sequences * context), buckets };
   const memory = modelMemory(sizes, { precision, hostCopy, expands }, step);
-  const { engine, programs, quantized } = process;
-  const [first, further] = process.threads;
+  const { engine, programs, quantized } = around;
+  const [first, further] = around.threads;
   const besides =
     engine +
     programs +
