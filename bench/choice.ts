@@ -1,6 +1,9 @@
 /** Measures every target that runs here on one model, in turn, and compares them with what was expected; see choice.bench.ts. */
+import { readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { parseModelConfigText } from "../src/models/deepseek/config.ts";
 import type { Precision } from "../src/plan/model-memory.ts";
 import { type LoadOptions, loadModel } from "../src/runtime/load-model.ts";
 import type { Model } from "../src/runtime/model.ts";
@@ -54,9 +57,8 @@ export async function measureChoice(args: readonly string[]): Promise<boolean> {
   const probes = report.probes
     .map((each) => (values.software ? { ...each, software: false } : each))
     .filter(({ backend }) => values.backends === undefined || values.backends.split(",").includes(backend));
-  const start = await open({ backend: "js" });
-  const choice = chooseTarget(start.config, probes, { precisions: [precision], context: size.contextLength });
-  await start.close();
+  const config = parseModelConfigText(readFileSync(join(folder, "config.json"), "utf8"), folder);
+  const choice = chooseTarget(config, probes, { precisions: [precision], context: size.contextLength });
   const runs: Run[] = [];
   for (const candidate of [choice.chosen, ...choice.others]) {
     const threads = candidate.threads === null ? {} : { threads: candidate.threads };

@@ -37,6 +37,7 @@ const optionNames: readonly string[] = [
   "maxBatchTokens",
   "cacheBytes",
   "quantize",
+  "prune",
   "inputScales",
   "files",
   "storage",
@@ -54,6 +55,12 @@ export async function loadModel(url: string, options: BrowserLoadOptions = {}): 
     if (optionNames.includes(name)) continue;
     const hint = didYouMean(name, optionNames) ?? `Options: ${optionNames.join(", ")}.`;
     throw new InputError(`loadModel ${name}`, "unknown option", { hint });
+  }
+  // For those whose program no compiler has checked.
+  if (typeof url !== "string") {
+    throw new InputError("loadModel", `expected an address, got ${typeof url}`, {
+      hint: "A recipe lives where it was made; the worker takes its choices as options: quantize, prune, backend.",
+    });
   }
   const { onProgress, signal, worker: start = startWorker, ...settings } = options;
   const folder = folderUrl(url, document.baseURI);

@@ -1,5 +1,5 @@
 /** The messages between a page and the worker in which its model lives. Every request has an id that its answers carry. */
-import type { QuantizeOptions } from "../compile.ts";
+import type { PruneOptions, QuantizeOptions } from "../compile.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import type { ChatMessage } from "../runtime/chat-template.ts";
 import type { ErrorMessage } from "../runtime/error-message.ts";
@@ -24,6 +24,8 @@ export interface LoadSettings {
   readonly maxBatchTokens?: number | undefined;
   readonly cacheBytes?: number | undefined;
   readonly quantize?: QuantizeOptions | undefined;
+  /** As in `loadModel` of Node: what `prune` takes. */
+  readonly prune?: PruneOptions | undefined;
   readonly inputScales?: InputScales | undefined;
   /** The names of the model's files, where they are known. Left out, the server is asked for the usual ones. */
   readonly files?: readonly string[] | undefined;

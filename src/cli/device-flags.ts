@@ -1,5 +1,6 @@
 /** The options about what computes, which all commands that run a model share. */
-import type { OptionTable } from "./options.ts";
+import type { LoadOptions } from "../runtime/load-model.ts";
+import type { OptionTable, OptionValues } from "./options.ts";
 
 export const deviceOptions = {
   backend: {
@@ -12,4 +13,17 @@ export const deviceOptions = {
     value: "N",
     doc: "Threads of wasm. Default: as many as should be fastest; one for very small models.",
   },
+  "package-folder": {
+    kind: "text",
+    value: "FOLDER",
+    doc: "Where TensorFlow.js' packages are, if not beside ciuic: the folder that has them in its node_modules.",
+  },
 } as const satisfies OptionTable;
+
+/** The same as options of `loadModel`. */
+export function deviceFlags(values: OptionValues<typeof deviceOptions>): DeviceFlags {
+  const { backend, threads, "package-folder": packageFolder } = values;
+  return { backend, threads, packageFolder };
+}
+
+type DeviceFlags = Pick<LoadOptions, "backend" | "threads" | "packageFolder">;

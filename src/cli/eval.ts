@@ -15,7 +15,7 @@ import {
 import type { Model } from "../runtime/model.ts";
 import type { WeightError } from "../runtime/weight-errors.ts";
 import { defineCommand, exitCodes } from "./command.ts";
-import { deviceOptions } from "./device-flags.ts";
+import { deviceFlags, deviceOptions } from "./device-flags.ts";
 import { modelPath, withModel } from "./model-source.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
 import { pruneFlags, pruneOptions } from "./prune-flags.ts";
@@ -71,13 +71,13 @@ export const evaluate = defineCommand({
   run: async ({ values, positionals }) => {
     const quantize = quantizeFlags("eval", values);
     const prune = await pruneFlags(values);
-    const { backend, threads } = values;
-    const evaluation = await withModel(positionals[0], { backend, threads, maxSequences: 8 }, async (model) => {
+    const on = deviceFlags(values);
+    const evaluation = await withModel(positionals[0], { ...on, maxSequences: 8 }, async (model) => {
       const texts = await textsOf(model, positionals[0], values);
       if (quantize === undefined && prune === undefined) return measure(model, null, texts, values);
       const inputScales =
         quantize?.activations === "int8-static" && values.calibrate ? await model.calibrate(quantize) : undefined;
-      return withModel(positionals[0], { backend, threads, maxSequences: 8, quantize, prune, inputScales }, (changed) =>
+      return withModel(positionals[0], { ...on, maxSequences: 8, quantize, prune, inputScales }, (changed) =>
         measure(model, { model: changed, quantize: quantize ?? null }, texts, values),
       );
     });

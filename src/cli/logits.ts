@@ -4,7 +4,7 @@ import { type Tensor, tensorFrom } from "../ir/tensor.ts";
 import { tensorType } from "../ir/types.ts";
 import { writeSafetensors } from "../runtime/safetensors.ts";
 import { defineCommand, exitCodes } from "./command.ts";
-import { deviceOptions } from "./device-flags.ts";
+import { deviceFlags, deviceOptions } from "./device-flags.ts";
 import { withModel } from "./model-source.ts";
 import type { OptionTable } from "./options.ts";
 import { checkTokenIds, readTokenIds } from "./token-ids.ts";
@@ -27,11 +27,11 @@ export const logits = defineCommand({
   examples: ['echo "[[0, 397, 431], [0, 5]]" | ciuic logits --ids - --out logits.safetensors'],
   positionals: 1,
   run: async ({ values, positionals }) => {
-    const { ids: file, out, backend, threads } = values;
+    const { ids: file, out } = values;
     if (file === undefined) throw new InputError("logits --ids", "missing: expected a JSON file of token ids");
     if (out === undefined) throw new InputError("logits --out", "missing: expected the file to write");
     const lists = await readTokenIds(file);
-    await withModel(positionals[0], { backend, threads }, async (model) => {
+    await withModel(positionals[0], deviceFlags(values), async (model) => {
       const vocab = model.config.vocab_size;
       checkTokenIds(lists, vocab, file);
       const tensors = new Map<string, Tensor>();

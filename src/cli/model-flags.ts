@@ -1,6 +1,6 @@
 /** The options of `run` and `chat` about how the model is loaded. */
 import type { LoadOptions } from "../runtime/load-model.ts";
-import { deviceOptions } from "./device-flags.ts";
+import { deviceFlags, deviceOptions } from "./device-flags.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
 import { pruneFlags, pruneOptions } from "./prune-flags.ts";
 import { quantizeFlags, quantizeOptions } from "./quantize-flags.ts";
@@ -14,8 +14,13 @@ export const modelOptions = {
 
 /** @throws InputError naming the command's option */
 export async function modelFlags(command: string, values: OptionValues<typeof modelOptions>): Promise<LoadOptions> {
-  const { context: contextLength, backend, threads } = values;
-  return { contextLength, backend, threads, quantize: quantizeFlags(command, values), prune: await pruneFlags(values) };
+  const { context: contextLength } = values;
+  return {
+    contextLength,
+    ...deviceFlags(values),
+    quantize: quantizeFlags(command, values),
+    prune: await pruneFlags(values),
+  };
 }
 
 /** What was changed on purpose, for stderr; empty where nothing was. */

@@ -5,7 +5,7 @@ import type { Model } from "../runtime/model.ts";
 import { type Pruning, showPruning } from "../runtime/pruning-file.ts";
 import { write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
-import { deviceOptions } from "./device-flags.ts";
+import { deviceFlags, deviceOptions } from "./device-flags.ts";
 import { withModel } from "./model-source.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
 import { readText } from "./read-input.ts";
@@ -40,8 +40,7 @@ export const prune = defineCommand({
   positionals: 1,
   run: async ({ values, positionals }) => {
     const wish = wishOf(values);
-    const { backend, threads } = values;
-    const pruning = await withModel(positionals[0], { backend, threads }, async (model) =>
+    const pruning = await withModel(positionals[0], deviceFlags(values), async (model) =>
       model.chooseExperts(wish, values.text === undefined ? undefined : await samplesOf(model, values.text)),
     );
     process.stderr.write(showShares(pruning));

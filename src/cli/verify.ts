@@ -1,6 +1,6 @@
 /** `ciuic verify`: whether this device computes a model rightly. */
 import { defineCommand, exitCodes } from "./command.ts";
-import { deviceOptions } from "./device-flags.ts";
+import { deviceFlags, deviceOptions } from "./device-flags.ts";
 import { withModel } from "./model-source.ts";
 import type { OptionTable } from "./options.ts";
 import { quantizeFlags, quantizeOptions } from "./quantize-flags.ts";
@@ -23,8 +23,7 @@ export const verify = defineCommand({
   positionals: 1,
   run: async ({ values, positionals }) => {
     const quantize = quantizeFlags("verify", values);
-    const { backend, threads } = values;
-    return withModel(positionals[0], { backend, threads, quantize }, async (model) => {
+    return withModel(positionals[0], { ...deviceFlags(values), quantize }, async (model) => {
       const { kernels, switchedOff, stepError, fine } = await model.verify();
       const rows = kernels.map(
         ({ kernel, elements, error, fine: right }) =>

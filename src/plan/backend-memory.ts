@@ -17,7 +17,7 @@ export interface BackendHolding {
   /** How its steps are launched, see `expectedSpeed`. */
   readonly launching: Launching;
   /** Resident bytes of a process besides what `modelMemory` counts. */
-  readonly process: ProcessMemory;
+  readonly around: ProcessMemory;
 }
 
 /**
@@ -55,23 +55,23 @@ export const backendHoldings: readonly BackendHolding[] = [
   {
     ...{ backend: "webgpu", precisions: formats, ownMemory: true, hostCopy: false, launching: "divided" },
     weightBindings: 5,
-    process: { ...inNode, engine: 200 * MB, programs: 20 * MB, quantized: 10 * MB },
+    around: { ...inNode, engine: 200 * MB, programs: 20 * MB, quantized: 10 * MB },
   },
   {
     ...{ backend: "wasm", precisions: formats, ownMemory: false, hostCopy: false, launching: "merged" },
-    process: { ...inNode, programs: 20 * MB, quantized: 10 * MB },
+    around: { ...inNode, programs: 20 * MB, quantized: 10 * MB },
   },
   {
     ...{ backend: "js", precisions: formats, ownMemory: false, hostCopy: false, launching: "merged" },
-    process: { ...inNode, programs: 16 * MB, quantized: 12 * MB },
+    around: { ...inNode, programs: 16 * MB, quantized: 12 * MB },
   },
   ...(["tensorflow", "tensorflow-gpu"] as const).map((backend) => ({
     ...{ backend, precisions: formats, hostCopy: true, expands: inGraphs, launching: "graph" as const },
-    ...{ ownMemory: backend === "tensorflow-gpu", process: inTensorFlow },
+    ...{ ownMemory: backend === "tensorflow-gpu", around: inTensorFlow },
   })),
   ...(["tensorflow-ops", "tensorflow-gpu-ops"] as const).map((backend) => ({
     ...{ backend, precisions: formats, hostCopy: true, expands: eager, launching: "ops" as const },
-    ...{ ownMemory: backend === "tensorflow-gpu-ops", process: opByOp },
+    ...{ ownMemory: backend === "tensorflow-gpu-ops", around: opByOp },
   })),
   {
     ...{
@@ -82,7 +82,7 @@ export const backendHoldings: readonly BackendHolding[] = [
       expands: eager,
       launching: "ops",
     },
-    process: { ...inScripts, engine: 220 * MB },
+    around: { ...inScripts, engine: 220 * MB },
   },
   {
     ...{
@@ -94,7 +94,7 @@ export const backendHoldings: readonly BackendHolding[] = [
       launching: "ops",
     },
     // Its memory grows with what a step needs and never shrinks.
-    process: { ...inScripts, programs: 52 * MB },
+    around: { ...inScripts, programs: 52 * MB },
   },
   {
     // Its f32 tensors are the arrays that were loaded.
@@ -106,7 +106,7 @@ export const backendHoldings: readonly BackendHolding[] = [
       expands: eager,
       launching: "ops",
     },
-    process: inScripts,
+    around: inScripts,
   },
 ];
 
@@ -141,7 +141,7 @@ export function tokenizerBytes(vocab: number): number {
 }
 
 export function memoryOn(
-  { backend, ownMemory, process, hostCopy, expands, weightBindings = 1 }: BackendHolding,
+  { backend, ownMemory, around, hostCopy, expands, weightBindings = 1 }: BackendHolding,
   precision: Precision,
   sizes: WeightSizes,
   { context, sequences, tokens, threads = 1 }: MemoryRequest,
@@ -152,8 +152,8 @@ export function memoryOn(
   const buckets = 1 + Math.max(0, Math.ceil(Math.log2(blocks / 8) / 2));
   const step = { slots, context, tokens: Math.min(tokens, sequences * context), buckets };
   const memory = modelMemory(sizes, { precision, hostCopy, expands }, step);
-  const { engine, programs, quantized } = process;
-  const [first, further] = process.threads;
+  const { engine, programs, quantized } = around;
+  const [first, further] = around.threads;
   const besides =
     engine +
     programs +

@@ -152,6 +152,19 @@ describe("loading", () => {
     await model.close();
   });
 
+  it("prunes as it is told, and refuses what is no pruning", async () => {
+    const experts = Array.from({ length: 16 }, (_, i) => i);
+    const settings: LoadSettings = { backend: "js", contextLength: 64 };
+    const whole = await load(settings);
+    const layers = whole.config.feed_forward.flatMap(({ kind }, i) => (kind === "moe" ? [i] : []));
+    await whole.close();
+    const kept = new Map(layers.map((layer) => [layer, experts.filter((i) => i % 4 !== 3)]));
+    const pruned = await load({ ...settings, prune: { experts: Object.fromEntries(kept) } });
+    expect(pruned.memory.weights).toBeLessThan(0.9 * whole.memory.weights);
+    await pruned.close();
+    await expect(load({ ...settings, prune: { sparsity: "9:4" } as never })).rejects.toThrow(/sparsity/);
+  });
+
   it("fails with the error of the worker, and ends it", async () => {
     const port = worker();
     await expect(load({ files: [] }, port)).rejects.toThrow(/config\.json/);

@@ -24,6 +24,11 @@ const mistakes: readonly (readonly [what: string, args: readonly string[], messa
   ["missing weight", ["run", missingWeight, "-p", "x"], /1 weight does not fit .*model\.norm\.weight/],
   ["no weights", ["run", noWeights, "-p", "x"], /model\.safetensors/],
   ["no tokenizer", ["run", golden, "-p", "x"], /tokenizer\.json: .*needs a tokenizer/],
+  [
+    "packages that are not in the folder",
+    ["run", golden, "-p", "x", "--backend", "tensorflow", "--package-folder", noWeights],
+    /tensorflow: the package @tensorflow\/tfjs-node is not installed/,
+  ],
   ["unknown command", ["rnu"], /rnu: unknown command\. Did you mean "run"\?/],
   ["missing value", ["run", "--prompt"], /run --prompt: expected a value: TEXT/],
   ["not a number", ["run", "-p", "x", "--top-k", "few"], /--top-k: expected a whole number, got "few"/],

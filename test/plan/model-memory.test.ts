@@ -135,7 +135,7 @@ test("every backend that loadModel takes has a row, and fits by its own memory w
   const config = configs.find(({ name }) => /R1-Distill-Qwen-1\.5B/.test(name))!.config;
   const limits = ["tensorflow", "tensorflow-gpu", "tfjs-cpu"].map((backend) => ({
     backend,
-    memory: 7e9,
+    memory: 6e9,
     binding: null,
   }));
   const { rows } = memoryTable("qwen", sizesOfConfig(config), { context: 512 }, limits);

@@ -1,12 +1,12 @@
 /** `shardAndDeploy`: a Hugging Face folder becomes a model that chats, divided over several devices of this host. */
-
-import { checkOverrides } from "../../compile.ts";
+import { checkOverrides, quantizeSentence } from "../../compile.ts";
 import { invariant } from "../../ir/errors.ts";
 import { type Mesh, rankCount } from "../../ir/mesh.ts";
 import { checkWeights } from "../../models/deepseek/check-weights.ts";
 import { type ModelConfig, parseModelConfigText } from "../../models/deepseek/config.ts";
 import { modelSharding } from "../../models/deepseek/sharding.ts";
 import { type WeightSpec, weightSpecs } from "../../models/deepseek/weights.ts";
+import type { Recipe } from "../../recipe.ts";
 import { headersOf, openCheckpoint } from "../checkpoint.ts";
 import { readGenerationDefaults } from "../generation-defaults.ts";
 import { readInputScales } from "../input-scales.ts";
@@ -16,6 +16,7 @@ import { openNodeFolder } from "../node-folder.ts";
 import { loadTokenizer } from "../tokenizer.ts";
 import { chooseMesh } from "./choose-mesh.ts";
 import { checkDeployOptions, type DeployOptions, placeOf } from "./deploy-options.ts";
+import { deployable } from "./deploy-recipe.ts";
 import { localSite } from "./local-ranks.ts";
 import { MeshRanks, type RankSite } from "./mesh-ranks.ts";
 import { MeshRunner } from "./mesh-runner.ts";
@@ -34,8 +35,13 @@ const spinMs = { spare: 2, taken: 0.02 } as const;
 /** Steps that ranks decode without being asked, where asking takes long. */
 const usualStepsAhead = 16;
 
-/** Every device reads its own share of the weights of the folder at `path`. */
-export async function shardAndDeploy(path: string, options: DeployOptions): Promise<Model> {
+/**
+ * Every device reads its own share of the weights of a folder, given by its path or as a recipe that only quantises.
+ *
+ * @throws UnsupportedError for recipes that prune, choose fusion or hardware
+ */
+export async function shardAndDeploy(model: string | Recipe<string>, given: DeployOptions): Promise<Model> {
+  const { path, options } = deployable(model, given);
   checkDeployOptions(options);
   const folder = await openNodeFolder(path);
   const config = parseModelConfigText(await folder.readText("config.json", maxConfigBytes), `${path} config.json`);
@@ -64,7 +70,9 @@ export async function shardAndDeploy(path: string, options: DeployOptions): Prom
     await Promise.all(runners.map((each) => each.prepare({ tokens: 1, sequences: 1, blocks: 1, outputs: 1 })));
     const [runner, ...replicas] = runners;
     invariant(runner !== undefined, () => "a mesh without ranks");
-    return new Model({ name: path, config, tokenizer, device: null, runner, replicas, checkpoint, defaults, end });
+    const lossy = quantize === undefined ? [] : [quantizeSentence(quantize)];
+    const parts = { name: path, config, tokenizer, device: null, runner, replicas, checkpoint, defaults };
+    return new Model({ ...parts, lossy, quantized: lossy.length > 0, end });
   } catch (error) {
     await end();
     await checkpoint.close();

@@ -1,5 +1,5 @@
 /** What is said when an optional package fails, with the one command that mends it: each failure is made for real. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,6 +7,7 @@ import util from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { prepareDevice } from "../../../src/compile.ts";
 import { UnsupportedError } from "../../../src/ir/errors.ts";
+import { tensorFlowFolder } from "./tensorflow.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -110,6 +111,19 @@ it.each(["tensorflow-gpu", "tensorflow-gpu-ops"])(
     expect(message).toContain("finds no GPU");
     expect(message).toContain("nvidia-smi");
     expect(message).toContain("--backend tensorflow");
+  },
+);
+
+// TensorFlow for the processor under the name of the GPU package: that loads, runs, and has no GPU.
+it.skipIf(tensorFlowFolder === null).each(["tensorflow-gpu", "tensorflow-gpu-ops"])(
+  "%s: so is a real TensorFlow without a GPU",
+  async (backend) => {
+    const scope = join(folder, "node_modules", "@tensorflow");
+    mkdirSync(scope, { recursive: true });
+    symlinkSync(join(tensorFlowFolder!, "node_modules", "@tensorflow", "tfjs-node"), join(scope, "tfjs-node-gpu"));
+    const message = await failure(backend);
+    expect(message).toContain("TensorFlow runs, but finds no GPU that it can use");
+    expect(message).toContain("nvidia-smi");
   },
 );
 

@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { Mesh } from "../../../src/ir/mesh.ts";
 import { parseModelConfigText } from "../../../src/models/deepseek/config.ts";
 import { weightBytesOf } from "../../../src/plan/shape.ts";
+import { fuse, optimizeFor, prune, quantize } from "../../../src/recipe.ts";
 import { loadModel } from "../../../src/runtime/load-model.ts";
 import { chooseMesh } from "../../../src/runtime/mesh/choose-mesh.ts";
 import { MeshRunner } from "../../../src/runtime/mesh/mesh-runner.ts";
@@ -149,6 +150,33 @@ test.each<Mesh>([{ tp: 2 }, { pp: 2 }])("formats by name over %j: the logits of 
   expect(largestDifference(mesh, one)).toBeLessThan(tolerance);
   const others = await logitsOf(() => loadModel(folder, { contextLength: 64, backend: "js", quantize: weights }));
   expect(largestDifference(others, one)).toBeGreaterThan(20 * tolerance);
+});
+
+describe("recipes", () => {
+  test("that quantise are deployed", async () => {
+    const options = { contextLength: 64, devices: { dp: 1 } };
+    const model = await shardAndDeploy(quantize(goldenFolder("qwen2-tied"), "int8"), options);
+    const whole = await shardAndDeploy(goldenFolder("qwen2-tied"), options);
+    expect(model.memory.weights).toBeLessThan(whole.memory.weights / 2);
+    expect([model.lossy.length, whole.lossy.length]).toEqual([1, 0]);
+    await model.close();
+    await whole.close();
+  });
+
+  test.each([
+    [
+      "prune",
+      prune(goldenFolder("v3"), { sparsity: "2:4" }),
+      /takes recipes that quantise, and this one has prune\n.*one device/,
+    ],
+    [
+      "fuse and hardware",
+      optimizeFor(fuse(goldenFolder("v3"), false), "js"),
+      /this one has fuse and hardware\n.*backend/,
+    ],
+  ])("that %s are refused", async (_, recipe, message) => {
+    await expect(shardAndDeploy(recipe, { devices: 2 })).rejects.toThrow(message);
+  });
 });
 
 describe("devices by number", () => {
