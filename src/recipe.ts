@@ -47,6 +47,12 @@ export function isRecipe<Source>(model: Source | Recipe<Source>): model is Recip
 /** The model with the choices of each of `passes`, in this order. */
 export function recipeOf<Source>(model: Source | Recipe<Source>, passes: readonly RecipeStep[] = []): Recipe<Source> {
   const start = isRecipe(model) ? model : makeRecipe(model, {});
+  const list: unknown = passes; // as programs that no compiler has checked may have it
+  if (!Array.isArray(list) || list.some((step) => typeof step !== "function")) {
+    throw new InputError("passes", "expected a list of steps", {
+      hint: 'Steps are quantize("int8"), prune({ .. }), fuse() and optimizeFor("wasm"), each without a model.',
+    });
+  }
   return passes.reduce((recipe, step) => step(recipe), start);
 }
 

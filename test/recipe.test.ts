@@ -220,3 +220,13 @@ it("loadModel takes recipes, and steps", async () => {
   expect(await logits(folder, { ...options, passes: [quantize("int8"), optimizeFor("wasm")] })).toEqual(expected);
   expect(expected[1]).toEqual(["weights rounded to int8"]);
 });
+
+it.each([
+  ["names", ["quantize"]],
+  ["a step alone", quantize("int8")],
+  ["a recipe", [quantize(linear, "int8")]],
+])("passes that are %s are refused with what they should be", (_, passes) => {
+  expect(() => compileToPlan(linear, jsTarget, { passes: passes as never })).toThrow(
+    /^passes: expected a list of steps\nSteps are quantize/,
+  );
+});

@@ -144,16 +144,21 @@ function keptOf(m: Maths, { topK, topP }: SamplerKind, scaled: Node, column: Dra
     cuts.push({ at, needed: m.div(m.sub(wanted, above(m, flat, at, weigh)), m.exp(at)) });
   }
   // The higher cut holds; where both are the same, top-p's, which counted what top-k left.
-  const { at, needed } = cuts.reduce((low, high) => {
+  const cut = cuts.reduce((low, high) => {
     const higher = m.ge(high.at, low.at);
     return { at: m.select(higher, high.at, low.at), needed: m.select(higher, high.needed, low.needed) };
   });
+  return m.and(aboveFloor, fromCut(m, scaled, cut));
+}
+
+/** bool [n, b, s]: what lies above a cut, and of what equals it the lowest ids. */
+function fromCut(m: Maths, scaled: Node, { at, needed }: Cut): Node {
+  const { shape } = scaled.type;
   const cut = m.named("cut", at);
   const last = lowestEquals(m, scaled, cut, m.named("needed", needed)); // i32 [n]
-  const shape = scaled.type.shape;
-  const ids = m.add(m.mul(m.iota("i32", shape, 1), size), m.iota("i32", shape, 2));
+  const ids = m.add(m.mul(m.iota("i32", shape, 1), shape[2]!), m.iota("i32", shape, 2));
   const equal = m.and(m.eq(scaled, m.expandLast(cut, 2)), m.le(ids, m.expandLast(last, 2)));
-  return m.and(aboveFloor, m.or(m.gt(scaled, m.expandLast(cut, 2)), equal));
+  return m.or(m.gt(scaled, m.expandLast(cut, 2)), equal);
 }
 
 /** [n]: what `weigh` gives of the values above `at`. */

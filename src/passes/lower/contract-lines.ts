@@ -35,33 +35,30 @@ interface Lines {
   readonly readA: ReadA | undefined;
 }
 
+/** An element as f32, at the indices of all parts together. */
+function read(w: KernelWriter, node: Nest["a"], axes: readonly string[], ...parts: readonly Index[]): Expr {
+  const index = new Map(parts.flatMap((part) => [...part]));
+  const idx = axes.map((axis) => index.get(axis)!);
+  return cast("f32", w.value(node, idx));
+}
+
 export function writeLines(w: KernelWriter, group: Group, nest: Nest, { tile, rows, line, readA }: Lines): void {
   const row = nest.rows.at(-1)!.name;
   const last = nest.summed.at(-1)!;
   const count = last.size % together === 0 ? together : 1;
   const sums = w.scratch("sums", "f32", tile.length * line);
   const at = (t: number, r: Expr) => iadd(r, int(t * line));
-  const read = (node: Nest["a"], axes: readonly string[], ...parts: Index[]) => {
-    const index = new Map(parts.flatMap((part) => [...part]));
-    return cast(
-      "f32",
-      w.value(
-        node,
-        axes.map((axis) => index.get(axis)!),
-      ),
-    );
-  };
   const along = (r: Expr): Index => new Map([...rows, [row, iadd(rows.get(row)!, r)]]);
   for (const t of tile.keys()) w.loop("r", line, (r) => w.emit(store(sums, at(t, r), num("f32", 0))));
   loopOver(w, nest.summed, count, "serial", new Map(), (first) => {
     const steps = Array.from({ length: count }, (_, u) => shift(first, last.name, u));
     const as = tile.map((outer, t) =>
       steps.map((summed) =>
-        w.bind("a", readA ? cast("f32", readA(t, summed)) : read(nest.a, nest.aAxes, outer, summed)),
+        w.bind("a", readA ? cast("f32", readA(t, summed)) : read(w, nest.a, nest.aAxes, outer, summed)),
       ),
     );
     w.loop("r", line, (r) => {
-      const bs = steps.map((summed) => w.bind("b", read(nest.b, nest.bAxes, tile[0]!, along(r), summed)));
+      const bs = steps.map((summed) => w.bind("b", read(w, nest.b, nest.bAxes, tile[0]!, along(r), summed)));
       for (const [t, factors] of as.entries()) {
         const sum = factors.reduce<Expr>((total, a, u) => op("add", total, op("mul", a, bs[u]!)), load(sums, at(t, r)));
         w.emit(store(sums, at(t, r), sum));

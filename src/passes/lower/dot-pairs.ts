@@ -32,6 +32,8 @@ export interface PairTiles {
   readonly pairs: (w: KernelWriter, tile: Expr) => readonly (readonly Expr[])[];
 }
 
+const roundUp = (x: Expr, size: number): Expr => imul(idiv(iadd(x, int(size - 1)), int(size)), int(size));
+
 /**
  * Writes the order of pairs, by counting those of each weight. Each weight's begin with a tile; where they do not fill
  * their last one, its last pair stands in it again: then it is computed again and stored where it was.
@@ -48,7 +50,6 @@ export function orderPairs(
   const total = w.scratch("total", "i32", 1);
   const order = w.scratch("order", "i32", most * size);
   const weightOf = (pair: Expr) => w.bind("chosen", clampTo(w.value(index, unflatten(pair, lead)), weights));
-  const roundUp = (x: Expr) => imul(idiv(iadd(x, int(size - 1)), int(size)), int(size));
 
   w.loop("e", weights, (e) => w.emit(store(starts, e, int(0))));
   w.loop("p", pairs, (p) => {
@@ -59,7 +60,7 @@ export function orderPairs(
   w.loop("e", weights, (e) => {
     const [count, before] = [w.bind("count", load(starts, e)), w.bind("before", load(total, int(0)))];
     w.emit(store(starts, e, before));
-    w.emit(store(total, int(0), iadd(before, roundUp(clampTo(count, pairs + 1)))));
+    w.emit(store(total, int(0), iadd(before, roundUp(clampTo(count, pairs + 1), size))));
   });
   w.loop("p", pairs, (p) => {
     const chosen = weightOf(p);

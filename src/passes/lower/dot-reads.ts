@@ -117,13 +117,13 @@ function once<T>(make: () => T): () => T {
 /** Scales and minimums of a block's rows, for each four. */
 export type RowScales = readonly (readonly Expr[])[];
 
-export function readScales({ w, group, tables, products, tokens }: Dot, { g, sums, token, weights }: Place) {
-  const { factors } = products;
+/** What a group of the input is multiplied by and starts with, of each token of the tile. */
+function readInputScales({ w, group, tables, products, tokens }: Dot, { g, token }: Place) {
   const [, xScale] = group.anchor.ins as [Node, Node, ...Node[]]; // its operands
   const spread = (table: Table, t: number) => splat(table([...ownIndex(xScale, token(t), 1), g]), 4);
   const times = (value: Expr, factor: number) =>
     factor === 1 ? value : op("mul", value, splat(num("f32", factor), 4));
-  const ofToken = Array.from({ length: tokens }, (_, t) => {
+  return Array.from({ length: tokens }, (_, t) => {
     const scale = once(() => w.bind("x_scale", spread(tables.scale, t)));
     const started = new Map(tables.starts.map((table) => [table, once(() => w.bind("start", spread(table, t)))]));
     return {
@@ -131,9 +131,19 @@ export function readScales({ w, group, tables, products, tokens }: Dot, { g, sum
       share: once(() => tables.share && w.bind("share", spread(tables.share, t))),
       total: once(() => tables.total && w.bind("x_total", spread(tables.total, t))),
       // With one token a factor is the input's, with several the weights'.
-      scales: factors.map((factor) => once(() => w.bind("x_scale", times(scale(), tokens === 1 ? factor : 1)))),
+      scales: products.factors.map((factor) => {
+        const own = tokens === 1 ? factor : 1;
+        return once(() => w.bind("x_scale", times(scale(), own)));
+      }),
     };
   });
+}
+
+export function readScales(dot: Dot, place: Place) {
+  const { w, group, products } = dot;
+  const { g, sums, weights } = place;
+  const { factors } = products;
+  const ofToken = readInputScales(dot, place);
   const params = group.anchor.ins.length - 4;
   return {
     /** What a token's products are added to at first, if anything. */

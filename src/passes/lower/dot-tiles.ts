@@ -96,14 +96,11 @@ export function writeTile(tiles: Tiles, place: Place, together: Together): void 
 }
 
 /** Adds the products of the slice's group. */
-function addProducts(
-  { dot, tile, staged }: Tiles,
-  { slice, pair, first }: Own,
-  sums: readonly (readonly Ref[])[],
-): void {
+function addProducts(tiles: Tiles, { slice, pair, first }: Own, sums: readonly (readonly Ref[])[]): void {
+  const { dot, tile, staged } = tiles;
   const { w } = dot;
   const fours = tile.rows / 4;
-  const { weights, inputs, scales, inputScales } = staged;
+  const { weights, inputs } = staged;
   const products = sums.map((own) => own.map(() => newVariable(dot, "dot", splat(int(biased), 4))));
   const tokenFour = w.bind("four", idiv(first, int(4)));
   const chunk = (c: Expr) => {
@@ -121,6 +118,18 @@ function addProducts(
     }
   };
   for (const c of range(perGroup)) chunk(int(c));
+  addScaled(tiles, { slice, pair, tokenFour }, sums, products);
+}
+
+/** Adds a group's integers, each with the scales of its row and token. */
+function addScaled(
+  { dot: { w }, tile, staged }: Tiles,
+  { slice, pair, tokenFour }: Pick<Own, "slice" | "pair"> & { readonly tokenFour: Expr },
+  sums: readonly (readonly Ref[])[],
+  products: readonly (readonly Ref[])[],
+): void {
+  const fours = tile.rows / 4;
+  const { scales, inputScales } = staged;
   const ofRows = (buf: typeof scales, half: number) =>
     load(buf, imul(iadd(iadd(imul(slice, int(fours)), pair), int((half * fours) / 2)), int(4)), 4);
   const ofTokens = (buf: typeof scales, q: number) =>

@@ -93,29 +93,18 @@ async function startRunner(
   name: string,
 ): Promise<MeshRunner> {
   const { backend = null, inputScales = null, packageFolder = null, gpuFlags = [] } = options;
-  const { stepMs = 60_000, loadMs = 1_800_000 } = options;
+  const { stepMs: deadlineMs = 60_000, loadMs = 1_800_000 } = options;
   const compile = { ...options.compile, ...(options.quantize && { quantize: options.quantize }) };
   const stages = mesh.pp ?? 1;
   const { lanes = stages } = options;
   const limits = limitsOfLane(limitsOf(config, options, null), lanes);
   const ranks = rankCount(mesh);
-  const rank = {
-    mesh,
-    folder,
-    limits,
-    lanes,
-    backend,
-    gpuFlags,
-    packageFolder,
-    compile,
-    inputScales,
-    deadlineMs: stepMs,
-  };
+  const rank = { mesh, folder, limits, lanes, backend, gpuFlags, packageFolder, compile, inputScales, deadlineMs };
   const starts = Array.from({ length: ranks }, (_, each): RankStart => ({ ...rank, rank: each }));
   return new MeshRunner({
-    ranks: new MeshRanks(starts, await siteOf(options, ranks, stepMs), name),
+    ranks: new MeshRanks(starts, await siteOf(options, ranks, deadlineMs), name),
     // The ranks that wait say more than one that does not answer: theirs comes first.
-    deadlines: { stepMs: stepMs + 1000, loadMs },
+    deadlines: { stepMs: deadlineMs + 1000, loadMs },
     vocabSize: config.vocab_size,
     limits,
     lanes,
