@@ -24,7 +24,7 @@ import type { Target } from "../ir/target.ts";
 import { dtypeInfo, sizeOf } from "../ir/types.ts";
 import { growEpilogue, isStorageCast } from "./epilogue.ts";
 import { type Decision, joined, maxInlined, namesOf, oversized } from "./fusion-decision.ts";
-import { readsInline, withReductions, withVaryingReductions } from "./reductions.ts";
+import { readsInline, repeatsRows, withReductions, withVaryingReductions } from "./reductions.ts";
 import { type StagedDots, stagedDots } from "./staged-dots.ts";
 
 export interface Group {
@@ -257,15 +257,6 @@ function wayThrough(user: Node, operand: Node, way: Way, { reducing, varying }: 
 function isRowIndex(user: Node, operand: Node): boolean {
   const index = opDef(user.op).view === true && user.ins[1] === operand && user.ins[0] !== operand;
   return index && sizeOf(operand.type.shape) < sizeOf(user.type.shape);
-}
-
-/** Whether a broadcast repeats its operand along an axis before one that the operand has: in an outer loop. */
-function repeatsRows(node: Node): boolean {
-  if (!isOp(node, "broadcast")) return false;
-  const { shape } = node.ins[0]!.type;
-  const own = node.type.shape.map((_, axis) => shape[axis - node.type.shape.length + shape.length] ?? 1);
-  const last = own.findLastIndex((dim) => dim > 1);
-  return node.type.shape.some((dim, axis) => axis < last && own[axis] !== dim);
 }
 
 /** The operand that a group's kernel computes into scratch: the first of attention, the activations of a contraction. */

@@ -35,3 +35,12 @@ export function readsInline(node: Node, other: Node, isMade: (node: Node) => boo
   }
   return false;
 }
+
+/** Whether a broadcast repeats its operand along an axis before one that the operand has: in an outer loop. */
+export function repeatsRows(node: Node): boolean {
+  if (!isOp(node, "broadcast")) return false;
+  const { shape } = node.ins[0]!.type;
+  const own = node.type.shape.map((_, axis) => shape[axis - node.type.shape.length + shape.length] ?? 1);
+  const last = own.findLastIndex((dim) => dim > 1);
+  return node.type.shape.some((dim, axis) => axis < last && own[axis] !== dim);
+}

@@ -70,9 +70,9 @@ describe("plan-memory", () => {
       given: webgpu 250 MB, buffers of 134 MB; wasm 250 MB; js 250 MB; tensorflow-gpu 250 MB; tensorflow 250 MB; tensorflow-gpu-ops 250 MB; tensorflow-ops 250 MB; tfjs-webgpu 250 MB, buffers of 134 MB; tfjs-wasm 250 MB; tfjs-cpu 250 MB
 
       backend             weights  weights  caches  a token  values   resident  device   largest buffer
-      webgpu              f32      39.0 MB  983 kB  1.92 kB  2.39 MB  260 MB    42.3 MB  4.19 MB         fits
-      webgpu              int8     11.0 MB  983 kB  1.92 kB  2.39 MB  242 MB    14.4 MB  1.05 MB         fits
-      webgpu              int4     7.13 MB  983 kB  1.92 kB  2.39 MB  238 MB    10.5 MB  1.05 MB         fits
+      webgpu              f32      39.0 MB  983 kB  1.92 kB  2.39 MB  221 MB    42.3 MB  4.19 MB         fits
+      webgpu              int8     11.0 MB  983 kB  1.92 kB  2.39 MB  231 MB    14.4 MB  1.05 MB         fits
+      webgpu              int4     7.13 MB  983 kB  1.92 kB  2.39 MB  231 MB    10.5 MB  1.05 MB         fits
       wasm                f32      39.0 MB  983 kB  1.92 kB  2.39 MB  159 MB             4.19 MB         fits
       wasm                int8     11.0 MB  983 kB  1.92 kB  2.39 MB  141 MB             1.05 MB         fits
       wasm                int4     7.13 MB  983 kB  1.92 kB  2.39 MB  138 MB             1.05 MB         fits

@@ -3,13 +3,13 @@ import { InternalError, invariant } from "../../ir/errors.ts";
 import type { Expr, For, Kernel, Stmt, Store } from "../../ir/kernel/kernel.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop } from "../../ir/kernel/range.ts";
 import { isPackedValue } from "../../ir/kernel/value.ts";
-import { eachStmt, globalBufs, writesOf } from "../../ir/kernel/walk.ts";
+import { globalBufs, writesOf } from "../../ir/kernel/walk.ts";
 import { wideBufs } from "./bytes.ts";
 import { Combines } from "./combine.ts";
 import { bufferTexts } from "./declare.ts";
 import { type Context, emitExpr, type Needs, nameOf, typeText } from "./expr.ts";
 import { wgslNames } from "./names.ts";
-import { type Part, type Schedule, scheduleOf } from "./nest.ts";
+import { meets, type Part, type Schedule, scheduleOf } from "./nest.ts";
 import { binds, grouped } from "./scalar.ts";
 import { isPacked } from "./storage.ts";
 import { vectorBufs, vectorText } from "./vectors.ts";
@@ -280,14 +280,6 @@ function emitLoop(place: Place, loop: For, facts: Facts): string[] {
   const body = deeper(place, loop.body, insideLoop(loop, facts));
   const loopLines = [`for (var ${name} = ${from}; ${name} < ${to}; ${step}) {`, ...body, "}"];
   return lines.length === 0 ? loopLines : [...lines, ...loopLines];
-}
-
-function meets(stmts: readonly Stmt[]): boolean {
-  let found = false;
-  eachStmt(stmts, (stmt) => {
-    if (stmt.k === "barrier" || stmt.k === "combine") found = true;
-  });
-  return found;
 }
 
 /** Memory and functions of the workgroup that combines and agreed bounds need. */
