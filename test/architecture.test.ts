@@ -16,7 +16,8 @@ const owners = {
   // Casts are what this pass inserts; a contraction takes f32 where the target says so.
   "src/passes/legalize.ts": ["cast", "contract"],
   // A cast that only widens what is loaded is free; a broadcast along an outer axis repeats what it is made of.
-  "src/passes/fuse.ts": ["cast", "broadcast"],
+  "src/passes/fuse.ts": ["cast"],
+  "src/passes/reductions.ts": ["broadcast"],
   // Rounding to a storage format happens in the store that ends a kernel.
   "src/passes/epilogue.ts": ["cast"],
   // Constants of the same value at each index, or of the index itself.
