@@ -12,12 +12,13 @@ export interface Group {
 }
 
 /**
- * The combines of a kernel. Each that runs once has one of two places in shared memory in turn, so that the next need not
- * wait until all have read it: its successor's barrier is enough. Those in loops and branches have a third, and wait.
+ * The combines of a kernel. By subgroups, each that runs once has one of two places in shared memory in turn, so that the
+ * next need not wait until all have read it: its successor's barrier is enough. Those in loops and branches have a third,
+ * and wait. Trees wait anyway, and share one.
  */
 export class Combines {
   readonly #group: Group;
-  readonly #found = new Map<string, Combine & { readonly again: boolean }>();
+  readonly #found = new Map<string, Combine & { readonly waits: boolean }>();
   /** By type. */
   readonly #places = new Map<string, number>();
 
@@ -29,11 +30,13 @@ export class Combines {
   call(stmt: Combine, value: string, again: boolean): string {
     const { op, over } = stmt;
     const type = typeText(stmt.value.type);
-    const name = `combine_${op}_${wordOf(type)}_${over}${again ? "_again" : ""}`;
-    this.#found.set(name, { ...stmt, again });
-    if (again) return `${name}(lane, ${value})`;
+    const subgroup = subgroupOf(this.#group);
+    const waits = again || subgroup === 0;
+    const name = `combine_${op}_${wordOf(type)}_${over}${again && subgroup > 0 ? "_again" : ""}`;
+    this.#found.set(name, { ...stmt, waits });
+    if (waits) return `${name}(lane, ${value})`;
     // Within subgroups nobody waits for others, so that the place is still in use.
-    if (over <= subgroupOf(this.#group)) return `${name}(lane, ${value}, 0u)`;
+    if (over <= subgroup) return `${name}(lane, ${value}, 0u)`;
     const place = this.#places.get(type) ?? 0;
     this.#places.set(type, 1 - place);
     return `${name}(lane, ${value}, ${place * this.#length}u)`;
@@ -53,13 +56,15 @@ export class Combines {
   texts(): string[] {
     const subgroup = subgroupOf(this.#group);
     const types = new Set([...this.#found.values()].map(({ value }) => typeText(value.type)));
-    const memory = [...types].map((type) => `var<workgroup> ${memoryOf(type)}: array<${type}, ${3 * this.#length}>;`);
-    const functions = [...this.#found].map(([name, { op, value, over, again }]) => {
+    const length = (subgroup > 0 ? 3 : 1) * this.#length;
+    const memory = [...types].map((type) => `var<workgroup> ${memoryOf(type)}: array<${type}, ${length}>;`);
+    const functions = [...this.#found].map(([name, { op, value, over, waits }]) => {
       const type = typeText(value.type);
-      const body = subgroup > 1 ? bySubgroups(op, type, over, again, this.#group) : byTree(op, type, over);
-      const place = again ? "" : ", place: u32";
-      const start = again ? [`let place = ${2 * this.#length}u;`] : [];
-      const lines = [...start, ...body].map((line) => `  ${line}`);
+      const third = waits ? [`let place = ${2 * this.#length}u;`] : [];
+      const body =
+        subgroup > 0 ? [...third, ...bySubgroups(op, type, over, waits, this.#group)] : byTree(op, type, over);
+      const place = waits ? "" : ", place: u32";
+      const lines = body.map((line) => `  ${line}`);
       return [`fn ${name}(lane: u32, value: ${type}${place}) -> ${type} {`, ...lines, "}"].join("\n");
     });
     return [...memory, ...functions];
@@ -85,7 +90,7 @@ function pairOf(op: Combine["op"], a: string, b: string): string {
 
 function byTree(op: Combine["op"], type: string, over: number): string[] {
   const all = memoryOf(type);
-  const at = (lane: string) => `${all}[place + ${lane}]`;
+  const at = (lane: string) => `${all}[${lane}]`;
   return [
     `${at("lane")} = value;`,
     "workgroupBarrier();",
@@ -93,7 +98,7 @@ function byTree(op: Combine["op"], type: string, over: number): string[] {
     `  if ((lane & ${over - 1}u) < half) { ${at("lane")} = ${pairOf(op, at("lane"), at("lane + half"))}; }`,
     "  workgroupBarrier();",
     "}",
-    `let result = ${at(`(lane & ${~(over - 1) >>> 0}u)`)};`,
+    `let result = ${at(`lane & ${~(over - 1) >>> 0}u`)};`,
     "workgroupBarrier();",
     "return result;",
   ];
@@ -103,7 +108,7 @@ function bySubgroups(
   op: Combine["op"],
   type: string,
   over: number,
-  again: boolean,
+  waits: boolean,
   { invocations, subgroup }: Group,
 ): string[] {
   const all = memoryOf(type);
@@ -126,7 +131,7 @@ function bySubgroups(
       : [
           `for (var part = 1u; part < ${parts}u; part++) { result = ${pairOf(op, "result", `${all}[${first} + part]`)}; }`,
         ]),
-    ...(again ? ["workgroupBarrier();"] : []),
+    ...(waits ? ["workgroupBarrier();"] : []),
     "return result;",
   ];
 }

@@ -9,12 +9,12 @@ import { webgpuTarget } from "../../../src/ir/target.ts";
 import { zeros } from "../../../src/ir/tensor.ts";
 import "./gpu.ts"; // finds a driver
 
-const local = fileURLToPath(new URL("../../../node_modules/.bin/deno", import.meta.url));
+const local = fileURLToPath(new URL("../../../.cache/deno/node_modules/.bin/deno", import.meta.url));
 export const deno = process.env.DENO ?? (existsSync(local) ? local : "deno");
 export const hasDeno = spawnSync(deno, ["--version"]).status === 0;
 if (!hasDeno) {
   console.error(
-    "\nNO DENO: WGSL is checked by one compiler alone, Dawn's. Install it for the tests: npm install --no-save deno.\n",
+    "\nNO DENO: WGSL is checked by one compiler alone, Dawn's. Install it for the tests: scripts/install-deno.sh.\n",
   );
 }
 

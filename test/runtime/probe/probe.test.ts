@@ -23,7 +23,7 @@ beforeAll(async () => {
   // More than by default, since tests run beside others.
   first = await probe({ folder, milliseconds: 20_000 });
   seconds = (performance.now() - start) / 1000;
-});
+}, 60_000);
 afterAll(() => rmSync(folder, { recursive: true }));
 
 describe("rows", () => {
