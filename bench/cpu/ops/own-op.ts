@@ -23,7 +23,7 @@ export async function openOwnOp({ weights, k, n, m, copies, threads }: OpSpec): 
   const made: TensorData[] = [];
   for (const expr of plan.funcs.get(product.name)!.weights) made.push(await store.evaluate(expr, 0));
   const types = plan.funcs.get(product.name)!.weights.map(({ type }) => type);
-  const held = params.map((_, i) => (i === 0 ? made : made.map((data, j) => device.hold(types[j]!, data))));
+  const held = params.map(() => made.map((data, j) => device.hold(types[j]!, data)));
   const instance = instantiate({ weight: (_func, index, layer) => held[layer!]![index]! });
   const input = someNumbers(m * k);
   for (const param of instance.params) param.set(input);
