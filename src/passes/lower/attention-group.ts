@@ -20,18 +20,16 @@ import {
   num,
   op,
   type Ref,
-  ref,
   select,
 } from "../../ir/kernel/kernel.ts";
-import { assign, barrier, note, store, variable, when } from "../../ir/kernel/stmt.ts";
+import { assign, barrier, note, store, when } from "../../ir/kernel/stmt.ts";
 import type { Workgroup } from "../../ir/target.ts";
 import { lowerAttentionRow } from "./attention-row.ts";
+import { lowest } from "./attention-rows.ts";
 import { clampTo, flatten } from "./index-math.ts";
 import { workgroupFor } from "./rows.ts";
 import type { KernelWriter, Together } from "./writer.ts";
 
-/** Below every score; not an infinity, which devices may take as absent. */
-const lowest = num("f32", -3.4028234663852886e38);
 const zero = num("f32", 0);
 
 /** Keys of so many elements are shared by so many invocations. */
@@ -128,9 +126,9 @@ function sharesOf(q: Node, v: Node, workgroup: Workgroup): Shares {
 function walkTiles(attention: Attention, place: Place): { readonly total: Ref; readonly sums: readonly Ref[] } {
   const { w, size, weights, scale, columns } = attention;
   const { visible, together } = place;
-  const most = newVariable(w, "most", lowest);
-  const total = newVariable(w, "total", zero);
-  const sums = Array.from({ length: columns }, () => newVariable(w, "sum", zero));
+  const most = w.variable("most", lowest);
+  const total = w.variable("total", zero);
+  const sums = Array.from({ length: columns }, () => w.variable("sum", zero));
   const tile = (first: Expr) => {
     const seen = w.bind("seen", op("lt", iadd(first, together.lane), visible));
     const count = w.bind("count", op("min", isub(visible, first), int(size)));
@@ -159,7 +157,7 @@ function scoreOf(attention: Attention, { row, group, together }: Place, first: E
   const dotAt = (key: Expr, each: (body: (j: Expr) => void) => void): Expr => {
     // The clamp shows that nothing is read past the end.
     const at = w.bind("at", clampTo(key, s));
-    const sum = newVariable(w, "dot", zero);
+    const sum = w.variable("dot", zero);
     each((j) => {
       const product = op("mul", load(queries, j), cast("f32", w.value(k, [row, at, group, j])));
       w.emit(assign(sum.name, op("add", sum, product)));
@@ -258,10 +256,4 @@ function plainColumn(
 
 function columnOf(attention: Attention, together: Together, i: number): Expr {
   return clampTo(plainColumn(together, attention, i), attention.v.type.shape[3]!);
-}
-
-function newVariable(w: KernelWriter, hint: string, init: Expr): Ref {
-  const name = w.unique(hint);
-  w.emit(variable(name, init));
-  return ref(name, init.type) as Ref; // made by `ref`
 }

@@ -15,14 +15,13 @@ import {
   num,
   op,
   type Ref,
-  ref,
   splat,
   sum as sumOf,
 } from "../../ir/kernel/kernel.ts";
-import { assign, barrier, store, variable, when } from "../../ir/kernel/stmt.ts";
+import { assign, barrier, store, when } from "../../ir/kernel/stmt.ts";
 import { liesInRows, widened } from "./attention-rows.ts";
 import { type Attention, pitchOf } from "./attention-tile-choice.ts";
-import { clampTo } from "./index-math.ts";
+import { clampTo, range } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 
 /** What an invocation works on. */
@@ -53,7 +52,7 @@ export function scoresOf(attention: Attention, own: Own, keys: Keys): readonly (
   const slots = range(attention.keys / perFour).map((j) => iadd(own.part, int(j * perFour)));
   const key = rowsOf(attention, k, own, keys);
   const rows = slots.map((slot) => key.row(slot));
-  const sums = slots.map(() => range(4).map(() => newVariable(w, "dot", splat(num("f32", 0), 4))));
+  const sums = slots.map(() => range(4).map(() => w.variable("dot", splat(num("f32", 0), 4))));
   w.loop(
     "j",
     d,
@@ -140,11 +139,3 @@ function fourOf(w: KernelWriter, element: (t: Expr, j: Expr) => Expr): (t: Expr,
   if (liesInRows(w, element)) return (t, j) => widened(element(t, j), 4);
   return (t, j) => intrinsic("join4", ...range(4).map((i) => element(t, iadd(j, int(i)))));
 }
-
-export function newVariable(w: KernelWriter, hint: string, init: Expr): Ref {
-  const name = w.unique(hint);
-  w.emit(variable(name, init));
-  return ref(name, init.type) as Ref; // made by `ref`
-}
-
-export const range = (length: number): number[] => Array.from({ length }, (_, i) => i);

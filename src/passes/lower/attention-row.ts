@@ -21,20 +21,17 @@ import {
   num,
   op,
   type Ref,
-  ref,
   select,
   splat,
   sum,
 } from "../../ir/kernel/kernel.ts";
-import { strideIn } from "../../ir/kernel/linear.ts";
-import { assign, barrier, note, store, variable, when } from "../../ir/kernel/stmt.ts";
+import { assign, barrier, note, store, when } from "../../ir/kernel/stmt.ts";
 import { valueType } from "../../ir/kernel/value.ts";
 import type { Workgroup } from "../../ir/target.ts";
+import { liesInRows, lowest, widened } from "./attention-rows.ts";
 import { clampTo, flatten } from "./index-math.ts";
 import type { KernelWriter, Together } from "./writer.ts";
 
-/** Below every score; not an infinity, which devices may take as absent. */
-const lowest = num("f32", -3.4028234663852886e38);
 const zero = num("f32", 0);
 const four = 4;
 /** Invocations of a key, keys of an invocation, and so keys of a tile. */
@@ -127,9 +124,9 @@ function walkTiles(
   { dot, scale, weight }: Scores,
 ): { readonly total: Ref; readonly sums: readonly Ref[] } {
   const { w, size, tile, slices, lane, visible, keys } = row;
-  const most = newVariable(w, "most", lowest);
-  const total = newVariable(w, "total", zero);
-  const sums = [0, 1].map(() => newVariable(w, "sum", splat(zero, four)));
+  const most = w.variable("most", lowest);
+  const total = w.variable("total", zero);
+  const sums = [0, 1].map(() => w.variable("sum", splat(zero, four)));
   const part = w.bind("part", irem(lane, int(perKey)));
   const own = w.bind("own", idiv(lane, int(perKey)));
   const [slice, column] = [w.bind("slice", irem(lane, int(slices))), w.bind("column", columnOf(row))];
@@ -186,7 +183,7 @@ function walkTiles(
 
 /** An invocation's part of the product of the query and a key: every so many-th four elements. */
 function dotOf({ w, key }: Row, at: Expr, query: (j: Expr) => Expr, d: number, part: Expr): Expr {
-  const all = newVariable(w, "dot", splat(zero, four));
+  const all = w.variable("dot", splat(zero, four));
   const fours = d / four;
   const add = (i: Expr) => {
     const j = imul(i, int(four));
@@ -223,25 +220,10 @@ function columnOf({ lane, slices }: Pick<Row, "lane" | "slices">): Expr {
 /** Elements from `j` on, of the element 0 of the same row. */
 function fourAt(element: Expr, j: Expr): Expr {
   invariant(element.k === "load", () => "attention reads its keys from memory"); // liesInFours says so
-  return { ...element, index: iadd(element.index, j), type: valueType("f32", four) };
+  return widened({ ...element, index: iadd(element.index, j) }, four);
 }
 
-/** Whether the rows of an operand of attention are loads of f32, four elements side by side. */
+/** Whether the rows of an operand of attention lie in memory by fours. */
 function liesInFours(w: KernelWriter, node: Node): boolean {
-  const names = ["b", "t", "g", "j"].map((hint) => ref(w.unique(hint)));
-  let lies = false;
-  const stmts = w.nested(
-    () => {
-      const element = w.value(node, names);
-      lies = element.k === "load" && element.type.dtype === "f32" && strideIn(element.index, names[3]!.name) === 1;
-    },
-    names.map(({ name }) => name),
-  );
-  return lies && node.type.shape[3]! % four === 0 && stmts.every((stmt) => stmt.k === "let");
-}
-
-function newVariable(w: KernelWriter, hint: string, init: Expr): Ref {
-  const name = w.unique(hint);
-  w.emit(variable(name, init));
-  return ref(name, init.type) as Ref; // made by `ref`
+  return node.type.shape[3]! % four === 0 && liesInRows(w, (key, j) => w.value(node, [int(0), key, int(0), j]));
 }

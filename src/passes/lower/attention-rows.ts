@@ -1,8 +1,11 @@
-/** How attention reads keys and values: several columns at once where they lie side by side in memory. */
-import { type Expr, ref } from "../../ir/kernel/kernel.ts";
+/** What the forms of attention share: how keys and values are read, several columns at once where they lie side by side in memory. */
+import { type Expr, num, ref } from "../../ir/kernel/kernel.ts";
 import { strideIn } from "../../ir/kernel/linear.ts";
 import { valueType } from "../../ir/kernel/value.ts";
 import type { KernelWriter } from "./writer.ts";
+
+/** Below every score; not an infinity, which devices may take as absent. */
+export const lowest = num("f32", -3.4028234663852886e38);
 
 /** Whether column j of a value is a load of memory j elements from that of column 0. */
 export function liesInRows(w: KernelWriter, value: (t: Expr, j: Expr) => Expr): boolean {

@@ -26,13 +26,12 @@ import {
 } from "../../ir/kernel/kernel.ts";
 import { assign, barrier, note, store, when } from "../../ir/kernel/stmt.ts";
 import type { Workgroup } from "../../ir/target.ts";
-import { addValues, columnOf, type Keys, newVariable, type Own, range, scoresOf } from "./attention-products.ts";
+import { addValues, columnOf, type Keys, type Own, scoresOf } from "./attention-products.ts";
+import { lowest } from "./attention-rows.ts";
 import { type Attention, chooseAttentionTile, pitchOf, tileSize } from "./attention-tile-choice.ts";
-import { clampTo, flatten } from "./index-math.ts";
+import { clampTo, flatten, range } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 
-/** Below every score; not an infinity, which devices may take as absent. */
-const lowest = num("f32", -3.4028234663852886e38);
 const zero = num("f32", 0);
 
 /** Says whether it lowered; what is too small, or fits into no workgroup, is for `attention-group.ts`. */
@@ -123,9 +122,9 @@ interface Sums {
 function newSums({ w, v, perFour }: Attention): Sums {
   const fours = Math.ceil(v.type.shape[3]! / 4 / perFour);
   return {
-    most: newVariable(w, "most", splat(lowest, 4)),
-    total: newVariable(w, "total", splat(zero, 4)),
-    columns: range(4).map(() => range(fours).map(() => newVariable(w, "sum", splat(zero, 4)))),
+    most: w.variable("most", splat(lowest, 4)),
+    total: w.variable("total", splat(zero, 4)),
+    columns: range(4).map(() => range(fours).map(() => w.variable("sum", splat(zero, 4)))),
   };
 }
 

@@ -27,7 +27,7 @@ import { valueType } from "../../ir/kernel/value.ts";
 import { lowerAttentionGroup } from "./attention-group.ts";
 import { liesInRows, widened } from "./attention-rows.ts";
 import { lowerAttentionTiles } from "./attention-tiles.ts";
-import { clampTo, flatten } from "./index-math.ts";
+import { clampTo, flatten, range } from "./index-math.ts";
 import { forEachElement } from "./map.ts";
 import type { KernelWriter } from "./writer.ts";
 
@@ -194,5 +194,3 @@ function writeSums(tile: Tile, value: (t: Expr, j: Expr) => Expr, done: (i: numb
   };
   w.loop("j", e, tileOfColumns, "serial", columns * lanes);
 }
-
-const range = (length: number) => Array.from({ length }, (_, i) => i);

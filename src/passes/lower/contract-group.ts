@@ -12,20 +12,9 @@ import { iadd, idiv, int, irem, op } from "../../ir/kernel/kernel.ts";
 import { note, when } from "../../ir/kernel/stmt.ts";
 import type { Workgroup } from "../../ir/target.ts";
 import type { Group } from "../fuse.ts";
-import {
-  accumulate,
-  countOf,
-  finish,
-  indexOf,
-  type Nest,
-  newSum,
-  overBatch,
-  planNest,
-  range,
-  read,
-} from "./contract-nest.ts";
+import { accumulate, countOf, finish, indexOf, type Nest, newSum, overBatch, planNest, read } from "./contract-nest.ts";
 import { lowerTiles, squaresOf } from "./contract-tiles.ts";
-import { clampTo } from "./index-math.ts";
+import { clampTo, range } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 
 export function lowerContractGroup(w: KernelWriter, group: Group, workgroup: Workgroup): void {

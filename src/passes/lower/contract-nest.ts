@@ -102,5 +102,3 @@ export function newSum(w: KernelWriter): Expr & { readonly k: "ref" } {
 export function accumulate(w: KernelWriter, sum: Expr & { readonly k: "ref" }, a: Expr, b: Expr): void {
   w.emit(assign(sum.name, op("add", sum, op("mul", a, b))));
 }
-
-export const range = (length: number): number[] => Array.from({ length }, (_, i) => i);

@@ -2,8 +2,8 @@
 import { type Expr, iadd, idiv, imul, int, irem, load, num, op, select } from "../../ir/kernel/kernel.ts";
 import { barrier, note, store, when } from "../../ir/kernel/stmt.ts";
 import type { Workgroup } from "../../ir/target.ts";
-import { accumulate, finish, indexOf, type Nest, newSum, overBatch, range, read } from "./contract-nest.ts";
-import { clampTo } from "./index-math.ts";
+import { accumulate, finish, indexOf, type Nest, newSum, overBatch, read } from "./contract-nest.ts";
+import { clampTo, range } from "./index-math.ts";
 
 /** Sums along each side of an invocation's own square, and summed indices that go through shared memory at once. */
 const [own, depth] = [4, 16];

@@ -10,12 +10,12 @@ import {
   codesOf,
   type Dot,
   type RowScales,
-  range,
   type Sums,
   scalesOf,
   weightBytes,
 } from "./dot-group-parts.ts";
 import type { StagedInput } from "./dot-input.ts";
+import { range } from "./index-math.ts";
 import type { Together } from "./writer.ts";
 
 /** Indices of the tile's tokens. */

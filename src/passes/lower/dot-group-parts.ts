@@ -22,6 +22,7 @@ import {
 import { assign, variable } from "../../ir/kernel/stmt.ts";
 import { valueType } from "../../ir/kernel/value.ts";
 import type { Group } from "../fuse.ts";
+import { range } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 
 export interface Dot {
@@ -144,5 +145,3 @@ export function bytesAt({ w, group }: Dot, operand: number, idx: readonly Expr[]
 export function own(node: Node, idx: readonly Expr[], trailing: number): readonly Expr[] {
   return idx.slice(0, node.type.shape.length - trailing);
 }
-
-export const range = (length: number): number[] => Array.from({ length }, (_, i) => i);

@@ -15,10 +15,10 @@ import type { Workgroup } from "../../ir/target.ts";
 import type { Group } from "../fuse.ts";
 import { Chunks, perGroup, type Tokens } from "./dot-chunks.ts";
 import { lowerDotExperts } from "./dot-experts.ts";
-import { type Dot, range, sumsOf } from "./dot-group-parts.ts";
+import { type Dot, sumsOf } from "./dot-group-parts.ts";
 import { stageInput } from "./dot-input.ts";
 import { lowerDotTiles } from "./dot-tiles.ts";
-import { clampTo, flatten } from "./index-math.ts";
+import { clampTo, flatten, range } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 
 export function lowerDotWorkgroup(w: KernelWriter, anchor: Node, group: Group, workgroup: Workgroup): void {

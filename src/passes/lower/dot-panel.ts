@@ -5,6 +5,7 @@
 import { type Expr, iadd, imul, int, load, loadBytes } from "../../ir/kernel/kernel.ts";
 import { store } from "../../ir/kernel/stmt.ts";
 import { dotGroup } from "../../ir/ops/dot.ts";
+import { range } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 
 /** What a kernel reads of a group of its weights: in place, or from a panel. */
@@ -28,8 +29,6 @@ export interface PanelSizes {
 
 /** Of the scratch that a kernel may have. */
 const most = 1 / 4;
-
-const range = (length: number): number[] => Array.from({ length }, (_, i) => i);
 
 /** Chunks of a group: of four codes each. */
 const chunks = dotGroup / 4;

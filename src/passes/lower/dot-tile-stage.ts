@@ -20,9 +20,9 @@ import {
 } from "../../ir/kernel/kernel.ts";
 import { store, when } from "../../ir/kernel/stmt.ts";
 import { dotGroup } from "../../ir/ops/dot.ts";
-import { bytesAt, codesOf, type Dot, finiteScale, own, range, scalesOf, weightBytes } from "./dot-group-parts.ts";
+import { bytesAt, codesOf, type Dot, finiteScale, own, scalesOf, weightBytes } from "./dot-group-parts.ts";
 import type { DotTile } from "./dot-tile-choice.ts";
-import { clampTo } from "./index-math.ts";
+import { clampTo, range } from "./index-math.ts";
 import type { Together } from "./writer.ts";
 
 /** Chunks of a group: of four codes each. */

@@ -20,15 +20,14 @@ import {
   num,
   op,
   type Ref,
-  ref,
   splat,
 } from "../../ir/kernel/kernel.ts";
-import { assign, barrier, note, store, variable, when } from "../../ir/kernel/stmt.ts";
+import { assign, barrier, note, store, when } from "../../ir/kernel/stmt.ts";
 import type { Workgroup } from "../../ir/target.ts";
-import { type Dot, range } from "./dot-group-parts.ts";
+import type { Dot } from "./dot-group-parts.ts";
 import { chooseTile, type DotTile, invocationsOf } from "./dot-tile-choice.ts";
 import { type Place, perGroup, placeIn, type Staged, stage, stagedFor } from "./dot-tile-stage.ts";
-import { clampTo, flatten } from "./index-math.ts";
+import { clampTo, flatten, range } from "./index-math.ts";
 import type { Together } from "./writer.ts";
 
 export interface Tiles {
@@ -83,7 +82,7 @@ export function writeTile(tiles: Tiles, place: Place, together: Together): void 
     pair: w.bind("pair", irem(idiv(lane, int(slices)), int(pairs))),
     first: w.bind("first", imul(idiv(lane, int(slices * pairs)), int(own))),
   };
-  const sums = range(own).map(() => [0, 1].map(() => newVariable(dot, "sum", splat(num("f32", 0), 4))));
+  const sums = range(own).map(() => [0, 1].map(() => dot.w.variable("sum", splat(num("f32", 0), 4))));
   const step = (g: Expr) => {
     stage(dot, tile, staged, place, together, g);
     w.emit(barrier);
@@ -101,7 +100,7 @@ function addProducts(tiles: Tiles, { slice, pair, first }: Own, sums: readonly (
   const { w } = dot;
   const fours = tile.rows / 4;
   const { weights, inputs } = staged;
-  const products = sums.map((own) => own.map(() => newVariable(dot, "dot", splat(int(biased), 4))));
+  const products = sums.map((own) => own.map(() => dot.w.variable("dot", splat(int(biased), 4))));
   const tokenFour = w.bind("four", idiv(first, int(4)));
   const chunk = (c: Expr) => {
     const codes = [0, 1].map((half) => {
@@ -199,10 +198,4 @@ function storeTile(
         );
     }
   }
-}
-
-function newVariable({ w }: Dot, hint: string, init: Expr): Ref {
-  const name = w.unique(hint);
-  w.emit(variable(name, init));
-  return ref(name, init.type) as Ref; // made by `ref`
 }

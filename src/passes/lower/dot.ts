@@ -28,7 +28,7 @@ import {
 } from "./dot-reads.ts";
 import { lowerDotScalar } from "./dot-scalar.ts";
 import { inputTables } from "./dot-tables.ts";
-import { flatten } from "./index-math.ts";
+import { flatten, range } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 
 export function lowerDotGroups(w: KernelWriter, anchor: Node, group: Group): void {
@@ -194,5 +194,3 @@ function variableOf(w: KernelWriter, hint: string, value: Expr): Ref {
 
 /** Chunks of a group: of four codes each. */
 const chunks = dotGroup / 4;
-
-const range = (length: number): number[] => Array.from({ length }, (_, i) => i);

@@ -59,3 +59,6 @@ export function clampTo(index: Expr, size: number): Expr {
   if (index.k === "num") return int(Math.min(Math.max(index.value, 0), size - 1));
   return op("min", op("max", index, int(0)), int(size - 1));
 }
+
+/** 0 .. length - 1. */
+export const range = (length: number): number[] => Array.from({ length }, (_, i) => i);

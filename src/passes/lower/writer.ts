@@ -13,10 +13,11 @@ import {
   type Kernel,
   type LoopKind,
   load,
+  type Ref,
   ref,
   type Stmt,
 } from "../../ir/kernel/kernel.ts";
-import { bind, combine, loop } from "../../ir/kernel/stmt.ts";
+import { bind, combine, loop, variable } from "../../ir/kernel/stmt.ts";
 import type { StorageDType } from "../../ir/kernel/value.ts";
 import { opKind } from "../../ir/ops/all.ts";
 import type { Target } from "../../ir/target.ts";
@@ -86,6 +87,13 @@ export class KernelWriter {
     const name = this.unique(hint);
     this.emit(bind(name, value));
     return ref(name, value.type);
+  }
+
+  /** A variable that starts with `init`. */
+  variable(hint: string, init: Expr): Ref {
+    const name = this.unique(hint);
+    this.emit(variable(name, init));
+    return ref(name, init.type) as Ref; // made by `ref`
   }
 
   /** A loop from 0 below `to` in steps; the body gets the loop variable. A loop of one iteration is not written. */
