@@ -43,8 +43,7 @@ const owners = {
   "src/passes/shard/localize.ts": ["shard"],
   // A loader reads what slices of weights read.
   "src/passes/shard/regions.ts": ["slice"],
-  // Chosen weights, whose tables are read expert by expert, or by pairs with tokens.
-  "src/passes/lower/dot-experts.ts": ["gather"],
+  // Weights that are chosen by one index.
   "src/passes/lower/dot-pairs.ts": ["gather"],
   "src/passes/lower/map.ts": ["concat"],
   "src/passes/lower/values.ts": ["reduceMax"],

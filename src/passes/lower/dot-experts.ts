@@ -4,11 +4,12 @@
  * for each. Which these are, its invocations find out from all choices (*picks*: a token's choice number k) and keep as a list in
  * shared memory; then tiles of picks are computed as tiles of tokens are (`dot-tiles.ts`).
  */
-import { isOp, type Node } from "../../ir/graph.ts";
+import type { Node } from "../../ir/graph.ts";
 import { type Buf, type Expr, iadd, int, isub, load, op, ref } from "../../ir/kernel/kernel.ts";
 import { assign, barrier, note, store, variable, when } from "../../ir/kernel/stmt.ts";
 import type { Workgroup } from "../../ir/target.ts";
 import type { Dot } from "./dot-group-parts.ts";
+import { chosenBy } from "./dot-pairs.ts";
 import { chooseTile, invocationsOf } from "./dot-tile-choice.ts";
 import { stagedFor } from "./dot-tile-stage.ts";
 import { type Tiles, writeTile } from "./dot-tiles.ts";
@@ -21,14 +22,16 @@ const worth = 4;
 /** Says whether it lowered: the weights are one table's, chosen by picks in memory that are many for each expert. */
 export function lowerDotExperts(dot: Dot, workgroup: Workgroup): boolean {
   const { w, group, lead, blocks, fours, groups } = dot;
-  const [picks, ...others] = group.anchor.ins.slice(3).map((node) => (chosen(dot, node) ? node.ins[1]! : undefined));
-  if (picks === undefined || others.some((other) => other !== picks)) return false;
-  const experts = group.anchor.ins[3]!.ins[0]!.type.shape[0]!;
+  const operands = group.anchor.ins.slice(3);
+  const chosen = chosenBy(operands, lead);
+  const inMemory = operands.every((node) => !w.isBuffer(node) && node.ins.every((each) => w.isBuffer(each)));
+  if (chosen === undefined || !inMemory) return false;
+  const { index: picks, weights: experts } = chosen;
   const count = lead.reduce((a, b) => a * b, 1);
   const average = Math.floor(count / experts);
   // The list is as long as if all had chosen the same.
   const rest = { ...workgroup, bytes: workgroup.bytes - 4 * count - 4 * workgroup.invocations };
-  if (average < worth || picks.type.shape.length !== lead.length || rest.bytes < 8192) return false;
+  if (average < worth || rest.bytes < 8192) return false;
   const tile = chooseTile({ rows: 4 * fours * blocks, tokens: average, groups, copies: experts }, rest);
   const size = invocationsOf(tile);
   w.emit(
@@ -55,11 +58,6 @@ export function lowerDotExperts(dot: Dot, workgroup: Workgroup): boolean {
   const perTile = tile.rows / (4 * fours);
   w.loop("expert", experts, (expert) => w.loop("b", blocks, ofExpert(expert), "grid", perTile), "grid");
   return true;
-}
-
-/** Whether an operand is rows of a table, chosen by what lies in memory. */
-function chosen({ w }: Dot, node: Node): boolean {
-  return isOp(node, "gather") && !w.isBuffer(node) && w.isBuffer(node.ins[0]!) && w.isBuffer(node.ins[1]!);
 }
 
 interface Search {
