@@ -7,6 +7,7 @@ import { invariant } from "../errors.ts";
 import { type ScalarOp, type ScalarOpDef, scalarOps } from "../scalar.ts";
 import type { Shape } from "../types.ts";
 import { type IntrinsicName, intrinsicType } from "./intrinsics.ts";
+import type { MultiplyOf } from "./multiply.ts";
 import {
   convert,
   evalValue,
@@ -105,7 +106,8 @@ export interface Intrinsic {
 export type LoopKind = "serial" | "grid" | "workgroup" | "vector" | "unroll";
 export const loopKinds: readonly LoopKind[] = ["serial", "grid", "workgroup", "vector", "unroll"];
 
-export type Stmt = Let | Var | Set_ | Store | For | If | Barrier | Combine | Note;
+export type Stmt = Let | Var | Set_ | Store | For | If | Barrier | Combine | Multiply | Note;
+export type Multiply = MultiplyOf<Expr>;
 
 export interface Let {
   readonly k: "let";
