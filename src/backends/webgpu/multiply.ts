@@ -35,48 +35,42 @@ export function multiplyLines(stmt: Multiply, facts: Facts, context: Context, un
   return ["{", ...body.map((line) => `  ${line}`), "}"];
 }
 
-/** Offsets and strides count what the array is declared as. */
 function byUnits({ size, unit, from }: Multiply, result: Placed, left: Placed, right: Placed): string[] {
-  const counts = { m: size.m / unit.m, n: size.n / unit.n, k: size.k / unit.k };
-  const at = ({ name, index, at: { stride }, vector }: Placed, row: number, column: number) => {
-    const lanes = vector?.lanes ?? 1;
-    const first = `u32(${index.text})${lanes === 1 ? "" : ` / ${lanes}u`}`;
-    const offset = (row * stride + column) / lanes;
-    invariant(Number.isInteger(offset), () => `a unit of ${name} begins inside of ${vector?.element}`);
-    return { start: `&${name}, ${offset === 0 ? first : `${first} + ${offset}u`}`, stride: `${stride / lanes}u` };
-  };
+  const [ms, ns, ks] = [steps(size.m, unit.m), steps(size.n, unit.n), steps(size.k, unit.k)];
   const load = (matrix: Placed, type: string, major: string, row: number, column: number) => {
-    const { start, stride } = at(matrix, row, column);
+    const { start, stride } = unitAt(matrix, row, column);
     return `subgroupMatrixLoad<${type}, ${major}>(${start}, ${stride})`;
-  };
-  const lines: string[] = [];
-  const each = (count: number, body: (i: number) => void) => {
-    for (let i = 0; i < count; i++) body(i);
   };
   const [leftType, rightType, sumType] = [
     `subgroup_matrix_left<i8, ${unit.k}, ${unit.m}>`,
     `subgroup_matrix_right<i8, ${unit.n}, ${unit.k}>`,
     `subgroup_matrix_result<i32, ${unit.n}, ${unit.m}>`,
   ];
-  each(counts.k, (k) => {
-    each(counts.m, (i) => {
-      lines.push(`let unit_left${i}_${k} = ${load(left, leftType, "row_major", i * unit.m, k * unit.k)};`);
-    });
-    each(counts.n, (j) => {
-      lines.push(`let unit_right${j}_${k} = ${load(right, rightType, "col_major", j * unit.n, k * unit.k)};`);
-    });
-  });
-  each(counts.m, (i) => {
-    each(counts.n, (j) => {
-      let sum = `${sumType}(${from})`;
-      each(counts.k, (k) => {
-        sum = `subgroupMatrixMultiplyAccumulate(unit_left${i}_${k}, unit_right${j}_${k}, ${sum})`;
-      });
-      const { start, stride } = at(result, i * unit.m, j * unit.n);
-      lines.push(`subgroupMatrixStore<row_major>(${start}, ${sum}, ${stride});`);
-    });
-  });
-  return lines;
+  const loads = ks.flatMap((k) => [
+    ...ms.map((i) => `let unit_left${i}_${k} = ${load(left, leftType, "row_major", i, k)};`),
+    ...ns.map((j) => `let unit_right${j}_${k} = ${load(right, rightType, "col_major", j, k)};`),
+  ]);
+  const stores = ms.flatMap((i) =>
+    ns.map((j) => {
+      const add = (sum: string, k: number) =>
+        `subgroupMatrixMultiplyAccumulate(unit_left${i}_${k}, unit_right${j}_${k}, ${sum})`;
+      const { start, stride } = unitAt(result, i, j);
+      return `subgroupMatrixStore<row_major>(${start}, ${ks.reduce(add, `${sumType}(${from})`)}, ${stride});`;
+    }),
+  );
+  return [...loads, ...stores];
+}
+
+/** Where units begin. */
+const steps = (size: number, unit: number): number[] => Array.from({ length: size / unit }, (_, i) => i * unit);
+
+/** Offsets and strides count what the array is declared as. */
+function unitAt({ name, index, at: { stride }, vector }: Placed, row: number, column: number) {
+  const lanes = vector?.lanes ?? 1;
+  const first = `u32(${index.text})${lanes === 1 ? "" : ` / ${lanes}u`}`;
+  const offset = (row * stride + column) / lanes;
+  invariant(Number.isInteger(offset), () => `a unit of ${name} begins inside of ${vector?.element}`);
+  return { start: `&${name}, ${offset === 0 ? first : `${first} + ${offset}u`}`, stride: `${stride / lanes}u` };
 }
 
 const fourProducts: LibraryName = "dot4s8";

@@ -12,42 +12,48 @@ export async function runOnce(
   inputs: readonly Uint32Array<ArrayBuffer>[],
   workgroups: number,
 ): Promise<Uint32Array> {
-  const types: readonly GPUBufferBindingType[] = ["storage", ...inputs.map(() => "read-only-storage" as const)];
-  const entries = types.map((type, binding) => ({ binding, visibility: computeStage, buffer: { type } }));
-  const buffers: GPUBuffer[] = [];
-  const buffer = (size: number, usage: number) => {
-    const made = device.createBuffer({ size, usage });
-    buffers.push(made);
-    return made;
-  };
-  const record = () => {
-    const layout = device.createBindGroupLayout({ entries });
-    const pipeline = device.createComputePipeline({
-      layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-      compute: { module: device.createShaderModule({ code }), entryPoint: "main" },
-    });
-    const [result, staging] = [buffer(4 * words, GPUBufferUse.tensor), buffer(4 * words, GPUBufferUse.staging)];
-    const bound = [result, ...inputs.map(({ byteLength }) => buffer(byteLength, GPUBufferUse.tensor))];
-    for (const [i, data] of inputs.entries()) device.queue.writeBuffer(bound[i + 1]!, 0, data);
-    const bindings = bound.map((each, binding) => ({ binding, resource: { buffer: each } }));
-    const encoder = device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, device.createBindGroup({ layout, entries: bindings }));
-    pass.dispatchWorkgroups(workgroups);
-    pass.end();
-    encoder.copyBufferToBuffer(result, 0, staging, 0, 4 * words);
-    device.queue.submit([encoder.finish()]);
-    return staging;
-  };
+  const sizes = [4 * words, ...inputs.map(({ byteLength }) => byteLength)];
+  const bound = sizes.map((size) => device.createBuffer({ size, usage: GPUBufferUse.tensor }));
+  const staging = device.createBuffer({ size: 4 * words, usage: GPUBufferUse.staging });
   try {
-    const [staging, error] = await watched(device, record);
+    for (const [i, data] of inputs.entries()) device.queue.writeBuffer(bound[i + 1]!, 0, data);
+    const [commands, error] = await watched(device, () => record(device, code, bound, staging, workgroups));
     if (error !== null) throw new Error(error.message);
+    device.queue.submit([commands]);
     await staging.mapAsync(mapForReading);
     return new Uint32Array(staging.getMappedRange().slice(0));
   } finally {
-    for (const each of buffers) each.destroy();
+    for (const each of [...bound, staging]) each.destroy();
   }
+}
+
+function record(
+  device: GPUDevice,
+  code: string,
+  bound: readonly GPUBuffer[],
+  staging: GPUBuffer,
+  workgroups: number,
+): GPUCommandBuffer {
+  const typeOf = (binding: number) => (binding === 0 ? "storage" : "read-only-storage");
+  const entries = bound.map((_, binding) => ({
+    binding,
+    visibility: computeStage,
+    buffer: { type: typeOf(binding) } as const,
+  }));
+  const layout = device.createBindGroupLayout({ entries });
+  const pipeline = device.createComputePipeline({
+    layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+    compute: { module: device.createShaderModule({ code }), entryPoint: "main" },
+  });
+  const bindings = bound.map((buffer, binding) => ({ binding, resource: { buffer } }));
+  const encoder = device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  pass.setPipeline(pipeline);
+  pass.setBindGroup(0, device.createBindGroup({ layout, entries: bindings }));
+  pass.dispatchWorkgroups(workgroups);
+  pass.end();
+  encoder.copyBufferToBuffer(bound[0]!, 0, staging, 0, staging.size);
+  return encoder.finish();
 }
 
 async function watched<T>(device: GPUDevice, run: () => T): Promise<[T, GPUError | null]> {

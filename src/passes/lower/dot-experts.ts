@@ -31,11 +31,8 @@ export function lowerDotExperts(dot: Dot, workgroup: Workgroup): boolean {
   // The list is as long as if all had chosen the same.
   const rest = { ...workgroup, bytes: workgroup.bytes - 4 * count - 4 * workgroup.invocations };
   if (average < worth || rest.bytes < 8192) return false;
-  const tile = chooseTile(
-    { rows: 4 * fours * blocks, tokens: average, groups, copies: experts },
-    rest,
-    w.target.matrices,
-  );
+  const product = { rows: 4 * fours * blocks, tokens: average, groups, copies: experts };
+  const tile = chooseTile(product, rest, w.target.matrices);
   const size = invocationsOf(tile);
   w.emit(
     note(
