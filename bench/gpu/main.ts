@@ -1,26 +1,6 @@
-/** The benchmark of the GPU: `main.ts MODE [flags]`, where a mode is a line of the table below. README.md lists the flags. */
-import { allMode } from "./all.ts";
-import { choiceMode } from "./choice.ts";
-import { decodeMode } from "./decode.ts";
-import { goldensMode } from "./goldens.ts";
-import { llamaMode } from "./llama.ts";
-import { meshMode } from "./mesh.ts";
-import { type Mode, parseFlags } from "./mode.ts";
-import { productsMode } from "./products.ts";
-import { transformersMode } from "./transformers.ts";
-import { unitsMode } from "./units.ts";
-
-const modes: readonly Mode[] = [
-  goldensMode,
-  decodeMode,
-  productsMode,
-  unitsMode,
-  meshMode,
-  choiceMode,
-  llamaMode,
-  transformersMode,
-  allMode,
-];
+/** The benchmark of the GPU: `main.ts MODE [flags]`, where a mode is a line of the table in modes.ts. README.md lists the flags. */
+import { parseFlags } from "./mode.ts";
+import { modes } from "./modes.ts";
 
 const [name, ...args] = process.argv.slice(2);
 const mode = modes.find((each) => each.name === name);

@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 import { openNodeGpu } from "../../src/runtime/node-gpu.ts";
 import { publishedLayers, type Shape, shapeName, shapeOf } from "../cpu/make/shapes.ts";
 
-const flags = {
+export const flags = {
   goldens: { type: "string" },
   only: { type: "string" },
   shape: { type: "string", default: "qwen" },

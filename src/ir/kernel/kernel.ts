@@ -1,6 +1,6 @@
 /**
  * Kernel IR: loops over flat buffers. A kernel is what one launch runs; its expressions are pure, its statements are the
- * eight a code generator needs. Every expression is made by a constructor of this file, which checks types and folds the
+ * few a code generator needs. Every expression is made by a constructor of this file, which checks types and folds the
  * trivial cases (`x + 0`), so that index arithmetic can be written plainly.
  */
 import { invariant } from "../errors.ts";
