@@ -11,9 +11,9 @@ export async function runTokens(runner: ModelRunner, start: number, count: numbe
 /** With blocks for `more` tokens. */
 export function batchOf(runner: ModelRunner, start: number, count: number, more = 0): RaggedBatch {
   const positions = Int32Array.from({ length: count }, (_, i) => start + i);
-  const blocks = Math.ceil((start + count + more) / runner.blockSize);
+  const blocks = Math.ceil((start + count + more) / runner.sizes.blockSize);
   return {
-    tokens: positions.map((i) => (i * 7919) % runner.vocabSize),
+    tokens: positions.map((i) => (i * 7919) % runner.sizes.vocabSize),
     positions,
     sequence: new Int32Array(count),
     slots: positions,
@@ -24,7 +24,7 @@ export function batchOf(runner: ModelRunner, start: number, count: number, more 
 
 /** A token of each of several sequences, with blocks for `more` tokens. */
 export function batchTogether(
-  { blockSize, vocabSize }: ModelRunner,
+  { sizes: { blockSize, vocabSize } }: ModelRunner,
   { context, sequences }: { readonly context: number; readonly sequences: number },
   more: number,
 ): RaggedBatch {
