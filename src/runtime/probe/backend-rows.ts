@@ -144,10 +144,14 @@ async function probeWebgpu(context: ProbeContext): Promise<BackendProbe> {
 /** What a device that is asked for its matrix units says of them. */
 async function unitsOf(given: GPU | null): Promise<readonly string[]> {
   const own = (globalThis.navigator as { readonly gpu?: GPU } | undefined)?.gpu; // not every runtime has a navigator
-  const gpu = given ?? own ?? (await openNodeGpu(unitFlags));
-  const device = await prepareDevice("webgpu", { gpu, matrixUnits: true });
-  await device.close();
-  return device.summary.split("; ").slice(1);
+  try {
+    const gpu = given ?? own ?? (await openNodeGpu(unitFlags));
+    const device = await prepareDevice("webgpu", { gpu, matrixUnits: true });
+    await device.close();
+    return device.summary.split("; ").slice(1);
+  } catch (error) {
+    return [`no matrix units: ${explainError(error).reason}`];
+  }
 }
 
 function gpuRow({ name, software, adapter }: FoundGpu) {
