@@ -104,12 +104,3 @@ function loadsOf(stmts: readonly Stmt[]): Set<string> {
   eachStmt(stmts, (stmt) => exprsOf(stmt).forEach(visit));
   return loads;
 }
-
-/** Whether invocations of a workgroup meet in these statements. */
-export function meets(stmts: readonly Stmt[]): boolean {
-  let found = false;
-  eachStmt(stmts, (stmt) => {
-    if (stmt.k === "barrier" || stmt.k === "combine") found = true;
-  });
-  return found;
-}

@@ -45,8 +45,8 @@ export class Pipelines {
   }
 
   #emit(kernel: Kernel, shared: ReadonlySet<string>): BoundKernel {
-    const { limits, subgroup, packedDot } = this.#context;
-    return splitBindings(emitKernel(kernel, { shared, subgroup, packedDot }), kernel, limits.binding);
+    const { limits, subgroup, packedDot, matrixUnits } = this.#context;
+    return splitBindings(emitKernel(kernel, { shared, subgroup, packedDot, matrixUnits }), kernel, limits.binding);
   }
 
   #checkCount({ name }: Kernel, bindings: readonly PartBinding[]): void {

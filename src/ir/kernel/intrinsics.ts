@@ -176,6 +176,15 @@ export const intrinsics = {
     takes: "16 bytes and an i32",
     eval: (x, i) => Array.from({ length: 16 }, (_, lane) => x![4 * (i![0]! & 3) + (lane % 4)]!),
   },
+  /** Bytes 4i to 4i + 3; i is a constant from 0 to 3. */
+  part4: {
+    type: ([x, i, more]) =>
+      x !== undefined && is(x, "i8x16", "u8x16") && is(i, "i32") && more === undefined
+        ? valueType(x.dtype, 4)
+        : undefined,
+    takes: "16 bytes and an i32",
+    eval: (x, i) => x!.slice(4 * (i![0]! & 3), 4 * (i![0]! & 3) + 4),
+  },
   /** The f16 nearest to an f32, as f32: what would be loaded if it had been stored as f16. */
   rounded16: {
     type: exactly([["f32"]], "f32", 1),

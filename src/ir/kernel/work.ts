@@ -3,6 +3,7 @@
  * deciding what to divide over threads and for what a token reads; never for what is right.
  */
 import type { Expr, Kernel, Stmt } from "./kernel.ts";
+import { multiplyWork } from "./multiply.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop, rangeOf } from "./range.ts";
 import { storageBits } from "./value.ts";
 import { exprsOf, operandsOf } from "./walk.ts";
@@ -41,6 +42,7 @@ function countWork(kernel: Kernel): Work {
     for (const stmt of stmts) {
       for (const expr of exprsOf(stmt)) inExpr(expr, times);
       if (stmt.k === "store") operations += times;
+      if (stmt.k === "multiply") operations += times * multiplyWork(stmt);
       if (stmt.k === "for") {
         const span = rangeOf(stmt.to, facts).hi - rangeOf(stmt.from, facts).lo;
         inBlock(stmt.body, insideLoop(stmt, facts), times * Math.max(0, Math.ceil(span / stmt.step)));
