@@ -2,6 +2,7 @@
 import type { Compiled } from "./compile.ts";
 import { printKernel } from "./ir/kernel/print.ts";
 import { globalBufs } from "./ir/kernel/walk.ts";
+import { isOpName, opKind } from "./ir/ops/all.ts";
 import { accesses, type FuncPlan, heldBytes, type Plan } from "./ir/plan.ts";
 import { byteSize, showType } from "./ir/types.ts";
 import { cutText, type Trace } from "./passes/instruments.ts";
@@ -22,6 +23,8 @@ export interface TracedKernel {
   readonly name: string;
   /** The tensor ops it came from. */
   readonly origin: readonly string[];
+  /** The same, counted: "contract, 3 mul". */
+  readonly ops: string;
   readonly ir: string;
   readonly source: string;
   /** Of a step. */
@@ -74,6 +77,7 @@ export function traceFile(
     kernels: plan.kernels.map((kernel, i) => ({
       name: kernel.name,
       origin: kernel.origin,
+      ops: opsOf(kernel.origin),
       ir: cutText(printKernel(kernel), longestSource),
       source: cutText(sources[i] ?? "", longestSource),
       ...use[i]!,
@@ -102,6 +106,24 @@ export function kernelUse(plan: Plan): readonly { readonly launches: number; rea
   };
   visit(plan.funcs.get(plan.entry)!);
   return use;
+}
+
+/** Ops of these kinds first: they are what a kernel is about. */
+const mainKinds: readonly string[] = ["composite", "dot", "contract", "update", "opaque", "reduce"];
+
+/** "contract, 3 mul" of lines such as `q = mul f32[2,3]`. */
+export function opsOf(origin: readonly string[]): string {
+  const counts = new Map<string, number>();
+  for (const line of origin) {
+    const op = line.replace(/^.*= /, "").split(" ")[0] ?? "";
+    counts.set(op, (counts.get(op) ?? 0) + 1);
+  }
+  const place = (op: string) => {
+    const at = isOpName(op) ? mainKinds.indexOf(opKind(op)) : -1;
+    return at === -1 ? mainKinds.length : at;
+  };
+  const sorted = [...counts].sort(([a], [b]) => place(a) - place(b));
+  return sorted.map(([op, times]) => (times === 1 ? op : `${times} ${op}`)).join(", ");
 }
 
 function tracedFunc(func: FuncPlan, plan: Plan, calls: number): TracedFunc {

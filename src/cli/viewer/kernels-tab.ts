@@ -81,23 +81,13 @@ function rate({ bytes, ms }: TracedKernel): number {
   return ms === null || ms === 0 ? 0 : bytes / ms / 1e6;
 }
 
-function kernelView({ name, origin, ir, source }: TracedKernel): Element[] {
+function kernelView({ name, origin, ops, ir, source }: TracedKernel): Element[] {
   const text = make("pre", { class: "code", tabindex: "0" });
   const texts = [source, ir, origin.join("\n")];
   return [
     make("h3", {}, name),
-    make("p", { class: "dim" }, `from ${origin.length} tensor ops: ${opsOf(origin)}`),
+    make("p", { class: "dim" }, `from ${origin.length} tensor ops: ${ops}`),
     choice(["emitted source", "kernel IR", "tensor ops"], (index) => text.replaceChildren(texts[index] ?? "")),
     text,
   ];
-}
-
-/** "3 mul, add, rsqrt" of lines such as `q = mul f32[2,3]`. */
-function opsOf(origin: readonly string[]): string {
-  const counts = new Map<string, number>();
-  for (const line of origin) {
-    const op = line.replace(/^.*= /, "").split(" ")[0] ?? "";
-    counts.set(op, (counts.get(op) ?? 0) + 1);
-  }
-  return [...counts].map(([op, times]) => (times === 1 ? op : `${times} ${op}`)).join(", ");
 }
