@@ -52,7 +52,7 @@ export const bench = defineCommand({
         { ...load, ...(needed > 4096 && { contextLength: context ?? needed }) },
         async (model) => {
           const loadSeconds = (performance.now() - started) / 1000;
-          const probes = async () => (await probe()).probes;
+          const probes = async () => (await probe({ packageFolder: values["package-folder"] })).probes;
           const found = await benchModel(model, { promptTokens, tokens, rounds, profile, probes, threads, signal });
           return { ...found, loadSeconds, residentBytes: process.memoryUsage.rss() };
         },

@@ -8,6 +8,7 @@ import { ModelRunner } from "../runtime/model-runner.ts";
 import { profileStep } from "../runtime/profile-step.ts";
 import { type TraceFile, traceFile, traceFormat } from "../trace-file.ts";
 import { defineCommand, exitCodes } from "./command.ts";
+import { deviceFlags, deviceOptions } from "./device-flags.ts";
 import { withModel } from "./model-source.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
 import { pruneFlags, pruneOptions } from "./prune-flags.ts";
@@ -18,7 +19,12 @@ import { writeOutput } from "./write-output.ts";
 
 const options = {
   out: { kind: "text", value: "FILE.html", doc: "Where to write the page. Default: trace.html." },
-  backend: { kind: "text", value: "NAME", doc: "What to compile for and run on. Default: wasm." },
+  backend: {
+    kind: "text",
+    value: "NAME",
+    doc: "What to compile for and run on. Default: what should be fastest (ciuic probe), on one thread.",
+  },
+  "package-folder": deviceOptions["package-folder"],
   ...quantizeOptions,
   ...pruneOptions,
 } as const satisfies OptionTable;
@@ -48,7 +54,7 @@ export const trace = defineCommand({
 async function traceModel(path: string | undefined, values: OptionValues<typeof options>): Promise<TraceFile> {
   const { instrument, trace } = tracing();
   // What is compiled first is the step of one token.
-  const load = { backend: values.backend, threads: 1, maxSequences: 1 };
+  const load = { ...deviceFlags(values), threads: 1, maxSequences: 1 };
   const changes = { quantize: quantizeFlags("trace", values), prune: await pruneFlags(values) };
   const compile = { instruments: [instrument] };
   return withModel(path, { ...load, ...changes, compile }, async (model) => {

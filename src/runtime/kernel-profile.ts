@@ -4,6 +4,7 @@ import type { Kernel } from "../ir/kernel/kernel.ts";
 import { globalBufs } from "../ir/kernel/walk.ts";
 import { workOf } from "../ir/kernel/work.ts";
 import type { Plan } from "../ir/plan.ts";
+import { showTable } from "../plan/show.ts";
 import { opsOf } from "../trace-file.ts";
 
 /** What the launches of one kernel of one program took. */
@@ -114,15 +115,9 @@ export function showKernelTimes(
       note(time),
     ];
   });
-  const widths = head.map((text, i) => Math.max(text.length, ...cells.map((row) => row[i]!.length)));
-  const line = (row: readonly string[]) =>
-    row
-      .map((text, i) => (i < 6 ? text.padStart(widths[i]!) : text.padEnd(widths[i]!)))
-      .join("  ")
-      .trimEnd();
   const rest = times.slice(most).reduce((sum, { ms }) => sum + ms, 0);
   const more =
     times.length > most ? [`and ${times.length - most} more kernels, ${((100 * rest) / total).toFixed(1)} %`] : [];
   const sum = `${total.toFixed(3)} ms in ${launches} launches of ${times.length} kernels`;
-  return [sum, line(head), ...cells.map(line), ...more].join("\n");
+  return [sum, ...showTable([head, ...cells], [0, 1, 2, 3, 4, 5]), ...more].join("\n");
 }

@@ -12,14 +12,16 @@ export interface TargetWish {
   readonly contextLength?: number | undefined;
   readonly maxSequences?: number | undefined;
   readonly quantize?: QuantizeOptions | undefined;
+  readonly packageFolder?: string | undefined;
 }
 
 /** Null where nothing is left to choose. @throws UnsupportedError where nothing that was asked for runs */
 export async function chooseFor(config: ModelConfig, wish: TargetWish): Promise<TargetChoice | null> {
-  const { backend, threads, contextLength: context, maxSequences: sequences, quantize } = wish;
+  const { backend, threads, contextLength: context, maxSequences: sequences, quantize, packageFolder } = wish;
   // Of the others only this one has threads.
   if (backend !== undefined && (backend !== "wasm" || threads !== undefined)) return null;
-  return defaultTarget(config, { backend, threads, context, sequences, precision: precisionOf(quantize) });
+  const precision = precisionOf(quantize);
+  return defaultTarget(config, { backend, threads, context, sequences, precision, packageFolder });
 }
 
 /** How matrices are held that are quantised so. */
