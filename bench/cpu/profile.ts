@@ -93,7 +93,7 @@ async function warmUp(runner: ModelRunner, step: Step): Promise<void> {
 }
 
 function run(runner: ModelRunner, { tokens, after }: Step): Promise<Float32Array> {
-  return runner.step(singleBatch(runner, someTokens(tokens, 1000), { start: after }));
+  return runner.step(singleBatch(runner.sizes, someTokens(tokens, 1000), { start: after }));
 }
 
 /** Multiplications and additions of one launch, by the packed weights that it reads, of which each row has scales. */

@@ -144,7 +144,7 @@ async function measureAhead(
 ): Promise<number | null> {
   const { ahead } = runner;
   if (ahead === undefined) return null;
-  const sampling = planSampling(checkSampling(given, runner.vocabSize));
+  const sampling = planSampling(checkSampling(given, runner.sizes.vocabSize));
   const rows = [{ sampling, position: context }];
   const chunk = Math.min(ahead.maxSteps, tokens);
   const steps = Math.floor(tokens / chunk) * chunk;
@@ -153,7 +153,7 @@ async function measureAhead(
   await run();
   const prepared = seconds(first);
   const perSecond = steps / (await best(run));
-  const blocks = Math.ceil((context + steps) / runner.blockSize);
+  const blocks = Math.ceil((context + steps) / runner.sizes.blockSize);
   const { plan } = await ahead.program(1, blocks, samplerKind(rows));
   const { launches } = planTotals(plan);
   console.log(
@@ -162,7 +162,7 @@ async function measureAhead(
   );
   const profiled = profile ? await profileAhead(runner, context - 1, { steps: chunk, sampling: given }) : null;
   if (profiled !== null) showStep(name, profiled);
-  const prompt = Array.from({ length: context }, (_, i) => (i * 7919) % runner.vocabSize);
+  const prompt = Array.from({ length: context }, (_, i) => (i * 7919) % runner.sizes.vocabSize);
   const { result } = await model.generate(prompt, { ...given, maxTokens: tokens, ignoreEos: true }).collect();
   console.log(`${name}, through the engine: ${result.timings.tokensPerSecond?.toFixed(1)} tokens/s`);
   return perSecond;
@@ -198,7 +198,7 @@ async function measureTogether(
   const { tokens, context, sequences } = options;
   const { ahead } = runner;
   if (ahead === undefined) return;
-  const sampling = planSampling(checkSampling({ temperature: 0 }, runner.vocabSize));
+  const sampling = planSampling(checkSampling({ temperature: 0 }, runner.sizes.vocabSize));
   const rows = Array.from({ length: sequences }, () => ({ sampling, position: context }));
   const chunk = Math.min(ahead.maxSteps, tokens);
   const steps = Math.floor(tokens / chunk) * chunk;
@@ -244,12 +244,12 @@ async function runTokens(runner: ModelRunner, start: number, count: number): Pro
 
 /** With blocks for `more` tokens. */
 function batchOf(runner: ModelRunner, start: number, count: number, more = 0): RaggedBatch {
-  return singleBatch(runner, someTokens(count, runner.vocabSize), { start, more });
+  return singleBatch(runner.sizes, someTokens(count, runner.sizes.vocabSize), { start, more });
 }
 
 /** A token of each of several sequences, with blocks for `more` tokens. */
 function batchTogether(
-  { blockSize, vocabSize }: ModelRunner,
+  { sizes: { blockSize, vocabSize } }: ModelRunner,
   { context, sequences }: DecodeOptions,
   more: number,
 ): RaggedBatch {

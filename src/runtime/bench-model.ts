@@ -132,11 +132,13 @@ async function profileModel(
 ): Promise<NonNullable<BenchReport["profile"]>> {
   if (!(runner instanceof ModelRunner)) return { missing: "nothing is compiled for one device: there are no kernels" };
   const after = promptTokens + (tokens >> 1);
-  const chunk = Math.min(promptTokens, runner.maxBatchTokens);
+  const chunk = Math.min(promptTokens, runner.sizes.maxBatchTokens);
   const time = warmup === undefined ? {} : { warmup };
   try {
     const prompt = await profileStep(runner, { tokens: chunk, after: promptTokens - chunk, ...time });
-    const ahead = await profileAhead(runner, Math.min(after, runner.maxContext - 1 - mostAhead), { steps: mostAhead });
+    const ahead = await profileAhead(runner, Math.min(after, runner.sizes.maxContext - 1 - mostAhead), {
+      steps: mostAhead,
+    });
     return {
       missing: null,
       prompt,

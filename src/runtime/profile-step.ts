@@ -43,7 +43,7 @@ export interface ProfiledStep {
 export async function profileStep(
   runner: ModelRunner,
   { tokens, after = 0, steps = 4, warmup = 0.5 }: ProfiledStep,
-  batch: RaggedBatch = singleBatch(runner, someTokens(tokens, runner.vocabSize), { start: after }),
+  batch: RaggedBatch = singleBatch(runner.sizes, someTokens(tokens, runner.sizes.vocabSize), { start: after }),
 ): Promise<StepProfile> {
   const profile = new KernelProfile();
   const sequences = batch.blockTables.length;
@@ -73,14 +73,14 @@ export async function profileStep(
 
 /** Of decoding on the device: its kernels replayed, and both sides of a step. Null where it does not decode by itself. */
 export async function profileAhead(
-  { ahead, blockSize, vocabSize }: ModelRunner,
+  { ahead, sizes }: ModelRunner,
   after: number,
   { steps, sampling = { temperature: 0 } }: { readonly steps?: number; readonly sampling?: SamplingOptions } = {},
 ): Promise<StepProfile | null> {
   if (ahead === undefined) return null;
   const times = Math.min(steps ?? ahead.maxSteps, ahead.maxSteps);
-  const rows: AheadRow[] = [{ sampling: planSampling(checkSampling(sampling, vocabSize)), position: after + 1 }];
-  const batch = singleBatch({ blockSize }, someTokens(1, vocabSize), { start: after, more: times });
+  const rows: AheadRow[] = [{ sampling: planSampling(checkSampling(sampling, sizes.vocabSize)), position: after + 1 }];
+  const batch = singleBatch(sizes, someTokens(1, sizes.vocabSize), { start: after, more: times });
   const found = await ahead.measure(batch, rows, times);
   if (found === undefined) return null;
   const { kernels: _, ...sides } = found.times;

@@ -1,5 +1,5 @@
 /** Steps of one sequence that has the cache to itself, so that a token's row is its position: for scoring and for measuring. */
-import type { RaggedBatch, StepRunner } from "./step.ts";
+import type { RaggedBatch, RunnerSizes } from "./step.ts";
 
 export interface SingleBatch {
   /** Position of the first token. Default 0. */
@@ -11,7 +11,7 @@ export interface SingleBatch {
 }
 
 export function singleBatch(
-  { blockSize }: Pick<StepRunner, "blockSize">,
+  { blockSize }: Pick<RunnerSizes, "blockSize">,
   tokens: Int32Array,
   { start = 0, everyOutput = false, more = 0 }: SingleBatch = {},
 ): RaggedBatch {

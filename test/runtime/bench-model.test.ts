@@ -89,7 +89,7 @@ it("gives back what a profiled runner held", async () => {
   const { runner } = model;
   if (!(runner instanceof ModelRunner)) throw new Error("it is compiled");
   const other = runner.profiled(undefined);
-  await other.step(singleBatch(other, someTokens(1, 8)));
+  await other.step(singleBatch(other.sizes, someTokens(1, 8)));
   expect(model.device!.heldBytes!()).toBeGreaterThan(held);
   other.release();
   expect(model.device!.heldBytes!()).toBe(held);
