@@ -1,7 +1,9 @@
 /** What `TRACE` writes and the viewer shows: passes with their matches, kernels with their sources, and memory over a step. */
 import type { Compiled } from "./compile.ts";
+import type { Kernel } from "./ir/kernel/kernel.ts";
 import { printKernel } from "./ir/kernel/print.ts";
 import { globalBufs } from "./ir/kernel/walk.ts";
+import { workOf } from "./ir/kernel/work.ts";
 import { isOpName, opKind } from "./ir/ops/all.ts";
 import { accesses, type FuncPlan, heldBytes, type Plan } from "./ir/plan.ts";
 import { byteSize, showType } from "./ir/types.ts";
@@ -92,7 +94,14 @@ export function traceFile(
   };
 }
 
-/** How often a step launches each kernel, and on how many bytes: functions count as often as they are called. */
+/** Bytes that a launch reads and writes, at most. */
+export function launchBytes(kernel: Kernel): number {
+  const { bytesRead, bytesWritten } = workOf(kernel);
+  const passed = ({ name }: { name: string }) => (bytesRead.get(name) ?? 0) + (bytesWritten.get(name) ?? 0);
+  return globalBufs(kernel).reduce((sum, buf) => sum + passed(buf), 0);
+}
+
+/** How often a step launches each kernel, and what it passes over: functions count as often as they are called. */
 export function kernelUse(plan: Plan): readonly { readonly launches: number; readonly bytes: number }[] {
   const use = plan.kernels.map(() => ({ launches: 0, bytes: 0 }));
   const visit = (func: FuncPlan) => {
@@ -101,7 +110,7 @@ export function kernelUse(plan: Plan): readonly { readonly launches: number; rea
       if (step.step !== "launch") continue;
       const each = use[step.kernel]!;
       each.launches++;
-      each.bytes += step.args.reduce((sum, i) => sum + byteSize(func.locations[i]!.type), 0);
+      each.bytes += launchBytes(plan.kernels[step.kernel]!);
     }
   };
   visit(plan.funcs.get(plan.entry)!);

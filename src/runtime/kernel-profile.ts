@@ -1,11 +1,9 @@
 /** Time per kernel: counted launch by launch over the steps of a run (`DEBUG=2`, `ciuic bench --profile`), or replayed by a device. */
 import type { RunTimes } from "../compile.ts";
 import type { Kernel } from "../ir/kernel/kernel.ts";
-import { globalBufs } from "../ir/kernel/walk.ts";
-import { workOf } from "../ir/kernel/work.ts";
 import type { Plan } from "../ir/plan.ts";
 import { showTable } from "../plan/show.ts";
-import { opsOf } from "../trace-file.ts";
+import { launchBytes, opsOf } from "../trace-file.ts";
 
 /** What the launches of one kernel of one program took. */
 export interface KernelTime {
@@ -29,7 +27,7 @@ export class KernelProfile {
 
   /** A listener for one program's launches. */
   listen(plan: Plan, label: string): (kernel: number, ms: number) => void {
-    const bytes = plan.kernels.map(bytesOf);
+    const bytes = plan.kernels.map(launchBytes);
     const entries = plan.kernels.map((kernel, index): Entry => timeOf(label, kernel, index, 0, 0));
     this.#entries.push(...entries);
     return (kernel, ms) => {
@@ -62,20 +60,11 @@ export function timesOfRun(plan: Plan, { kernels }: RunTimes): KernelTime[] {
 
 function timeOf(program: string, kernel: Kernel, index: number, launches: number, ms: number): KernelTime {
   const { name, origin } = kernel;
-  return { program, index, name, ops: opsOf(origin), launches, ms, bytes: launches * bytesOf(kernel) };
+  return { program, index, name, ops: opsOf(origin), launches, ms, bytes: launches * launchBytes(kernel) };
 }
 
 function slowestFirst(a: KernelTime, b: KernelTime): number {
   return b.ms - a.ms;
-}
-
-/** Of a launch. */
-function bytesOf(kernel: Kernel): number {
-  const { bytesRead, bytesWritten } = workOf(kernel);
-  return globalBufs(kernel).reduce(
-    (sum, { name }) => sum + (bytesRead.get(name) ?? 0) + (bytesWritten.get(name) ?? 0),
-    0,
-  );
 }
 
 export interface TableOptions {

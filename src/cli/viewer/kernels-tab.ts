@@ -31,8 +31,8 @@ export function kernelsTab(trace: TraceFile): Element {
   const [first, ...others] = rows;
   if (first !== undefined) others.reduce((a, b) => (cost(b.kernel) > cost(a.kernel) ? b : a), first).select();
   const note = measured
-    ? "Times are of one step, kernels run one after the other on one thread; bytes are of all their buffers."
-    : "Not run: bytes are of all buffers of all launches of a step.";
+    ? "Times are of one step, each launch timed by itself; bytes are what launches read and write, at most."
+    : "Not run. Bytes are what the launches of a step read and write, at most.";
   const shares = { title: measured ? "of the time" : "of the bytes", value: cost };
   const heads = [
     make("th", {}, "kernel"),
@@ -54,8 +54,8 @@ function columnsOf(measured: boolean): readonly Column[] {
     { title: "bytes", value: ({ bytes }) => bytes, show: ({ bytes }) => showBytes(bytes) },
   ];
   const times: readonly Column[] = [
-    { title: "ms", value: ({ ms }) => ms ?? 0, show: ({ ms }) => (ms ?? 0).toFixed(3) },
-    { title: "GB/s", value: rate, show: (kernel) => rate(kernel).toPrecision(3) },
+    { title: "time", value: ({ ms }) => ms ?? 0, show: ({ ms }) => showTime(ms ?? 0) },
+    { title: "GB/s", value: rate, show: (kernel) => rate(kernel).toFixed(1) },
   ];
   return measured ? [...counts, ...times] : counts;
 }
@@ -70,10 +70,19 @@ function rowOf(kernel: TracedKernel, share: number, columns: readonly Column[], 
   return make(
     "tr",
     { click: select },
-    make("td", {}, make("button", { type: "button", class: "link", click: select }, kernel.name)),
+    make("td", {}, make("button", { type: "button", class: "link", click: select }, ...breakable(kernel.name))),
     make("td", { class: "share" }, make("span", { style: `width:${percent}%` }), `${percent} %`),
     ...columns.map(({ show }) => make("td", { class: "number" }, show(kernel))),
   );
+}
+
+/** A name that may go on in the next line after each `_`. */
+function breakable(name: string): (Element | string)[] {
+  return name.split(/(?<=_)/).flatMap((part) => [part, make("wbr")]);
+}
+
+function showTime(ms: number): string {
+  return ms >= 1 ? `${ms.toPrecision(3)} ms` : `${(1000 * ms).toFixed(1)} us`;
 }
 
 /** Gigabytes per second. */
@@ -86,7 +95,7 @@ function kernelView({ name, origin, ops, ir, source }: TracedKernel): Element[] 
   const texts = [source, ir, origin.join("\n")];
   return [
     make("h3", {}, name),
-    make("p", { class: "dim" }, `from ${origin.length} tensor ops: ${ops}`),
+    make("p", { class: "dim" }, `from ${origin.length} tensor ${origin.length === 1 ? "op" : "ops"}: ${ops}`),
     choice(["emitted source", "kernel IR", "tensor ops"], (index) => text.replaceChildren(texts[index] ?? "")),
     text,
   ];
