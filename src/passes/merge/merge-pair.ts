@@ -59,7 +59,7 @@ export function mergePair(a: Candidate, b: Candidate, context: MergeContext): Ca
     if (passed.some((size) => size % extent !== 0)) continue;
     const repeated = (a.repeated + b.repeated) * (extent - 1);
     if (size > 0 ? !paysOffTogether(a, b, extent, size) : !paysOff(a, b, extent, repeated)) {
-      why ??= `${a.work + b.work + repeated} ops are too many for ${extent} iterations`;
+      why ??= `${a.work + b.work + repeated} operations in ${extent} ${extent === 1 ? "iteration" : "iterations"} would cost more than the launch that is saved`;
       continue;
     }
     if (tries === 0 && extent > 1) continue;
@@ -151,7 +151,7 @@ function outsideOwn(kernel: Kernel, passed: readonly Buf[]): string | undefined 
   if (grid?.k !== "for" || passed.length === 0) return undefined;
   const touched = touchedBlocks(passed, grid, looseFactsOf(kernel));
   const outside = [...touched.values()].find((each) => each.outside !== undefined)?.outside;
-  return outside && `iterations would meet at ${outside}`;
+  return outside && `an iteration would need what another computes: ${outside}`;
 }
 
 /**
