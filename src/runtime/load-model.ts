@@ -237,7 +237,7 @@ async function loadCompiled(
   const read = weightReader(config, checkpoint, options.limits.ropeRows, inputScales);
   // Where the GPU's weights are made the processor has nothing else to do.
   const foldThreads = typeof process === "undefined" ? 1 : defaultThreads(config);
-  const weights = new WeightStore(read, options.device, { foldThreads });
+  const weights = new WeightStore(read, options.device, { foldThreads, locate: checkpoint.locate });
   const runner = new ModelRunner(config, weights, options);
   onProgress?.({ phase: "compile", done: 0, total: 1 });
   runner.compile(oneToken);
