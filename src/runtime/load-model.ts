@@ -1,6 +1,7 @@
 /** `loadModel`: a Hugging Face folder becomes a model that chats. */
 import {
   allBackendNames,
+  arePairs,
   type CompileOptions,
   checkPruneOptions,
   type Device,
@@ -8,6 +9,7 @@ import {
   missingWasm,
   openDefaultDevice,
   type PruneOptions,
+  parseSparsity,
   prepareDevice,
   pruneSentences,
   type QuantizeOptions,
@@ -177,7 +179,8 @@ async function loadOn(
     const first = () => buildModel(config, bucketFor(oneToken, limits), build);
     const { options: compile, why } = resolve(choices, first, device.target, await compileOptions(options));
     const inputScales = options.inputScales ?? (await readInputScales(folder)) ?? undefined;
-    const how = { device, limits, build, compile, profile, stepsAhead };
+    const pairs = prune?.sparsity !== undefined && arePairs(parseSparsity(prune.sparsity));
+    const how = { device, limits, build, compile: { ...compile, pairs }, profile, stepsAhead };
     const runner = await loadCompiled(config, checkpoint, how, { ...options, inputScales });
     const rounded = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
     const quantized = compile.quantize !== undefined;
