@@ -16,7 +16,7 @@ import type { Target } from "../../ir/target.ts";
 import type { LoweredKernel } from "../lower/lower.ts";
 import { type Candidate, candidateOf } from "./candidate.ts";
 import type { MergeContext } from "./keep-inside.ts";
-import { mergeBeside, mergePair, withGrid } from "./merge-pair.ts";
+import { mergeBeside, mergePair, tooManyBuffers, withGrid } from "./merge-pair.ts";
 import { keepNear } from "./near.ts";
 
 /** Two kernels that became one. */
@@ -55,12 +55,10 @@ export function mergeLaunches(
 
 /** With updates after what reads the rows that they replace, where there is a launch for each to be beside. */
 function earlyMerger(func: Func, kernels: readonly LoweredKernel[], target: Target): Merger | undefined {
-  if (kernels.every(({ early }) => early === undefined)) return undefined;
-  const merger = new Merger(
-    func,
-    kernels.map(({ early, ...each }) => early ?? each),
-    target,
-  );
+  const usable = ({ early }: LoweredKernel) => early !== undefined && !tooManyBuffers(early.kernel.bufs, target);
+  if (!kernels.some(usable)) return undefined;
+  const chosen = kernels.map((each) => (usable(each) ? (each.early ?? each) : each));
+  const merger = new Merger(func, chosen, target);
   // Before what has nothing to do with each other is merged, so that an update is beside others and not before them.
   merger.mergeAll(["divided", "whole"]);
   return merger.putUpdatesLater() ? merger : undefined;

@@ -122,7 +122,8 @@ export function mergeBeside(a: Candidate, b: Candidate, context: MergeContext): 
   return sideBySide(a, second, [loop(lane, 0, size, stmts, "workgroup")], context);
 }
 
-function tooManyBuffers(bufs: readonly Buf[], { buffers, binding }: Target): boolean {
+/** Whether a kernel of these buffers needs more bindings than the target has. */
+export function tooManyBuffers(bufs: readonly Buf[], { buffers, binding }: Target): boolean {
   const globals = bufs.filter(({ space }) => space === "global");
   const count = globals.reduce((sum, buf) => sum + bindingsOf(bufBytes(buf), binding), 0);
   return count > Math.min(buffers, maxBuffers);
