@@ -1,5 +1,6 @@
 /** The steps that are measured: tokens of one sequence, and one token of each of several. */
 import type { ModelRunner } from "../../src/runtime/model-runner.ts";
+import { singleBatch, someTokens } from "../../src/runtime/single-batch.ts";
 import type { RaggedBatch } from "../../src/runtime/step.ts";
 
 /** A step of `count` tokens of one sequence from position `start`. */
@@ -10,16 +11,7 @@ export async function runTokens(runner: ModelRunner, start: number, count: numbe
 
 /** With blocks for `more` tokens. */
 export function batchOf(runner: ModelRunner, start: number, count: number, more = 0): RaggedBatch {
-  const positions = Int32Array.from({ length: count }, (_, i) => start + i);
-  const blocks = Math.ceil((start + count + more) / runner.sizes.blockSize);
-  return {
-    tokens: positions.map((i) => (i * 7919) % runner.sizes.vocabSize),
-    positions,
-    sequence: new Int32Array(count),
-    slots: positions,
-    blockTables: [Int32Array.from({ length: blocks }, (_, i) => i)],
-    outputs: Int32Array.of(count - 1),
-  };
+  return singleBatch(runner.sizes, someTokens(count, runner.sizes.vocabSize), { start, more });
 }
 
 /** A token of each of several sequences, with blocks for `more` tokens. */

@@ -3,10 +3,11 @@ import { mkdirSync } from "node:fs";
 import type { QuantizeOptions } from "../../src/compile.ts";
 import { planTotals } from "../../src/ir/plan.ts";
 import { samplerKind } from "../../src/runtime/ahead.ts";
-import { KernelProfile, showRunTimes } from "../../src/runtime/kernel-profile.ts";
+import { showKernelTimes } from "../../src/runtime/kernel-profile.ts";
 import { type LoadOptions, loadModel } from "../../src/runtime/load-model.ts";
 import type { Model } from "../../src/runtime/model.ts";
 import type { ModelRunner } from "../../src/runtime/model-runner.ts";
+import { profileAhead, profileStep, type StepProfile, showSides } from "../../src/runtime/profile-step.ts";
 import { planSampling } from "../../src/runtime/sampler.ts";
 import { checkSampling, type SamplingOptions } from "../../src/runtime/sampling-options.ts";
 import type { AheadRow, RaggedBatch } from "../../src/runtime/step.ts";
@@ -66,33 +67,24 @@ async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<void> {
       const dtype = format === "f32" ? "f32" : "bf16";
       const folder = options.folder ?? makeCheckpoint(shape, dtype, options.cache, console.log);
       await measureFormat(gpu, folder, format, options);
-      if (options.profile) await profileKernels(gpu, folder, format, options);
     } catch (error) {
       console.log(`${format}: FAILED ${error instanceof Error ? error.message : String(error)}`);
     }
   }
 }
 
-/** What each kernel takes in a prompt, with every launch in a pass of its own. */
-async function profileKernels(gpu: GPU, folder: string, format: string, options: DecodeOptions): Promise<void> {
+/** What each kernel takes in a prompt and in a step of several sequences, with every launch in a pass of its own. */
+async function profileKernels(runner: ModelRunner, format: string, options: DecodeOptions): Promise<void> {
   const { prefill, sequences } = options;
-  const steps: [string, number, (runner: ModelRunner) => Promise<unknown>][] = [
-    ["prefill", prefill, (runner) => runTokens(runner, 0, prefill)],
-  ];
-  if (sequences > 1) {
-    steps.push(["decode together", sequences, (runner) => runner.step(batchTogether(runner, options, 0))]);
-  }
-  for (const [name, tokens, step] of steps) {
-    const profile = new KernelProfile();
-    const model = await loadModel(folder, { ...loadOptions(gpu, format, options), profile });
-    try {
-      const runner = model.runner as ModelRunner; // as above
-      for (let i = 0; i < profiledSteps; i++) await step(runner);
-      console.log(`\n${format} ${name}, ${profiledSteps} steps of ${tokens}: ${profile.show(16)}`);
-    } finally {
-      await model.close();
-    }
-  }
+  showStep(`${format} prefill`, await profileStep(runner, { tokens: prefill, steps: profiledSteps }));
+  if (sequences === 1) return;
+  const step = { tokens: sequences, after: options.context - 1, steps: profiledSteps };
+  showStep(`${format} decode together`, await profileStep(runner, step, batchTogether(runner, options, 0)));
+}
+
+function showStep(name: string, { tokens, after, how, kernels, sides }: StepProfile): void {
+  const lines = [...(sides === null ? [] : [showSides(sides)]), showKernelTimes(kernels, { most: 16 })];
+  console.log(`\n${name}, ${tokens} tokens after ${after}, ${how}: ${lines.join("\n")}`);
 }
 
 const profiledSteps = 8;
@@ -148,6 +140,7 @@ async function measureFormat(gpu: GPU, folder: string, format: string, options: 
       });
     }
     if (options.sequences > 1) await measureTogether(runner, format, one, options);
+    if (options.profile) await profileKernels(runner, format, options);
   } finally {
     await model.close();
   }
@@ -185,10 +178,8 @@ async function measureAhead(
     `${name}, ahead by ${chunk} steps: ${perSecond.toFixed(1)} tokens/s, ${(1000 / perSecond).toFixed(3)} ms a token in ` +
       `${launches} launches (${(1e6 / perSecond / launches).toFixed(2)} us each); first ${prepared}`,
   );
-  if (profile) {
-    const measured = await ahead.measure(batchOf(runner, context - 1, 1, steps), rows, chunk);
-    if (measured) console.log(`${name}, ${showRunTimes(measured.times, measured.plan)}`);
-  }
+  const profiled = profile ? await profileAhead(runner, context - 1, { steps: chunk, sampling: given }) : null;
+  if (profiled !== null) showStep(name, profiled);
   const prompt = Array.from({ length: context }, (_, i) => (i * 7919) % runner.sizes.vocabSize);
   const { result } = await model.generate(prompt, { ...given, maxTokens: tokens, ignoreEos: true }).collect();
   console.log(`${name}, through the engine: ${result.timings.tokensPerSecond?.toFixed(1)} tokens/s`);

@@ -15,7 +15,7 @@ export const deviceOptions = {
   },
   "matrix-units": {
     kind: "flag",
-    doc: "On a GPU: multiply the codes of several tokens by matrix units, where it offers them and they compute rightly. An experiment.",
+    doc: "On a GPU that has matrix units: use them for several tokens. An experiment.",
   },
   "package-folder": {
     kind: "text",

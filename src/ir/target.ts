@@ -125,6 +125,7 @@ export function webgpuTargetOf({ invocations, sharedBytes, buffers, binding, mat
   return {
     ...jsTarget,
     name: "webgpu",
+    keeps: ["attention", "attentionParts", "mergeParts"],
     accumulator: "f32",
     byteDots: { small: "quads", any: "signed" }, // of WGSL, on every device
     // WGSL allows 8192 bytes of private variables ("Limits"); the emitter needs a few.

@@ -1,6 +1,7 @@
 /** `loadModel`: a Hugging Face folder becomes a model that chats. */
 import {
   allBackendNames,
+  arePairs,
   type CompileOptions,
   checkPruneOptions,
   type Device,
@@ -8,6 +9,7 @@ import {
   missingWasm,
   openDefaultDevice,
   type PruneOptions,
+  parseSparsity,
   prepareDevice,
   pruneSentences,
   type QuantizeOptions,
@@ -180,7 +182,8 @@ async function loadOn(
     const first = () => buildModel(config, bucketFor(oneToken, limits), build);
     const { options: compile, why } = resolve(choices, first, device.target, await compileOptions(options));
     const inputScales = options.inputScales ?? (await readInputScales(folder)) ?? undefined;
-    const how = { device, limits, build, compile, profile, stepsAhead };
+    const pairs = prune?.sparsity !== undefined && arePairs(parseSparsity(prune.sparsity));
+    const how = { device, limits, build, compile: { ...compile, pairs }, profile, stepsAhead };
     const runner = await loadCompiled(config, checkpoint, how, { ...options, inputScales });
     const rounded = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
     const quantized = compile.quantize !== undefined;
@@ -241,7 +244,7 @@ async function loadCompiled(
   const read = weightReader(config, checkpoint, options.limits.ropeRows, inputScales);
   // Where the GPU's weights are made the processor has nothing else to do.
   const foldThreads = typeof process === "undefined" ? 1 : defaultThreads(config);
-  const weights = new WeightStore(read, options.device, { foldThreads });
+  const weights = new WeightStore(read, options.device, { foldThreads, locate: checkpoint.locate });
   const runner = new ModelRunner(config, weights, options);
   onProgress?.({ phase: "compile", done: 0, total: 1 });
   runner.compile(oneToken);

@@ -122,11 +122,14 @@ function emitParts(place: Place, launched: number): string[] {
       continue;
     }
     if (part.count === 0) continue;
-    const [index, all] = part.workgroup > 0 ? ["group_index", launched] : ["id", launched * invocations];
+    const each = part.workgroup > 0 ? 1 : invocations;
+    const [name, all, first] = [each === 1 ? "group_index" : "id", launched * each, part.first * each];
+    const index = first === 0 ? name : `(${name} - ${first})`;
     const body = emitGrid(place, part, index, facts);
-    if (all === part.count) lines.push(...(only ? body : ["{", ...indent(body), "}"]));
-    else if (only && part === parts.at(-1)) lines.push(`if (${index} >= ${part.count}) { return; }`, ...body);
-    else lines.push(`if (${index} < ${part.count}) {`, ...indent(body), "}");
+    if (first > 0) lines.push(`if (${name} >= ${first} && ${name} < ${first + part.count}) {`, ...indent(body), "}");
+    else if (all === part.count) lines.push(...(only ? body : ["{", ...indent(body), "}"]));
+    else if (only && part === parts.at(-1)) lines.push(`if (${name} >= ${part.count}) { return; }`, ...body);
+    else lines.push(`if (${name} < ${part.count}) {`, ...indent(body), "}");
   }
   return dropUnused(lines, ["id", "group_index"]);
 }

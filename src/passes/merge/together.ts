@@ -44,8 +44,8 @@ export function teamOf({ kernel, dims, prologue, body }: Nest): Team {
   if (groups.length === 0) return { kind: dims.length > 0 && isPlain(body) ? "alone" : "parts" };
   const last = body.at(-1);
   const [only] = groups;
-  if (groups.length > 1 || last?.k !== "for" || last.how !== "workgroup" || only!.to.k !== "num")
-    return { kind: "parts" };
+  const single = groups.length === 1 && last?.k === "for" && last.how === "workgroup" && isPlain(body.slice(0, -1));
+  if (!single || only!.to.k !== "num") return { kind: "parts" };
   const shared = kernel.bufs.some(({ space }) => space === "shared");
   return { kind: "together", lanes: only!.to.value, sideBySide: !shared && !uneven };
 }

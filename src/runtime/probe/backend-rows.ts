@@ -27,6 +27,8 @@ export interface ProbeContext {
   readonly vulkan: boolean;
   /** Null: the GPU of this process. */
   readonly gpu: GPU | null;
+  /** Where optional packages are, if not beside this one. */
+  readonly packageFolder: string | undefined;
 }
 
 export interface ProbeEntry {
@@ -182,7 +184,8 @@ export const engineVersion = "4.22.0";
 
 function engineEntry({ backend, label, package: name, onGpu = false, explain = explainError }: Engine): ProbeEntry {
   const probe = async (context: ProbeContext): Promise<BackendProbe> => {
-    const version = packageVersion(name);
+    const { packageFolder } = context;
+    const version = packageVersion(name, packageFolder);
     if (version === null) {
       const mend = `npm install ${name}@${engineVersion}`;
       return missingProbe(backend, label, { reason: `the package ${name} is not installed`, mend });
@@ -201,7 +204,8 @@ function engineEntry({ backend, label, package: name, onGpu = false, explain = e
       const untried = { ...row, label: `${label} (installed, not tried)`, figures: null };
       if (context.quick) return { ...untried, unmeasured: "not needed to choose" };
       if (performance.now() > context.deadline) return { ...untried, unmeasured: noTime };
-      const open = (options: DeviceOptions) => () => prepareDevice(backend, options);
+      const open = (options: DeviceOptions) => () =>
+        prepareDevice(backend, { ...options, ...(packageFolder !== undefined && { packageFolder }) });
       if (found === null) return { ...row, ...(await measured(open({}), context, processorSizes, null)) };
       const why = found.software ? "the processor does its work" : null;
       const figures = await measured(open({ gpu: found.gpu }), context, gpuSizes, why);
