@@ -24,7 +24,7 @@ import { readText } from "./read-input.ts";
 
 const options = {
   text: { kind: "text", value: "FILE", doc: "The text to predict; - reads stdin. Default: MODEL/reference.json." },
-  window: { kind: "whole", value: "N", doc: "Tokens that are predicted together, of a text. Default 256." },
+  window: { kind: "whole", value: "N", doc: "Tokens that are predicted together, of a text. Default: 256." },
   windows: { kind: "whole", value: "N", doc: "Use the first N windows alone." },
   ...quantizeOptions,
   ...pruneOptions,
@@ -34,7 +34,7 @@ const options = {
   },
   arithmetic: { kind: "flag", doc: "Also ask 200 sums and differences below 50." },
   tensors: { kind: "flag", doc: "Also measure the error of every quantised weight." },
-  json: { kind: "flag", doc: "Write the results as JSON." },
+  json: { kind: "flag", doc: "Print the results as JSON." },
   ...deviceOptions,
 } as const satisfies OptionTable;
 type Values = OptionValues<typeof options>;
