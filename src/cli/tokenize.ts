@@ -32,7 +32,7 @@ export const tokenize = defineCommand({
   ],
   positionals: 1,
   run: async ({ values, positionals }) => {
-    const { file, chat, thinking = false } = values;
+    const { file, chat, think: thinking = false } = values;
     if ((file === undefined) === (chat === undefined)) {
       throw new InputError("tokenize", "expected either --file FILE or --chat MESSAGES.json");
     }
