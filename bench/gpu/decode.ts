@@ -10,40 +10,55 @@ import type { ModelRunner } from "../../src/runtime/model-runner.ts";
 import { profileAhead, profileStep, type StepProfile, showSides } from "../../src/runtime/profile-step.ts";
 import { planSampling } from "../../src/runtime/sampler.ts";
 import { checkSampling, type SamplingOptions } from "../../src/runtime/sampling-options.ts";
-import { singleBatch, someTokens } from "../../src/runtime/single-batch.ts";
 import type { AheadRow, RaggedBatch } from "../../src/runtime/step.ts";
 import { tokenCost } from "../../src/runtime/token-cost.ts";
 import { makeCheckpoint } from "../cpu/make/make-models.ts";
-import type { Shape } from "../cpu/make/shapes.ts";
+import { batchOf, batchTogether, runTokens } from "./batches.ts";
 import { recordFigures } from "./figures.ts";
+import { gpuFlags, type Mode, openBenchGpu, type ShapeOptions, shapeFlags, shapeOptions } from "./mode.ts";
 
-export interface DecodeOptions {
-  readonly shape: Shape;
+interface DecodeOptions extends ShapeOptions {
   /** `f32` and `bf16` as stored; `int8` and `int4` with inputs in int8. */
   readonly formats: readonly string[];
   /** Shows the time of each kernel, by timestamps. */
   readonly profile: boolean;
-  /** Tokens decoded for a measurement. */
-  readonly tokens: number;
-  /** Tokens of the prompt that is measured. */
-  readonly prefill: number;
-  /** Tokens in the cache where decoding starts. */
-  readonly context: number;
   /** Sequences that are decoded together, for a row of its own; 1 leaves it out. */
   readonly sequences: number;
   /** A folder with a model to measure instead of one that is made. */
   readonly folder: string | null;
-  /** Folder of the models made. */
-  readonly cache: string;
-  /** Where figures are left for `all`. */
-  readonly figures: string | undefined;
   /** How fast this GPU reads memory, as far as is known. */
   readonly gigabytesPerSecond: readonly number[];
+  readonly matrixUnits: boolean;
+}
+
+export const decodeMode: Mode = {
+  name: "decode",
+  does: "a published shape with random weights: prompts, and tokens one after another",
+  flags: [...shapeFlags, "formats", "profile", "sequences", "folder", "rate", "matrix-units", ...gpuFlags],
+  run: async (flags) => {
+    const { gpu, name } = await openBenchGpu(flags);
+    await measureDecode(gpu, {
+      ...shapeOptions(flags),
+      formats: flags.formats.split(","),
+      profile: flags.profile,
+      sequences: Number(flags.sequences ?? 1),
+      folder: flags.folder ?? null,
+      gigabytesPerSecond: flags.rate === undefined ? ratesOf(name) : [Number(flags.rate)],
+      matrixUnits: flags["matrix-units"],
+    });
+    return true;
+  },
+};
+
+/** GB/s at which a shader reads memory on this GPU: measured on an H200; an H100's is between these. */
+function ratesOf(name: string): readonly number[] {
+  if (name.includes("H200")) return [4460];
+  return name.includes("H100") ? [2000, 3000] : [];
 }
 
 const repetitions = 3;
 
-export async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<void> {
+async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<void> {
   const { shape } = options;
   console.log(options.folder ?? shape.title);
   mkdirSync(options.cache, { recursive: true });
@@ -74,12 +89,14 @@ function showStep(name: string, { tokens, after, how, kernels, sides }: StepProf
 
 const profiledSteps = 8;
 
-function loadOptions(gpu: GPU, format: string, { prefill, context, tokens, sequences }: DecodeOptions): LoadOptions {
+function loadOptions(gpu: GPU, format: string, options: DecodeOptions): LoadOptions {
+  const { prefill, context, tokens, sequences, matrixUnits } = options;
   const contextLength = Math.max(prefill, context + repetitions * tokens + 2);
   const quantize = { weights: format, activations: "int8" } as QuantizeOptions; // its formats are checked by the loader
   return {
     backend: "webgpu",
     gpu,
+    matrixUnits,
     contextLength,
     maxSequences: sequences,
     maxBatchTokens: Math.max(prefill, context),
@@ -92,6 +109,7 @@ async function measureFormat(gpu: GPU, folder: string, format: string, options: 
   const start = performance.now();
   const model = await loadModel(folder, loadOptions(gpu, format, options));
   try {
+    if (options.matrixUnits) console.log(model.device?.summary);
     console.log(`\n${format}: loaded in ${seconds(start)}, weights ${megabytes(model.memory.weights)}`);
     const runner = model.runner as ModelRunner; // what every backend but the interpreter has
     const first = performance.now();
@@ -234,35 +252,6 @@ async function best(run: () => Promise<void>): Promise<number> {
     least = Math.min(least, (performance.now() - start) / 1000);
   }
   return least;
-}
-
-/** A step of `count` tokens of one sequence from position `start`. */
-async function runTokens(runner: ModelRunner, start: number, count: number): Promise<void> {
-  const logits = await runner.step(batchOf(runner, start, count));
-  if (!Number.isFinite(logits[0])) throw new Error(`the logits are not finite: ${logits[0]}`);
-}
-
-/** With blocks for `more` tokens. */
-function batchOf(runner: ModelRunner, start: number, count: number, more = 0): RaggedBatch {
-  return singleBatch(runner.sizes, someTokens(count, runner.sizes.vocabSize), { start, more });
-}
-
-/** A token of each of several sequences, with blocks for `more` tokens. */
-function batchTogether(
-  { sizes: { blockSize, vocabSize } }: ModelRunner,
-  { context, sequences }: DecodeOptions,
-  more: number,
-): RaggedBatch {
-  const numbers = Int32Array.from({ length: sequences }, (_, i) => i);
-  const blocks = Math.ceil((context + more) / blockSize);
-  return {
-    tokens: numbers.map((i) => (i * 7919) % vocabSize),
-    positions: numbers.map(() => context - 1),
-    sequence: numbers,
-    slots: numbers.map((i) => i * blocks * blockSize + context - 1),
-    blockTables: [...numbers].map((i) => Int32Array.from({ length: blocks }, (_, j) => i * blocks + j)),
-    outputs: numbers,
-  };
 }
 
 function seconds(start: number): string {

@@ -21,7 +21,7 @@ const options = {
 
 export const bench = defineCommand({
   name: "bench",
-  usage: ["[MODEL] [--profile] [--prompt-tokens N] [--tokens N] [--quantize FORMAT] [OPTIONS]"],
+  usage: ["[MODEL] [--profile] [--prompt-tokens N] [--tokens N] [--backend NAME] [OPTIONS]"],
   summary: "Measure how fast a model is here, and say what limits it.",
   details: [
     "Tokens per second of a prompt and of an answer of one sequence, greedy, through all of the runtime: the median of some rounds and their range, after a second of rounds that do not count. Then loading, the first token, memory, and what a token reads, computes and launches against what this machine can do (ciuic probe, which runs for three seconds if it never did).",

@@ -87,10 +87,10 @@ describe("plan-memory", () => {
       js                  f32        39.0 MB  983 kB  1.92 kB  2.39 MB  155 MB             4.19 MB         fits
       js                  int8       11.0 MB  983 kB  1.92 kB  2.39 MB  139 MB             1.05 MB         fits
       js                  int4       7.13 MB  983 kB  1.92 kB  2.39 MB  136 MB             1.05 MB         fits
-      tensorflow-gpu      f32        36.9 MB  983 kB  1.92 kB  2.39 MB  568 MB    40.2 MB  3.15 MB         fits
+      tensorflow-gpu      f32        36.9 MB  983 kB  1.92 kB  2.39 MB  531 MB    40.2 MB  3.15 MB         fits
       tensorflow-gpu      int8       38.0 MB  983 kB  1.92 kB  2.39 MB  622 MB    41.4 MB  4.19 MB         fits
       tensorflow-gpu      int4       38.0 MB  983 kB  1.92 kB  2.39 MB  618 MB    41.4 MB  4.19 MB         fits
-      tensorflow          f32        36.9 MB  983 kB  1.92 kB  2.39 MB  608 MB             3.15 MB         does not fit: needs 608 MB of 250 MB
+      tensorflow          f32        36.9 MB  983 kB  1.92 kB  2.39 MB  571 MB             3.15 MB         does not fit: needs 571 MB of 250 MB
       tensorflow          int8       38.0 MB  983 kB  1.92 kB  2.39 MB  663 MB             4.19 MB         does not fit: needs 663 MB of 250 MB
       tensorflow          int4       38.0 MB  983 kB  1.92 kB  2.39 MB  660 MB             4.19 MB         does not fit: needs 660 MB of 250 MB
       tensorflow-gpu-ops  f32        41.1 MB  983 kB  1.92 kB  2.39 MB  505 MB    44.4 MB  4.19 MB         fits

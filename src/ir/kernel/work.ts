@@ -3,6 +3,7 @@
  * deciding what to divide over threads and for what a token reads; never for what is right.
  */
 import type { Expr, Kernel, Stmt } from "./kernel.ts";
+import { multiplyWork } from "./multiply.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop, rangeOf } from "./range.ts";
 import { storageBits } from "./value.ts";
 import { exprsOf, operandsOf } from "./walk.ts";
@@ -47,6 +48,7 @@ function countWork(kernel: Kernel): Work {
         operations += times;
         pass(written, stmt.buf, times * stmt.value.type.lanes);
       }
+      if (stmt.k === "multiply") operations += times * multiplyWork(stmt);
       if (stmt.k === "for") {
         const span = rangeOf(stmt.to, facts).hi - rangeOf(stmt.from, facts).lo;
         inBlock(stmt.body, insideLoop(stmt, facts), times * Math.max(0, Math.ceil(span / stmt.step)));

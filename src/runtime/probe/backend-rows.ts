@@ -5,6 +5,7 @@
 import { allBackendNames, type Device, type DeviceOptions, missingWasm, prepareDevice } from "../../compile.ts";
 import { CompilerError } from "../../ir/errors.ts";
 import { mostThreads } from "../default-threads.ts";
+import { openNodeGpu, unitFlags } from "../node-gpu.ts";
 import { type BackendProbe, type Missing, missingProbe } from "./backend-probe.ts";
 import { type FoundGpu, findGpu } from "./find-gpu.ts";
 import { packageVersion } from "./machine.ts";
@@ -128,8 +129,11 @@ async function probeWebgpu(context: ProbeContext): Promise<BackendProbe> {
     const { gpu, software, name } = found;
     const why = software ? "the processor does its work" : null;
     const figures = await measured(() => prepareDevice("webgpu", { gpu }), context, gpuSizes, why);
+    const units = software || context.quick ? [] : await unitsOf(context.gpu);
+    const row = gpuRow(found);
     return {
-      ...gpuRow(found),
+      ...row,
+      features: [...row.features, ...units],
       backend: "webgpu",
       label: `${label}, ${name}${software ? " (software)" : ""}`,
       ...figures,
@@ -137,6 +141,15 @@ async function probeWebgpu(context: ProbeContext): Promise<BackendProbe> {
   } catch (error) {
     return missingProbe("webgpu", label, explainError(error));
   }
+}
+
+/** What a device that is asked for its matrix units says of them. */
+async function unitsOf(given: GPU | null): Promise<readonly string[]> {
+  const own = (globalThis.navigator as { readonly gpu?: GPU } | undefined)?.gpu; // not every runtime has a navigator
+  const gpu = given ?? own ?? (await openNodeGpu(unitFlags));
+  const device = await prepareDevice("webgpu", { gpu, matrixUnits: true });
+  await device.close();
+  return device.summary.split("; ").slice(1);
 }
 
 function gpuRow({ name, software, adapter }: FoundGpu) {
