@@ -28,6 +28,7 @@ export {
   type Recipe,
   type RecipeStep,
 } from "./recipe.ts";
+export { type BenchOptions, type BenchReport, benchModel } from "./runtime/bench-model.ts";
 export type { ByteSource, ModelFolder } from "./runtime/byte-source.ts";
 export type { ChatMessage } from "./runtime/chat-template.ts";
 export { type ComparedScores, compareWindows, type Scores, scoreWindows } from "./runtime/evaluate.ts";

@@ -6,6 +6,7 @@ import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { describe, expect, it } from "vitest";
 import { readmeCommands, readmePrograms } from "../scripts/readme-code.ts";
+import { commands } from "../src/cli/dispatch.ts";
 
 /** Runs a program on the sources instead of the built package; gives what it printed. */
 function run(program: string): string {
@@ -64,6 +65,38 @@ describe("docs/api.md", () => {
     expect(said).toContain('"format": "ciuic pruning 1"');
     expect(said).toMatch(/\[ '12 routed experts kept in each of 5 layers' \] \d+\n$/);
   });
+});
+
+it("the table of commands has all of them, with options that there are", () => {
+  const rows = [...readFileSync("README.md", "utf8").matchAll(/^\| `([a-z-]+)([^`]*)` \| /gm)].filter(([, name]) =>
+    commands.some((each) => each.name === name),
+  );
+  expect([...new Set(rows.map(([, name]) => name))].sort()).toEqual(commands.map(({ name }) => name).sort());
+  for (const [, name, usage = ""] of rows) {
+    const { options } = commands.find((each) => each.name === name)!;
+    for (const [, option] of usage.matchAll(/--([a-z-]+)/g))
+      expect([name, Object.keys(options)]).toEqual([name, expect.arrayContaining([option])]);
+  }
+});
+
+it("what --help says of options is said alike", () => {
+  for (const { name, options, usage, examples, details } of commands) {
+    for (const [option, { doc, kind, value }] of Object.entries(options)) {
+      expect(doc, `${name} --${option}`).toMatch(/^[A-Z0-9].*\.$/s);
+      expect(doc, `${name} --${option}`).not.toMatch(/Default [^:]/);
+      expect(kind === "flag", `${name} --${option}`).toBe(value === undefined);
+    }
+    // Options that texts name exist, of this command or, in examples, of the one that is called.
+    for (const text of [...usage, ...details]) {
+      for (const [, option] of text.matchAll(/(?<![\w-])--([a-z-]+)/g)) {
+        const known = commands.some(
+          (each) => Object.hasOwn(each.options, option!) && (each.name === name || text.includes(`ciuic ${each.name}`)),
+        );
+        expect(known, `${name}: --${option}`).toBe(true);
+      }
+    }
+    for (const example of examples) expect(example).toContain(`ciuic ${name}`);
+  }
 });
 
 it("commands are scripts of package.json", () => {

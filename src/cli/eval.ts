@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { QuantizeOptions } from "../compile.ts";
 import { InputError } from "../ir/errors.ts";
+import { showBytes } from "../plan/show.ts";
 import { arithmeticShare } from "../runtime/arithmetic.ts";
 import {
   type ComparedScores,
@@ -24,7 +25,7 @@ import { readText } from "./read-input.ts";
 
 const options = {
   text: { kind: "text", value: "FILE", doc: "The text to predict; - reads stdin. Default: MODEL/reference.json." },
-  window: { kind: "whole", value: "N", doc: "Tokens that are predicted together, of a text. Default 256." },
+  window: { kind: "whole", value: "N", doc: "Tokens that are predicted together, of a text. Default: 256." },
   windows: { kind: "whole", value: "N", doc: "Use the first N windows alone." },
   ...quantizeOptions,
   ...pruneOptions,
@@ -34,7 +35,7 @@ const options = {
   },
   arithmetic: { kind: "flag", doc: "Also ask 200 sums and differences below 50." },
   tensors: { kind: "flag", doc: "Also measure the error of every quantised weight." },
-  json: { kind: "flag", doc: "Write the results as JSON." },
+  json: { kind: "flag", doc: "Print the results as JSON." },
   ...deviceOptions,
 } as const satisfies OptionTable;
 type Values = OptionValues<typeof options>;
@@ -165,7 +166,7 @@ export function showEvaluation({ weightBytes, lossy, texts, arithmetic, tensors 
   const { unquantized, quantized } = weightBytes;
   const lines = [
     ...(lossy.length === 0 ? [] : [`changed: ${lossy.join("; ")}`]),
-    `weights ${unquantized} bytes${quantized === null ? "" : `, changed ${quantized}`}`,
+    `weights ${showBytes(unquantized)}${quantized === null ? "" : `, changed ${showBytes(quantized)}`}`,
   ];
   for (const [name, scores] of Object.entries(texts)) {
     const own = `loss ${scores.loss.toFixed(5)}  perplexity ${scores.perplexity.toFixed(3)}`;
@@ -173,7 +174,9 @@ export function showEvaluation({ weightBytes, lossy, texts, arithmetic, tensors 
       "kl" in scores
         ? `  unchanged ${scores.referenceLoss.toFixed(5)}  kl ${scores.kl.toFixed(6)}  top1 ${(100 * scores.top1).toFixed(2)} %`
         : "";
-    lines.push(`${name}: ${scores.windows} windows, ${scores.tokens} tokens  ${own}${compared}`);
+    lines.push(
+      `${name}: ${scores.windows} ${scores.windows === 1 ? "window" : "windows"}, ${scores.tokens} tokens  ${own}${compared}`,
+    );
   }
   if (arithmetic !== null) {
     const share = (x: number) => `${(100 * x).toFixed(1)} %`;
@@ -181,7 +184,7 @@ export function showEvaluation({ weightBytes, lossy, texts, arithmetic, tensors 
     lines.push(`arithmetic ${share(arithmetic.unquantized)} right${other}`);
   }
   for (const { names, codes, bytes, error } of tensors ?? []) {
-    lines.push(`${error.toFixed(5)}  ${codes}  ${String(bytes).padStart(9)} bytes  ${names.join(" + ")}`);
+    lines.push(`${error.toFixed(5)}  ${codes}  ${showBytes(bytes).padStart(8)}  ${names.join(" + ")}`);
   }
   return `${lines.join("\n")}\n`;
 }

@@ -23,7 +23,7 @@ Try:
   ciuic inspect
   ciuic COMMAND --help
 
-Exit codes: 0 done, 1 nothing fits (plan, plan-memory) or a bug of ours, 2 wrong usage or bad input, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 nothing fits (plan, plan-memory), wrong results (verify) or a bug of ours, 2 wrong usage or bad input, 130 stopped by Ctrl-C.
 Debugging: the variables DEBUG, VERIFY, DUMP, NOOPT and others are described in docs/env.md.
 `;
 }

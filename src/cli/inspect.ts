@@ -45,7 +45,7 @@ const options = {
   plan: { kind: "flag", doc: "Also print the plan: what runs in which order, and where every value lives." },
   summary: {
     kind: "flag",
-    doc: "Print what the optimizer did instead: passes, fusions and near misses, bytes, the speed to expect.",
+    doc: "Print what the optimizer did instead: forms of weights and why, passes, fusions and near misses, bytes, the speed to expect.",
   },
   measure: { kind: "flag", doc: "With --summary: also load the model and run it, to compare with what is expected." },
   backend: { kind: "text", value: "NAME", doc: "What to compile for. Default: wasm." },

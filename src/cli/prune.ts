@@ -33,7 +33,7 @@ export const prune = defineCommand({
   summary: "Choose the routed experts that a model keeps.",
   details: [
     "Runs text through the model, adds up the weight that the gates give each expert, and writes which to keep: as many in each layer, since layers share one compiled function, and as many of each group of a gate that chooses among groups.",
-    "Nothing else changes: run, chat, eval and inspect take the file with --prune FILE, and say so. Measure what it costs with ciuic eval --prune FILE.",
+    "Nothing else changes: run, chat, bench, eval, inspect and trace take the file with --prune FILE, and say so. Measure what it costs with ciuic eval --prune FILE.",
   ],
   options,
   examples: ["ciuic prune --experts 12", "ciuic prune --threshold 0.02 --out pruning.json"],

@@ -14,12 +14,12 @@ import { readText } from "./read-input.ts";
 const options = {
   file: { kind: "text", value: "FILE", doc: "The text, in UTF-8; - reads stdin." },
   chat: { kind: "text", value: "MESSAGES.json", doc: "A conversation: [{role, content}, ...]; - reads stdin." },
-  thinking: { kind: "flag", doc: "With --chat: ask for reasoning before the answer." },
+  think: { kind: "flag", doc: "With --chat: ask for reasoning before the answer." },
 } as const satisfies OptionTable;
 
 export const tokenize = defineCommand({
   name: "tokenize",
-  usage: ["[MODEL] --file FILE", "[MODEL] --chat MESSAGES.json [--thinking]"],
+  usage: ["[MODEL] --file FILE", "[MODEL] --chat MESSAGES.json [--think]"],
   summary: "Show the token ids of a text, or the prompt of a conversation.",
   details: [
     "--file prints the ids as one JSON array; no special tokens are added, but those written in the text are recognised.",
@@ -28,11 +28,11 @@ export const tokenize = defineCommand({
   options,
   examples: [
     'echo "Once upon a time" | ciuic tokenize --file -',
-    `echo '[{"role": "user", "content": "What is 27 + 15?"}]' | ciuic tokenize --chat - --thinking`,
+    `echo '[{"role": "user", "content": "What is 27 + 15?"}]' | ciuic tokenize --chat - --think`,
   ],
   positionals: 1,
   run: async ({ values, positionals }) => {
-    const { file, chat, thinking = false } = values;
+    const { file, chat, think: thinking = false } = values;
     if ((file === undefined) === (chat === undefined)) {
       throw new InputError("tokenize", "expected either --file FILE or --chat MESSAGES.json");
     }

@@ -50,7 +50,7 @@ th{position:sticky;top:0;background:var(--bg);color:var(--dim);font-weight:600}t
 .call{background:#6b7788}.v0{background:#2f6fb0}.v1{background:#2c7d55}.v2{background:#a36d1c}.v3{background:#b0455a}.v4{background:#7a5fb0}.v5{background:#237f87}
 .axis{display:flex;font-size:.8em}.axis span{flex:1 1 0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;padding:0 .2em}.about{min-height:1.5em}
 @media(max-width:900px){.columns{flex-direction:column;height:auto}nav,aside,.table{width:auto;max-width:none;border:0}pre.code{max-height:70vh}
-nav{display:flex;padding:0;border-bottom:1px solid var(--line)}.pass{flex:none;width:10.5em;border-left:0;border-bottom:3px solid transparent}
+nav{display:flex;padding:0;border-bottom:1px solid var(--line)}.pass{flex:none;width:12em;border-left:0;border-bottom:3px solid transparent}
 header .choice{margin-left:0}.table{padding:.6em}th,td{padding:.25em .3em}.share{width:auto}.share span{display:none}aside{border-top:1px solid var(--line)}}
 @media(max-width:600px){.axis{display:none}table{font-size:.86em}}
 `;

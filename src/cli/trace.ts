@@ -34,7 +34,7 @@ export const trace = defineCommand({
   usage: ["[MODEL | TRACE.json] [--out FILE.html] [--quantize FORMAT]"],
   summary: "Write a page that shows passes, kernels with their times, and memory.",
   details: [
-    "Compiles the step of one token, runs some on one thread to time every kernel, and writes one HTML file, which needs no network: what each pass changed in the IR and by which rules, each kernel's source, time and bytes, and where every value lies in memory.",
+    "Compiles the step of one token, runs some on one thread to time every kernel, and writes one HTML file, which needs no network: what each pass and each match of a rule changed in the IR, with the rule as it is written, each kernel's source, time and bytes, and where every value lies in memory.",
     "A file that TRACE=FILE.json wrote is shown too, without times, as far as it goes: a pass that failed leaves those before it.",
   ],
   options,
@@ -63,11 +63,16 @@ async function traceModel(path: string | undefined, values: OptionValues<typeof 
   });
 }
 
+/** Tokens that the smallest step for one token has room for. */
+const usualContext = 256;
+
 /** Milliseconds of each kernel in a step of one token; none where the device cannot time its kernels. */
 async function timesOf({ runner, program }: Model): Promise<(number | null)[]> {
   if (!(runner instanceof ModelRunner)) return [];
   try {
-    const { kernels } = await profileStep(runner, { tokens: 1, steps: 48 });
+    // Not at the beginning, where attention has nothing to read.
+    const after = Math.min(usualContext, runner.sizes.maxContext) - 1;
+    const { kernels } = await profileStep(runner, { tokens: 1, after, steps: 48 });
     const ms = new Map(kernels.map((each) => [each.index, each.ms]));
     return program.plan.kernels.map((_, i) => ms.get(i) ?? 0);
   } catch (error) {

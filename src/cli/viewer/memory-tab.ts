@@ -11,7 +11,8 @@ export function memoryTab(trace: TraceFile): Element {
   const { arena, weights, touched } = trace.bytes;
   const lead = `${showBytes(arena)} of arena for all values of a step, beside ${showBytes(weights)} of weights; kernels pass over ${showBytes(touched)} a step.`;
   const how = "Steps go from left to right, addresses from below. What lies side by side shares memory.";
-  const funcs = trace.memory.filter(({ values }) => values.length > 0);
+  // Callers first: the whole step, then what it calls.
+  const funcs = trace.memory.filter(({ values }) => values.length > 0).reverse();
   return make(
     "div",
     { class: "memory" },

@@ -38,7 +38,7 @@ function noteView(name: string, note: SourceNote | undefined): Element[] {
   const text = note.text === "" ? [] : [make("pre", { class: "code rule" }, note.text)];
   return [
     make("h3", {}, name),
-    make("p", { class: "doc" }, note.doc),
+    ...(note.doc === "" ? [] : [make("p", { class: "doc" }, note.doc)]),
     make("p", { class: "dim code place" }, note.place),
     ...text,
   ];
