@@ -68,6 +68,7 @@ export {
   quantizeSentence,
 } from "./passes/quantize/policy.ts";
 export { isInputScale } from "./passes/quantize/quantize.ts";
+export { type WeightForm, weightForms } from "./passes/quantize/weight-forms.ts";
 
 /** Backends that run wherever JavaScript does. */
 const everywhere = { js: jsBackend, wasm: wasmBackend } as const satisfies Record<string, Backend>;

@@ -36,6 +36,8 @@ const owners = {
   "src/passes/hold-narrow.ts": ["contract", "gather", "cast", "transpose", "reshape", "concat"],
   // What quantize made of chosen weights.
   "src/passes/unpack-tables.ts": ["dequantizeGroups", "gather"],
+  // One op in parts, and what puts them together.
+  "src/passes/split-attention.ts": ["attention"],
   // Lowerings own the ops they lower.
   // Packs what the pass quantize makes of contractions.
   "src/passes/pack-dots.ts": ["contract", "dequantizeGroups", "gather"],

@@ -26,6 +26,11 @@ export interface DeviceOptions {
   readonly gpu?: GPU;
   /** The WebGPU device to use; it belongs to the device opened on it. */
   readonly gpuDevice?: GPUDevice;
+  /**
+   * Whether a GPU's matrix units may multiply codes of several tokens, where it has such units and they compute rightly: an
+   * experiment, off by default, that needs the WebGPU feature chromium-experimental-subgroup-matrix.
+   */
+  readonly matrixUnits?: boolean;
   /** How optional packages are imported, by name. Default: `import(name)`. */
   readonly importPackage?: (name: string) => Promise<unknown>;
   /** The folder in whose node_modules optional packages are. Default: they are found like other packages. */

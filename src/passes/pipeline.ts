@@ -17,6 +17,7 @@ import { observe } from "./quantize/observe.ts";
 import { isMatrixOfLayers, planExpression, type QuantizeOptions, weightNames } from "./quantize/policy.ts";
 import { quantize } from "./quantize/quantize.ts";
 import { simplify } from "./simplify.ts";
+import { splitAttention } from "./split-attention.ts";
 import { unpackTables } from "./unpack-tables.ts";
 
 export interface PipelineOptions {
@@ -56,6 +57,7 @@ export function tensorPasses(target: Target, options: PipelineOptions = {}): Pas
     simplify(), // what absorb, expand, merge-contracts and quantize left
     ...(target.inputMajor ? [orientWeights] : []), // after simplify, which takes transposes into contractions
     ...(target.narrowWeights === undefined ? [] : [holdNarrow(target.narrowWeights)]), // wants weights as they are read
+    ...(target.workgroup === null ? [] : [splitAttention(target.workgroup)]), // after absorb, which knows attention whole
   ];
 }
 

@@ -11,19 +11,20 @@ import {
 import { InternalError } from "../ir/errors.ts";
 import type { Node } from "../ir/graph.ts";
 import type { Plan } from "../ir/plan.ts";
+import type { Target } from "../ir/target.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import { byteSize, type TensorType, tensorType } from "../ir/types.ts";
 import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { type BuildOptions, buildModel } from "../models/deepseek/model.ts";
-import { type BucketLimits, bucketFor, bucketKey, type StepSize, stepSizeOf } from "./bucket-ladder.ts";
+import { type BucketLimits, bucketFor, bucketKey, runnerSizes, type StepSize, stepSizeOf } from "./bucket-ladder.ts";
 import { calibrateInputs } from "./calibrate.ts";
 import { DecodeAhead } from "./decode-ahead.ts";
 import { measureExperts } from "./expert-use.ts";
 import type { InputScales } from "./input-scales.ts";
 import type { KernelProfile } from "./kernel-profile.ts";
 import { fillBatch } from "./padded-batch.ts";
-import type { RaggedBatch, StepRunner } from "./step.ts";
+import type { RaggedBatch, RunnerSizes, StepRunner } from "./step.ts";
 import type { WeightProgress, WeightStore } from "./weight-store.ts";
 
 export interface RunnerOptions {
@@ -52,12 +53,7 @@ interface Loaded extends CompiledBucket {
 }
 
 export class ModelRunner implements StepRunner {
-  readonly vocabSize: number;
-  readonly blockSize: number;
-  readonly numBlocks: number;
-  readonly maxContext: number;
-  readonly maxBatchTokens: number;
-  readonly maxSequences: number;
+  readonly sizes: RunnerSizes;
   readonly #config: ModelConfig;
   readonly #weights: WeightStore;
   readonly #options: RunnerOptions;
@@ -72,16 +68,15 @@ export class ModelRunner implements StepRunner {
     this.#config = config;
     this.#weights = weights;
     this.#options = options;
-    this.vocabSize = config.vocab_size;
-    this.blockSize = limits.blockSize;
-    this.numBlocks = limits.slots / limits.blockSize;
-    this.maxContext = limits.ropeRows;
-    this.maxBatchTokens = limits.tokens;
-    this.maxSequences = limits.sequences;
+    this.sizes = runnerSizes(config.vocab_size, limits);
     const maxSteps = options.stepsAhead ?? (options.device.queues === true ? usualStepsAhead : 0);
     const bind = ({ plan, instantiate }: Executable) => this.#bind(plan, instantiate, "decode");
     this.ahead =
       maxSteps === 0 || options.profile ? undefined : new DecodeAhead({ ...options, config, maxSteps, bind });
+  }
+
+  get target(): Target {
+    return this.#options.device.target;
   }
 
   /** Bytes of the compiled weights loaded so far. */
@@ -138,12 +133,27 @@ export class ModelRunner implements StepRunner {
 
   /** A runner of its own cache for one sequence on the same weights, to score tokens beside running requests. */
   single(): ModelRunner {
-    const { limits } = this.#options;
-    this.#single ??= new ModelRunner(this.#config, this.#weights, {
-      ...this.#options,
-      limits: { ...limits, sequences: 1, slots: limits.blocks * limits.blockSize },
-    });
+    this.#single ??= this.profiled(this.#options.profile);
     return this.#single;
+  }
+
+  /** Such a runner, for `sequences` at a time, of which `profile` hears every launch: on one thread. */
+  profiled(profile: KernelProfile | undefined, sequences = 1): ModelRunner {
+    const { limits } = this.#options;
+    return new ModelRunner(this.#config, this.#weights, {
+      ...this.#options,
+      limits: { ...limits, sequences, slots: sequences * limits.blocks * limits.blockSize },
+      profile,
+    });
+  }
+
+  /** Gives back the memory of its programs and caches; weights stay, which others use too. It cannot run any more. */
+  release(): void {
+    for (const { instance } of this.#loaded.values()) instance.release();
+    this.#loaded.clear();
+    this.ahead?.forget();
+    for (const data of this.#caches?.values() ?? []) this.#options.device.free(data);
+    this.#caches = null;
   }
 
   /** Loads and binds programs anew where they are needed next, as after the device's variants changed. */
@@ -163,7 +173,7 @@ export class ModelRunner implements StepRunner {
     await instance.run(signal);
     const logits = instance.results[0];
     if (!(logits instanceof Float32Array)) throw new InternalError("step", "logits are not f32");
-    return logits.subarray(0, batch.outputs.length * this.vocabSize);
+    return logits.subarray(0, batch.outputs.length * this.sizes.vocabSize);
   }
 
   async #load(size: StepSize, progress?: WeightProgress, signal?: AbortSignal): Promise<Loaded> {

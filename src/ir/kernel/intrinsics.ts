@@ -176,6 +176,15 @@ export const intrinsics = {
     takes: "16 bytes and an i32",
     eval: (x, i) => Array.from({ length: 16 }, (_, lane) => x![4 * (i![0]! & 3) + (lane % 4)]!),
   },
+  /** Bytes 4i to 4i + 3; i is a constant from 0 to 3. */
+  part4: {
+    type: ([x, i, more]) =>
+      x !== undefined && is(x, "i8x16", "u8x16") && is(i, "i32") && more === undefined
+        ? valueType(x.dtype, 4)
+        : undefined,
+    takes: "16 bytes and an i32",
+    eval: (x, i) => x!.slice(4 * (i![0]! & 3), 4 * (i![0]! & 3) + 4),
+  },
   /**
    * Where, of 16 inputs, those are that a vector of pairs is multiplied with (`dotGroups` of 5 bits): from the places of all
    * and the number of the vector, a constant from 0 to 3.
