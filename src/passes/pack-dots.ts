@@ -158,7 +158,7 @@ function packCodes(codes: Node, { add, cast, mul, reshape, slice, transpose }: M
 }
 
 /** i8 codes [m.., o, i], two of each four other than 0, as `dotGroups` of 5 bits reads them. Of more, the first and the last. */
-function packPairs(codes: Node, { add, cast, concat, mul, ne, lt, reshape, slice, sub, transpose }: Maths): Node {
+function packPairs(codes: Node, { add, cast, concat, mul, ne, reshape, slice, sub, transpose }: Maths): Node {
   const lead = codes.type.shape.slice(0, -2);
   const [rows, length] = codes.type.shape.slice(-2) as [number, number]; // of rank 2 or more
   const [blocks, groups, at] = [rows / 4, length / dotGroup, lead.length];
@@ -171,20 +171,18 @@ function packPairs(codes: Node, { add, cast, concat, mul, ne, lt, reshape, slice
   const firstPlace = mul(gone(a), add(mul(gone(b), one(c)), 1));
   const lastPlace = sub(3, mul(gone(d), add(mul(gone(c), one(b)), 1)));
   const first = walk(a, a, walk(b, b, walk(c, c, d)));
-  const last = walk(d, d, walk(c, c, walk(b, b, a)));
-  const byte = (x: Node) => add(x, mul(cast(lt(x, 0), "i32"), 256));
-  const values = reshape(concat(at + 2, byte(first), byte(last)), [...lead, blocks, 4, groups, 8, 2]);
-  // [block, row, group, chunk, s] -> [block, group, chunk, row, s]
-  const perm = [...lead.keys(), at, at + 2, at + 3, at + 1, at + 4];
-  const places = reshape(add(firstPlace, mul(lastPlace, 4)), [...lead, blocks, 2, 2, groups, 8]);
-  const half = (i: number) => slice(places, at + 2, i, i + 1);
-  // [block, rows, 1, group, chunk] -> [block, group, 1, chunk, rows]
-  const ofRows = transpose(add(half(0), mul(half(1), 16)), [...lead.keys(), at, at + 3, at + 2, at + 4, at + 1]);
-  const all = [...lead, blocks, groups];
-  return cast(
-    concat(at + 2, reshape(transpose(values, perm), [...all, 4, 4, 4]), reshape(ofRows, [...all, 1, 4, 4])),
-    "u8",
-  );
+  // Where both are the same one, the last is 0: they would add up.
+  const other = cast(ne(firstPlace, lastPlace), "i32");
+  const last = mul(other, walk(d, d, walk(c, c, walk(b, b, a))));
+  // [block, row, group, vector, half, first or second] -> [block, group, vector, row, half, first or second]
+  const perm = [...lead.keys(), at, at + 2, at + 3, at + 1, at + 4, at + 5];
+  const packed = (one: Node, other: Node) =>
+    transpose(reshape(concat(at + 2, one, other), [...lead, blocks, 4, groups, 4, 2, 2]), perm);
+  const places = packed(firstPlace, lastPlace);
+  const shifted = [0, 1, 2, 3].map((c) => mul(slice(places, at + 2, c, c + 1), 4 ** c));
+  const all = shifted.reduce((sum, each) => add(sum, each));
+  const bytes = concat(at + 2, packed(add(first, 128), add(last, 128)), all);
+  return cast(reshape(bytes, [...lead, blocks, groups, 5, 4, 4]), "u8");
 }
 
 /** Scales [m.., o, g] as [m.., o/block, g, block]. */

@@ -118,6 +118,8 @@ export function showMemoryTable({ model, request, rows, limits }: MemoryTable): 
     `given: ${given.join("; ")}`,
     "",
     ...showTable([columns, ...rows.map(cellsOf)]),
+    "",
+    "resident is an estimate: what a process takes beside the model was measured on one system (Linux, Node 24)",
     ...(others.length === 0 ? [] : ["", `not shown: ${others.join(", ")} (--backends NAMES, or all)`]),
   ];
   return `${lines.join("\n")}\n`;

@@ -3,8 +3,10 @@ import fc from "fast-check";
 import { describe, expect, it, test } from "vitest";
 import { allBackendNames, compileToPlan, findBackend } from "../../src/compile.ts";
 import { InputError } from "../../src/ir/errors.ts";
+import { isOp, type Node } from "../../src/ir/graph.ts";
+import { opKind } from "../../src/ir/ops/all.ts";
 import type { Plan } from "../../src/ir/plan.ts";
-import { byteSize, type TensorType, tensorType } from "../../src/ir/types.ts";
+import { byteSize, sizeOf, type TensorType, tensorType } from "../../src/ir/types.ts";
 import { cacheSpecs } from "../../src/models/deepseek/bucket.ts";
 import { type ModelConfig, parseModelConfig } from "../../src/models/deepseek/config.ts";
 import { buildModel } from "../../src/models/deepseek/model.ts";
@@ -130,6 +132,29 @@ describe.each(compiled)("$name on engines that take tensors", ({ config }) => {
     expect(launches / counted).toBeGreaterThan(0.75);
     expect(launches / counted).toBeLessThan(1.25);
   });
+});
+
+/** Products of a step, layers inlined; those with chosen experts are made one by one. */
+function productsOf(plan: Plan): number {
+  const count = (name: string): number =>
+    plan
+      .tensors!.get(name)!
+      .order.filter(({ op }) => opKind(op) === "contract")
+      .reduce((sum, { ins }) => sum + chosenBy(ins), 0) +
+    plan.funcs.get(name)!.steps.reduce((sum, step) => sum + (step.step === "call" ? count(step.func) : 0), 0);
+  return count(plan.entry);
+}
+
+function chosenBy(operands: readonly Node[]): number {
+  const chosen = operands.map((x) => (isOp(x, "cast") ? x.ins[0]! : x)).find((x) => isOp(x, "gather"));
+  return chosen === undefined ? 1 : sizeOf(chosen.ins[1]!.type.shape);
+}
+
+test.each(compiled)("products of a graph of $name are as many as its speed is computed from", ({ config }) => {
+  const { launches } = expectedSpeed({ config, precision: "f32", launching: "graph", attended: 1 }, someFigures);
+  const counted = productsOf(planOf(config, 1, "tensorflow", "f32"));
+  expect(launches / counted).toBeGreaterThan(0.75);
+  expect(launches / counted).toBeLessThan(1.25);
 });
 
 test("every backend that loadModel takes has a row, and fits by its own memory where it has some", () => {

@@ -186,22 +186,21 @@ export const intrinsics = {
     eval: (x, i) => x!.slice(4 * (i![0]! & 3), 4 * (i![0]! & 3) + 4),
   },
   /**
-   * Chunk i, a constant from 0 to 7, of a group whose weights are packed as pairs (`dotGroups` of 5 bits): from the values of
-   * two chunks and the places of all, four codes of each of four rows.
+   * Where, of 16 inputs, those are that a vector of pairs is multiplied with (`dotGroups` of 5 bits): from the places of all
+   * and the number of the vector, a constant from 0 to 3.
    */
-  pairs4: {
-    type: ([values, places, i, more]) =>
-      is(values, "u8x16") && is(places, "u8x16") && is(i, "i32") && more === undefined
-        ? valueType("i8", 16)
-        : undefined,
-    takes: "two u8x16 and an i32",
-    eval: (values, places, i) =>
-      Array.from({ length: 16 }, (_, lane) => {
-        const [chunk, q, t] = [i![0]! & 7, lane >> 2, lane & 3];
-        const own = places![2 * chunk + (q >> 1)]! >> (4 * (q & 1));
-        const value = (second: number) => (values![8 * (chunk & 1) + 2 * q + second]! << 24) >> 24;
-        return t === (own & 3) ? value(0) : t === ((own >> 2) & 3) ? value(1) : 0;
-      }),
+  places16: {
+    type: ([places, i, more]) =>
+      is(places, "u8x16") && is(i, "i32") && more === undefined ? valueType("u8", 16) : undefined,
+    takes: "u8x16 and an i32",
+    eval: (places, i) =>
+      places!.map((own, lane) => 8 * (i![0]! & 1) + 4 * ((lane >> 1) & 1) + ((own >> (2 * (i![0]! & 3))) & 3)),
+  },
+  /** Bytes of a vector by numbers from 0 to 15. */
+  choose16: {
+    type: exactly([["i8x16"], ["u8x16"]], "i8", 16),
+    takes: "i8x16 and u8x16 below 16",
+    eval: (x, at) => at!.map((i) => x![i & 15]!),
   },
   /** The f16 nearest to an f32, as f32: what would be loaded if it had been stored as f16. */
   rounded16: {

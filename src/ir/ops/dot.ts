@@ -19,18 +19,15 @@ export function dotChunks(bits: number): number {
   return bits === pairBits ? 5 : 8;
 }
 
-/** Where the value of row `q` of a block and element `k` of a group is if it stays: its place's byte, and of that the shift. */
-export function pairPlace(q: number, k: number): { readonly byte: number; readonly shift: number } {
-  return { byte: 64 + 2 * (k >> 2) + (q >> 1), shift: 4 * (q & 1) };
-}
-
-/** The code of row q and element k of a group: `byte` reads one of its 80. */
+/** The code of row q and element k of a group of pairs: `byte` reads one of its 80. */
 function pairCode(byte: (i: number) => number, q: number, k: number): number {
-  const place = pairPlace(q, k);
-  const places = byte(place.byte) >> place.shift;
-  const value = (second: number) => (byte(8 * (k >> 2) + 2 * q + second) << 24) >> 24;
-  if ((k & 3) === (places & 3)) return value(0);
-  return (k & 3) === ((places >> 2) & 3) ? value(1) : 0;
+  const [step, half] = [k >> 3, (k >> 2) & 1];
+  const code = (second: number) => {
+    const lane = 4 * q + 2 * half + second;
+    const place = (byte(64 + lane) >> (2 * step)) & 3;
+    return place === (k & 3) ? byte(16 * step + lane) - 128 : 0;
+  };
+  return code(0) + code(1);
 }
 
 export const dotOps = {
@@ -38,7 +35,7 @@ export const dotOps = {
     arity: "variadic",
     kind: "dot",
     attrs: { bits: "int", zero: "int" },
-    doc: "A contraction of codes over groups of 32: `out[l.., o] = sum over g of xScale[l.., g] * wScale[o, g] * (sum over k of x[l.., 32g + k] * w[o, 32g + k] - zero * xSum[l.., g])`, zero being one of the codes. x i8[l.., i], xScale and xSum float[l.., i/32], w u8[m.., o/r, i/32, 8, 4, 4], wScale float[m.., o/r, i/32, r], r being 8 for 4 bits and else 4, all scales finite; xSum must be the sums of x over each group, which a device may take from x instead. With a sixth operand wMin, like wScale, `xScale[l.., g] * xSum[l.., g] * wMin[o, g]` is added for each group: minimums of affine codes. In w, byte [b, g, c, q, t] is, for 8 bits, the code of row 4b + q at k = 4c + t; for 4 bits its low half is that of row 8b + q and its high half that of row 8b + 4 + q. For 5 bits two signed codes of 8 bits stay of each four of a row, the others are 0, and zero is 0: w is u8[m.., o/4, i/32, 5, 4, 4], of whose 80 bytes for a group of a block byte 8c + 2q + s is the first (s = 0) or the second code of row 4b + q among k = 4c .. 4c + 3, and byte 64 + 2c + h has their places for rows 4b + 2h (low half) and 4b + 2h + 1 (high half): two bits for the first, two for the second above them; where both are the same the first counts. One of l and m begins with the other. The interpreter adds in double and rounds once; a device may add the groups in f32 in any order.",
+    doc: "A contraction of codes over groups of 32: `out[l.., o] = sum over g of xScale[l.., g] * wScale[o, g] * (sum over k of x[l.., 32g + k] * w[o, 32g + k] - zero * xSum[l.., g])`, zero being one of the codes. x i8[l.., i], xScale and xSum float[l.., i/32], w u8[m.., o/r, i/32, 8, 4, 4], wScale float[m.., o/r, i/32, r], r being 8 for 4 bits and else 4, all scales finite; xSum must be the sums of x over each group, which a device may take from x instead. With a sixth operand wMin, like wScale, `xScale[l.., g] * xSum[l.., g] * wMin[o, g]` is added for each group: minimums of affine codes. In w, byte [b, g, c, q, t] is, for 8 bits, the code of row 4b + q at k = 4c + t; for 4 bits its low half is that of row 8b + q and its high half that of row 8b + 4 + q. For 5 bits two signed codes of 8 bits stay of each four of a row, the others are 0, and zero is 0: w is u8[m.., o/4, i/32, 5, 4, 4], where byte [b, g, c, q, 2h + s], c below 4, less 128 is the first (s = 0) or second code of row 4b + q that stays of the four from k = 8c + 4h on, and of byte [b, g, 4, q, 2h + s] bits 2c and 2c + 1 say which of the four it is (two in one place add up). One of l and m begins with the other. The interpreter adds in double and rounds once; a device may add the groups in f32 in any order.",
     infer: (ins, { bits, zero }) => {
       const shapes = dotShapes(ins, bits);
       if (shapes === undefined)

@@ -33,8 +33,8 @@ export interface DotProducts {
   readonly start: readonly number[] | "last" | "none";
   /** What first sums are greater by, which `finish` takes away. */
   readonly bias: number;
-  /** Whether four codes of the input are repeated in every lane as they are loaded, or from a register that holds 16. */
-  readonly spread: "loaded" | "register";
+  /** Whether four codes of the input are repeated in every lane as they are loaded, or from a register that holds 16, or 16 are taken as they lie. */
+  readonly spread: "loaded" | "register" | "whole";
   /**
    * Whether tokens that chose the same weights are brought together in tiles. Elsewhere a tile has so many more
    * instructions for unpacking and addresses that it is no faster than one token after another.
@@ -58,6 +58,7 @@ const nibbles: Unpack = {
   dtype: "u8",
   of: (whole) => [intrinsic("low4", whole), intrinsic("high4", whole)],
 };
+const asItIs = (x: Expr): readonly Expr[] => [x];
 const asTheyAre = (bytes: readonly Expr[]): readonly Expr[] => bytes;
 const halves = (x: Expr): Expr[] => [intrinsic("evens", x), intrinsic("odds", x)];
 
@@ -183,23 +184,32 @@ const anyForms: Record<ByteDots["any"], DotProducts> = {
   words,
 };
 
-/** Codes that a vector of values and one of places make: signed, so that there is no zero point. */
-const pairParts = { unpack: { vectors: 1, dtype: "i8", of: (codes: Expr) => [codes] }, start: "none" } as const;
-const pairWords: DotProducts = {
+/**
+ * Pairs of codes: what they are multiplied with is chosen from the input, so that there are half as many products. Weights
+ * are even codes, odd codes, and where their inputs are.
+ */
+const chosenPairs: DotProducts = {
   ...smallWords,
-  ...pairParts,
-  step: (sums, xs, ws) => [
-    addDots(
-      sums?.[0],
-      xs.map((x, half) => intrinsic("dot2i16", x, ws[half]!)),
-    ),
-  ],
+  inputs: asItIs,
+  unpack: undefined,
+  weights: ([bytes, places]) => [...halves(intrinsic("less128", bytes!)), places!],
+  start: "none",
+  step: (sums, [x], [even, odd, places]) => {
+    const own = halves(intrinsic("choose16", x!, places!));
+    return [
+      addDots(
+        sums?.[0],
+        own.map((each, i) => intrinsic("dot2i16", each, [even!, odd!][i]!)),
+      ),
+    ];
+  },
+  spread: "whole",
   factors: [1],
 };
 
 /** The products for codes of 4 or 8 bits, or pairs of these, and one token or several. */
 export function productsFor(dots: ByteDots, bits: number, several: boolean): DotProducts {
-  if (bits === pairBits) return dots.any === "signed" ? quads("dot4s8", pairParts) : pairWords;
+  if (bits === pairBits) return chosenPairs;
   if (bits === 8) return dots.any === "unsigned" && several ? manyBytes : anyForms[dots.any];
   if (dots.small === "quads") return several ? manyNibbles : dots.any === "unsigned" ? wholeBytes : smallQuads;
   return dots.small === "pairs" ? pairs : smallWords;

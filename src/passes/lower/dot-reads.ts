@@ -63,8 +63,8 @@ export function weightsInPlace(
   const pairs = weights.type.shape.at(-3) === dotChunks(pairBits);
   return {
     bytes: (g, u, chunk) => {
-      // Of pairs one vector holds the values of two chunks, and one the places of all.
-      if (pairs) return [intrinsic("pairs4", load(g, u, chunk >> 1), load(g, u, 4), int(chunk))];
+      // The fifth vector of a group of pairs has the places of all.
+      if (pairs) return [w.bind("bytes", load(g, u, chunk)), intrinsic("places16", load(g, u, 4), int(chunk))];
       const whole = load(g, u, chunk);
       // A byte of two codes is read once.
       return products.unpack === undefined ? [whole] : products.unpack.of(w.bind("bytes", whole));
@@ -92,6 +92,7 @@ export function readCodes({ w, group, products, tokens }: Dot, { g, token, weigh
   return {
     /** The four codes that a chunk meets. */
     inputs: (t: number, chunk: number): readonly Expr[] => {
+      if (products.spread === "whole") return products.inputs(halves[t]![chunk >> 1]!());
       const four =
         products.spread === "loaded"
           ? intrinsic("repeat4", codesAt(t, 4 * chunk, 4))

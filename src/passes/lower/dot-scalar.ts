@@ -61,13 +61,18 @@ function denseCode(byteAt: (i: Expr) => Expr, row: Expr, k: Expr, bits: number):
 
 /** One of the two codes that stay of four, or 0. */
 function pairCode(byteAt: (i: Expr) => Expr, row: Expr, k: Expr): Expr {
-  const [chunk, t] = [idiv(k, int(4)), irem(k, int(4))];
-  const both = byteAt(iadd(iadd(int(64), imul(chunk, int(2))), idiv(row, int(2))));
-  const places = op("select", op("eq", irem(row, int(2)), int(0)), irem(both, int(16)), idiv(both, int(16)));
-  const value = (second: number) => {
-    const byte = byteAt(iadd(iadd(imul(chunk, int(8)), imul(row, int(2))), int(second)));
-    return op("select", op("lt", byte, int(128)), byte, op("sub", byte, int(256)));
+  const step = idiv(k, int(8));
+  const divisor = op(
+    "select",
+    op("lt", step, int(2)),
+    iadd(int(1), imul(step, int(3))),
+    iadd(imul(step, int(48)), int(-80)),
+  );
+  const code = (second: number) => {
+    const lane = iadd(iadd(imul(row, int(4)), imul(irem(idiv(k, int(4)), int(2)), int(2))), int(second));
+    const place = irem(idiv(byteAt(iadd(int(64), lane)), divisor), int(4));
+    const signed = op("sub", byteAt(iadd(imul(step, int(16)), lane)), int(128));
+    return op("select", op("eq", place, irem(k, int(4))), signed, int(0));
   };
-  const second = op("select", op("eq", t, idiv(places, int(4))), value(1), int(0));
-  return op("select", op("eq", t, irem(places, int(4))), value(0), second);
+  return iadd(code(0), code(1));
 }

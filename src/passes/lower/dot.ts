@@ -148,12 +148,13 @@ function writeGroup(dot: Dot, place: Place): void {
 }
 
 function addForOne({ w, products, blocks, together }: Dot, { inputs, codes, first, scalesOf, add }: ReadGroup): void {
-  const all = range(chunks).map((chunk) => inputs(0, chunk));
+  const steps = stepsOf(products);
+  const all = range(steps).map((chunk) => inputs(0, chunk));
   for (let from = 0; from < blocks; from += together) {
     const us = range(blocks).slice(from, from + together);
     const parts: (readonly Expr[] | undefined)[] = us.map(() => first(0));
     // Bound chunk by chunk: in one expression, all codes would be unpacked before the first is used.
-    for (const chunk of range(chunks)) {
+    for (const chunk of range(steps)) {
       for (const [i, u] of us.entries()) {
         const next = products.step(parts[i], all[chunk]!, codes(u, chunk));
         parts[i] = next.map((made) => w.bind("dot", made));
@@ -169,7 +170,7 @@ function addForSeveral(dot: Dot, { inputs, codes, first, scalesOf, add }: ReadGr
   for (let from = 0; from < blocks; from += together) {
     const us = range(blocks).slice(from, from + together);
     const parts: (readonly Ref[] | undefined)[][] = range(tokens).map(() => us.map(() => undefined));
-    for (const chunk of range(chunks)) {
+    for (const chunk of range(stepsOf(products))) {
       const ws = us.map((u) => codes(u, chunk).map((made) => w.bind("codes", made)));
       for (const t of range(tokens)) {
         const vectors = inputs(t, chunk);
@@ -192,5 +193,5 @@ function variableOf(w: KernelWriter, hint: string, value: Expr): Ref {
   return made;
 }
 
-/** Chunks of a group: of four codes each. */
-const chunks = dotGroup / 4;
+/** Vectors of weights of a group: of four codes of each row, or of the half of eight that stay. */
+const stepsOf = ({ spread }: Dot["products"]) => dotGroup / (spread === "whole" ? 8 : 4);
