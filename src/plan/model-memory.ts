@@ -4,7 +4,7 @@
  * that are multiplied are held as f32 or as codes, the embedding table as stored or as codes of 8 bits, vectors as f32, and
  * latent attention's kv_b twice, since decoding absorbs it and prefill does not.
  */
-import { planWeight } from "../passes/quantize/policy.ts";
+import { isCoded, planWeight } from "../passes/quantize/policy.ts";
 import type { WeightGroup, WeightSizes } from "./weight-groups.ts";
 
 /** How matrices are held: unquantised, or as codes with an f16 scale for 32 of them. */
@@ -169,7 +169,7 @@ function wideBits(precision: Precision): number {
 function bytesOf({ name, rows, columns, storedBits }: WeightGroup, precision: Precision) {
   const format = precision === "int8" || precision === "int4" ? formatOf(name, precision) : "none";
   const isVector = rows === 1 && !name.endsWith("_proj.weight");
-  if (format === "none" || isVector) {
+  if (!isCoded(format) || isVector) {
     const bits = isVector ? 32 : name === table ? storedBits : wideBits(precision);
     return { codes: (rows * columns * bits) / 8, scales: 0 };
   }

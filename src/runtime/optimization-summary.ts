@@ -2,7 +2,7 @@
  * What the optimizer did with a model and what came of it, as plain data: the hardware, every pass and what it changed,
  * fusions made and those that nearly were, bytes before and after, the speed to expect and the speed measured.
  */
-import { type Compiled, type Executable, type FuncHistory, quantizeSentence } from "../compile.ts";
+import { type Compiled, type Executable, type FuncHistory, quantizeSentences } from "../compile.ts";
 import { heldBytes } from "../ir/plan.ts";
 import { Model } from "./model.ts";
 import { type ProgramSummary, summarizeProgram } from "./program-summary.ts";
@@ -111,7 +111,7 @@ function summarize(compiled: Compiled | Executable, options: SummaryOptions, mea
   const summary: OptimizationSummary = {
     ...summarizeProgram(compiled),
     hardware: { backend: target.name, device, why: options.why ?? "asked for", reasons: options.reasons ?? [] },
-    lossy: options.lossy ?? (report.quantize === null ? [] : [quantizeSentence(report.quantize)]),
+    lossy: options.lossy ?? quantizeSentences(report.quantize ?? undefined),
     weights: { stored: built.storedBytes, held: heldBytes(plan) },
     functions: funcs,
     totals: {
