@@ -52,7 +52,7 @@ export {
 } from "./passes/prune/policy.ts";
 export { canBeSparse, groupLength, keepLargest, parseSparsity, type Sparsity } from "./passes/prune/sparsity.ts";
 export { type PackedWeight, packedWeights } from "./passes/quantize/packed.ts";
-export type { QuantizeOptions } from "./passes/quantize/policy.ts";
+export type { QuantizeOptions, WeightFormat } from "./passes/quantize/policy.ts";
 export {
   checkOverrides,
   checkQuantizeOptions,
@@ -216,10 +216,7 @@ export function compileToPlan(module: Module, target: Target, options: CompileOp
           }),
         );
   const lowering = performance.now();
-  const plan =
-    lowered === null
-      ? planTensors(tensors, weightsOf)
-      : planMemory(tensors, lowered);
+  const plan = lowered === null ? planTensors(tensors, weightsOf) : planMemory(tensors, lowered);
   if (verify >= 1 && lowered !== null) verifyPlan(plan);
   const ms = { passes: passed - start, lower: lowering - passed, plan: performance.now() - lowering };
   const counts = { kernels: plan.kernels.length, ...totals(plan) };

@@ -124,6 +124,7 @@ export function webgpuTargetOf({ invocations, sharedBytes, buffers, binding }: W
     name: "webgpu",
     accumulator: "f32",
     byteDots: { small: "quads", any: "signed" }, // of WGSL, on every device
+    narrowWeights: { dtypes: ["bf16"], least: 1 },
     // WGSL allows 8192 bytes of private variables ("Limits"); the emitter needs a few.
     scratchBytes: 8064,
     workgroup: { invocations: Math.min(invocations, 256), most: Math.min(invocations, 512), bytes: sharedBytes },

@@ -1,7 +1,8 @@
 /** On what a model is loaded: what the caller said, else what is chosen, and the next where that refuses the model. */
-import type { QuantizeOptions } from "../compile.ts";
+import type { QuantizeOptions, WeightFormat } from "../compile.ts";
 import { UnsupportedError } from "../ir/errors.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
+import type { Precision } from "../plan/model-memory.ts";
 import { defaultTarget } from "./probe/default-target.ts";
 import type { TargetChoice } from "./probe/target-choice.ts";
 
@@ -18,9 +19,14 @@ export async function chooseFor(config: ModelConfig, wish: TargetWish): Promise<
   const { backend, threads, contextLength: context, maxSequences: sequences, quantize } = wish;
   // Of the others only this one has threads.
   if (backend !== undefined && (backend !== "wasm" || threads !== undefined)) return null;
-  const weights = quantize?.weights ?? "none";
-  const precision = weights === "none" ? "f32" : weights === "int8" ? "int8" : "int4";
+  const precision = precisionOf(quantize?.weights ?? "none");
   return defaultTarget(config, { backend, threads, context, sequences, precision });
+}
+
+/** What matrices are held in. */
+export function precisionOf(weights: WeightFormat): Precision {
+  if (weights === "none") return "stored";
+  return weights === "int4-affine" ? "int4" : weights;
 }
 
 export interface LoadTarget {

@@ -108,9 +108,14 @@ ${codes("5,4", "e")}
 test("random programs compute the same", () => {
   fc.assert(
     fc.property(arbCase({ finite: true }), ({ module, given }) => {
-      const changed = runPasses(module, [legalize(target), unpackTables, orientWeights, holdNarrow({ ...narrow, least: 1 })], target, {
-        verify: 2,
-      });
+      const changed = runPasses(
+        module,
+        [legalize(target), unpackTables, orientWeights, holdNarrow({ ...narrow, least: 1 })],
+        target,
+        {
+          verify: 2,
+        },
+      );
       const { inputs, weights } = given;
       same(interpret(changed, inputs, { weights }), interpret(module, inputs, { weights }));
     }),
