@@ -212,15 +212,15 @@ describe("the table", () => {
     const table = memoryTable("qwen", qwen, { context: 32768 }, limits);
     expect(table.rows.map(({ backend, precision, fits }) => `${backend} ${precision} ${fits}`)).toEqual([
       // An f32 head is more than a kernel can see; the others are seen in parts.
-      ...["webgpu f32 false", "webgpu int8 true", "webgpu int4 true"],
-      ...["wasm f32 false", "wasm int8 false", "wasm int4 true"],
-      ...["f32", "int8", "int4"].map((each) => `js ${each} true`),
+      ...["webgpu stored true", "webgpu f32 false", "webgpu int8 true", "webgpu int4 true"],
+      ...["wasm stored false", "wasm f32 false", "wasm int8 false", "wasm int4 true"],
+      ...["stored", "int8", "int4"].map((each) => `js ${each} true`),
     ]);
     const text = showMemoryTable(table);
     expect(text).toMatch(
       /wasm +int8 .*does not fit: needs \d\.\d+ GB of 3\.60 GB; fits with a context of \d+; fits in int4\n/,
     );
-    expect(text).toMatch(/webgpu +f32 .*takes 933 MB, a kernel reads at most 671 MB; fits in int8/);
+    expect(text).toMatch(/webgpu +f32 .*takes 933 MB, a kernel reads at most 671 MB; fits as stored/);
     const long = memoryTable("qwen", qwen, { context: 131072, sequences: 2 }, limits);
     expect(showMemoryTable(long)).toMatch(/webgpu +int8 .*layer's cache takes \d+ MB, a kernel writes at most 134 MB/);
   });
