@@ -193,11 +193,10 @@ export function compileToPlan(module: Module, target: Target, options: CompileOp
   const narrow = (widens ? target.narrowWeights : undefined) ?? null;
   const start = performance.now();
   const pipeline = tensorPasses(target, { optimize, ...(quantize && { quantize }), observe, narrow });
-  const recorder = recordHistory();
+  const held = (weights: readonly Node[]) => heldAsStored(weights, narrow, quantize);
+  const recorder = recordHistory(held);
   const weightsOf = (func: Func) =>
-    optimize
-      ? heldAsStored(weightExpressions(func), narrow, quantize)
-      : topoOrder(func.outs).filter((node) => isOp(node, "weight")); // the weights as they are stored
+    optimize ? held(weightExpressions(func)) : topoOrder(func.outs).filter((node) => isOp(node, "weight")); // the weights as they are stored
   const instruments = [recorder.instrument, ...(options.instruments ?? [])];
   const tensors = runPasses(module, pipeline, target, { ...options, instruments });
   const passed = performance.now();
