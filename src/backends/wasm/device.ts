@@ -75,7 +75,7 @@ function instantiate(
     return param === null ? (given.results?.get(i) ?? memory.tensor(type)) : params[param]!;
   });
   const addresses = [...params, ...results].map((data) => home.memory.addressOf(data, () => `@${entry.name}`));
-  const arena = memory.allocate(entry.arenaBytes, () => "the arena");
+  const arena = memory.share(home.arenas, entry.arenaBytes);
   const args = [...addresses, arena, writeRows(memory, plan, entry, null, given)];
   const placed = { built, module, args, memory };
   if (given.onLaunch !== undefined) {

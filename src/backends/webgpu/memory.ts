@@ -8,6 +8,7 @@ import { InternalError, UnsupportedError } from "../../ir/errors.ts";
 import { type TensorData, zeros } from "../../ir/tensor.ts";
 import { byteSize, type TensorType } from "../../ir/types.ts";
 import type { WeightFill } from "../backend.ts";
+import { Workspace } from "../workspace.ts";
 import type { GpuContext } from "./context.ts";
 import { FilledWords } from "./filled-words.ts";
 import { GPUBufferUse } from "./flags.ts";
@@ -28,6 +29,11 @@ export class GpuMemory {
   readonly #context: GpuContext;
   readonly #entries = new Map<TensorData, Entry>();
   readonly #own = new Set<GPUBuffer>();
+  /** Intermediate values of the program that runs. */
+  readonly arenas = new Workspace<GPUBuffer>(
+    (bytes) => this.buffer(bytes, GPUBufferUse.tensor, () => "the arena"),
+    (buffer) => this.destroy(buffer),
+  );
   #bytes = 0;
   /** Bytes written since the queue was last waited for. */
   #unsettled = 0;
