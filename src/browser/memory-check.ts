@@ -27,7 +27,7 @@ export function fittingBackends(
     { backend: "js", memory, binding: null },
   ].filter(({ backend }) => possible.some((choice) => choice.backend === backend));
   const table = memoryTable("this model", sizesOfConfig(config), request, limits);
-  const precision = precisionOf(settings.quantize?.weights ?? "none");
+  const precision = precisionOf(settings.quantize);
   const rowOf = (choice: BackendChoice) =>
     // Where nothing is read as stored there is no row for f32.
     [precision, "stored"].flatMap((each) =>

@@ -1,5 +1,5 @@
 /** On what a model is loaded: what the caller said, else what is chosen, and the next where that refuses the model. */
-import type { QuantizeOptions, WeightFormat } from "../compile.ts";
+import type { QuantizeOptions } from "../compile.ts";
 import { UnsupportedError } from "../ir/errors.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import type { Precision } from "../plan/model-memory.ts";
@@ -12,19 +12,21 @@ export interface TargetWish {
   readonly contextLength?: number | undefined;
   readonly maxSequences?: number | undefined;
   readonly quantize?: QuantizeOptions | undefined;
+  readonly packageFolder?: string | undefined;
 }
 
 /** Null where nothing is left to choose. @throws UnsupportedError where nothing that was asked for runs */
 export async function chooseFor(config: ModelConfig, wish: TargetWish): Promise<TargetChoice | null> {
-  const { backend, threads, contextLength: context, maxSequences: sequences, quantize } = wish;
+  const { backend, threads, contextLength: context, maxSequences: sequences, quantize, packageFolder } = wish;
   // Of the others only this one has threads.
   if (backend !== undefined && (backend !== "wasm" || threads !== undefined)) return null;
-  const precision = precisionOf(quantize?.weights ?? "none");
-  return defaultTarget(config, { backend, threads, context, sequences, precision });
+  const precision = precisionOf(quantize);
+  return defaultTarget(config, { backend, threads, context, sequences, precision, packageFolder });
 }
 
-/** What matrices are held in. */
-export function precisionOf(weights: WeightFormat): Precision {
+/** How matrices are held that are quantised so. */
+export function precisionOf(quantize: QuantizeOptions | null | undefined): Precision {
+  const weights = quantize?.weights ?? "none";
   if (weights === "none") return "stored";
   return weights === "int4-affine" ? "int4" : weights;
 }

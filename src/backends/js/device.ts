@@ -1,6 +1,6 @@
 /** Plans on plain JavaScript: kernels as functions, memory as typed arrays, a step as a flat list of bound launches. */
 import { invariant } from "../../ir/errors.ts";
-import { checkRunnable } from "../../ir/kernel/verify.ts";
+import { checkRunnable } from "../../ir/kernel/runnable.ts";
 import type { FuncPlan, Location, Plan, Step } from "../../ir/plan.ts";
 import { jsTarget } from "../../ir/target.ts";
 import { storageLength, type TensorData, zeros } from "../../ir/tensor.ts";

@@ -1,6 +1,6 @@
 /** The WebAssembly device: one memory for weights, caches, arenas and results, one module per plan, perhaps threads. */
 import { InputError, invariant } from "../../ir/errors.ts";
-import { checkRunnable } from "../../ir/kernel/verify.ts";
+import { checkRunnable } from "../../ir/kernel/runnable.ts";
 import type { Plan } from "../../ir/plan.ts";
 import { wasmTarget } from "../../ir/target.ts";
 import { storageLength } from "../../ir/tensor.ts";

@@ -4,6 +4,7 @@
  */
 import { biased } from "../../ir/kernel/intrinsics.ts";
 import { cast, type Expr, int, intrinsic, op, splat } from "../../ir/kernel/kernel.ts";
+import { pairBits } from "../../ir/ops/dot.ts";
 import type { ByteDots } from "../../ir/target.ts";
 
 interface Tile {
@@ -182,8 +183,23 @@ const anyForms: Record<ByteDots["any"], DotProducts> = {
   words,
 };
 
-/** The products for codes of 4 or 8 bits, and one token or several. */
+/** Codes that a vector of values and one of places make: signed, so that there is no zero point. */
+const pairParts = { unpack: { vectors: 1, dtype: "i8", of: (codes: Expr) => [codes] }, start: "none" } as const;
+const pairWords: DotProducts = {
+  ...smallWords,
+  ...pairParts,
+  step: (sums, xs, ws) => [
+    addDots(
+      sums?.[0],
+      xs.map((x, half) => intrinsic("dot2i16", x, ws[half]!)),
+    ),
+  ],
+  factors: [1],
+};
+
+/** The products for codes of 4 or 8 bits, or pairs of these, and one token or several. */
 export function productsFor(dots: ByteDots, bits: number, several: boolean): DotProducts {
+  if (bits === pairBits) return dots.any === "signed" ? quads("dot4s8", pairParts) : pairWords;
   if (bits === 8) return dots.any === "unsigned" && several ? manyBytes : anyForms[dots.any];
   if (dots.small === "quads") return several ? manyNibbles : dots.any === "unsigned" ? wholeBytes : smallQuads;
   return dots.small === "pairs" ? pairs : smallWords;
