@@ -51,7 +51,11 @@ function holdsBy({ dtypes, least }: NarrowWeights, policy: QuantizeOptions | und
   const inF32 = (expr: Node) => policy !== undefined && planExpression(expr, policy).format === "f32";
   return {
     stored: ({ type }) => dtypes.includes(type.dtype),
-    wide: (expr) => expr.type.dtype === "f32" && sizeOf(expr.type.shape) >= least && !inF32(expr),
+    // Norms and biases are few bytes.
+    wide: (expr) => {
+      const { dtype, shape } = expr.type;
+      return dtype === "f32" && shape.length > 1 && sizeOf(shape) >= least && !inF32(expr);
+    },
   };
 }
 
