@@ -46,7 +46,7 @@ export async function measureChoice(args: readonly string[]): Promise<boolean> {
     values.layers === undefined
       ? values.folder
       : makeCheckpoint(shapeOf("qwen", Number(values.layers)), "bf16", values.cache, console.error);
-  const precision: Precision = values.quantize === "int8" || values.quantize === "int4" ? values.quantize : "f32";
+  const precision: Precision = values.quantize === "int8" || values.quantize === "int4" ? values.quantize : "stored";
   const quantize =
     precision === "int8" || precision === "int4"
       ? { quantize: { weights: precision, activations: "int8" as const } }

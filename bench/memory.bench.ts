@@ -1,6 +1,6 @@
 /**
  * Memory as planned and as measured: `node bench/memory.bench.ts [--folder F] [--layers 4] [--backends wasm,js]
- * [--formats f32,int8,int4] [--packages FOLDER]` (Linux: memory is read from /proc/self/status). The demo model and a made-up one of
+ * [--formats stored,f32,int8,int4] [--packages FOLDER]` (Linux: memory is read from /proc/self/status). The demo model and a made-up one of
  * the shape of R1-Distill-Qwen-1.5B, each loaded in a process of its own, where a prompt and an answer fill its caches.
  */
 import { spawnSync } from "node:child_process";
@@ -50,10 +50,8 @@ async function collect(): Promise<void> {
 }
 
 async function perform({ folder, backend, precision, threads, context, packageFolder }: Job): Promise<Measured> {
-  const quantize =
-    precision === "int8" || precision === "int4"
-      ? { quantize: { weights: precision, activations: "int8" as const } }
-      : {};
+  const activations = precision === "f32" ? {} : { activations: "int8" as const };
+  const quantize = precision === "stored" ? {} : { quantize: { weights: precision, ...activations } };
   const size = { contextLength: context, maxSequences: 1 };
   const model = await loadModel(folder, { backend, threads, ...size, ...quantize, packageFolder });
   // Plain JavaScript takes minutes for a long prompt of a large model; what is left empty of its cache is not resident.
@@ -86,7 +84,7 @@ function main(): void {
       folder: { type: "string" },
       layers: { type: "string", default: "4" },
       backends: { type: "string", default: "wasm,js" },
-      formats: { type: "string", default: "f32,int8,int4" },
+      formats: { type: "string", default: "stored,f32,int8,int4" },
       threads: { type: "string", default: "2" },
       context: { type: "string", default: "1024" },
       packages: { type: "string", default: fileURLToPath(new URL("../.cache/tensorflow", import.meta.url)) },

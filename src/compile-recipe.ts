@@ -88,6 +88,8 @@ export function resolve(choices: Choices, module: () => Module, target: Target, 
   const options = { ...(fuse !== undefined && { fuse }), ...(quantize !== undefined && { quantize }), ...given };
   const device = hardware?.device ?? null;
   const precision = hardware?.precision;
+  if (options.quantize === undefined && precision === "f32")
+    return { options: { ...options, quantize: { weights: "f32" } }, why: null };
   if (options.quantize === undefined && (precision === "int8" || precision === "int4")) {
     const why = `weights as ${precision}: chosen with the backend ${hardware?.backend}`;
     return { options: { ...options, quantize: { weights: precision } }, why };

@@ -21,7 +21,7 @@ import { sameType, showType } from "./ir/types.ts";
 import type { WeightSource } from "./ir/weight.ts";
 import { type CompileHistory, type HistoryRecorder, recordHistory } from "./passes/compile-history.ts";
 import { weightExpressions } from "./passes/constant.ts";
-import { heldAsStored } from "./passes/hold-narrow.ts";
+import { heldAsStored, holdPass } from "./passes/hold-narrow.ts";
 import { lowerFunc } from "./passes/lower/lower.ts";
 import { type LoweredFunc, planMemory } from "./passes/memory.ts";
 import { mergeLaunches } from "./passes/merge/merge-launches.ts";
@@ -59,13 +59,13 @@ export {
   type Sparsity,
 } from "./passes/prune/sparsity.ts";
 export { type PackedWeight, packedWeights } from "./passes/quantize/packed.ts";
-export type { QuantizeOptions } from "./passes/quantize/policy.ts";
+export type { QuantizeOptions, WeightFormat } from "./passes/quantize/policy.ts";
 export {
   checkOverrides,
   checkQuantizeOptions,
   isMatrixOfLayers,
   overridesFor,
-  quantizeSentence,
+  quantizeSentences,
 } from "./passes/quantize/policy.ts";
 export { isInputScale } from "./passes/quantize/quantize.ts";
 export { type WeightForm, weightForms } from "./passes/quantize/weight-forms.ts";
@@ -195,11 +195,18 @@ export function loadCompiled(compiled: Compiled, device: Device, options: Compil
 
 /** Everything up to the plan, for a target whose backend may not exist here. */
 export function compileToPlan(module: Module, target: Target, options: CompileOptions = {}): Compiled {
-  const { optimize = true, fuse = optimize, verify = 1, quantize, pairs = false, observe = false } = options;
+  const { optimize = true, verify = 1, quantize, pairs = false, observe = false } = options;
   const enabled = ({ name }: { readonly name: string }) => !options.disabledPasses?.includes(name);
+  const fuse = (options.fuse ?? optimize) && enabled({ name: fusePass });
+  // A kernel of its own for each widening would write the weights in f32 in every step.
+  const widens = (fuse || target.level === "tensor") && enabled({ name: holdPass });
+  const narrow = (widens ? target.narrowWeights : undefined) ?? null;
   const start = performance.now();
-  const pipeline = tensorPasses(target, { optimize, ...(quantize && { quantize }), pairs, observe });
-  const recorder = recordHistory();
+  const pipeline = tensorPasses(target, { optimize, ...(quantize && { quantize }), pairs, observe, narrow });
+  const held = (weights: readonly Node[]) => heldAsStored(weights, narrow, quantize);
+  const recorder = recordHistory(held);
+  const weightsOf = (func: Func) =>
+    optimize ? held(weightExpressions(func)) : topoOrder(func.outs).filter((node) => isOp(node, "weight")); // the weights as they are stored
   const instruments = [recorder.instrument, ...(options.instruments ?? [])];
   const tensors = runPasses(module, pipeline, target, { ...options, instruments });
   const passed = performance.now();
@@ -209,8 +216,8 @@ export function compileToPlan(module: Module, target: Target, options: CompileOp
       ? null
       : [...tensors.funcs.values()].map((func) =>
           lower(func, target, {
-            optimize,
-            fuse: fuse && enabled({ name: fusePass }),
+            weights: weightsOf(func),
+            fuse,
             merge: fuse && enabled({ name: mergePass }),
             passes: kernelPasses(target, { optimize }).filter(enabled),
             verify: verify >= 1,
@@ -218,10 +225,7 @@ export function compileToPlan(module: Module, target: Target, options: CompileOp
           }),
         );
   const lowering = performance.now();
-  const plan =
-    lowered === null
-      ? planTensors(tensors, (func) => heldAsStored(weightsOf(func, optimize), target))
-      : planMemory(tensors, lowered);
+  const plan = lowered === null ? planTensors(tensors, weightsOf) : planMemory(tensors, lowered);
   if (verify >= 1 && lowered !== null) verifyPlan(plan);
   const ms = { passes: passed - start, lower: lowering - passed, plan: performance.now() - lowering };
   const counts = { kernels: plan.kernels.length, ...totals(plan) };
@@ -235,7 +239,8 @@ function totals(plan: Plan): Pick<CompileReport, "launches" | "bytes" | "arenaBy
 }
 
 interface LowerOptions {
-  readonly optimize: boolean;
+  /** What the loader evaluates. */
+  readonly weights: readonly Node[];
   readonly fuse: boolean;
   readonly merge: boolean;
   readonly passes: readonly KernelPass[];
@@ -244,8 +249,7 @@ interface LowerOptions {
 }
 
 function lower(func: Func, target: Target, options: LowerOptions): LoweredFunc {
-  const { optimize, fuse, merge, passes, verify, recorder } = options;
-  const weights = weightsOf(func, optimize);
+  const { weights, fuse, merge, passes, verify, recorder } = options;
   const single = lowerFunc(func, target, { enabled: fuse, weights: new Set(weights) }, (fusion) =>
     recorder.fused(func, fusion),
   );
@@ -257,11 +261,6 @@ function lower(func: Func, target: Target, options: LowerOptions): LoweredFunc {
     return { ...each, kernel };
   });
   return { func, kernels, weights };
-}
-
-/** What the loader evaluates: all that is made of weights, or the weights as they are stored. */
-function weightsOf(func: Func, optimize: boolean): readonly Node[] {
-  return optimize ? weightExpressions(func) : topoOrder(func.outs).filter((node) => isOp(node, "weight"));
 }
 
 async function runInstance(plan: Plan, instance: Instance, inputs: readonly Tensor[]): Promise<Tensor[]> {

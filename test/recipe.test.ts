@@ -172,8 +172,10 @@ describe("optimizeFor a device", () => {
   it("or what was chosen by measuring takes that", () => {
     const found = compileToPlan(optimizeFor(linear, { backend: "js", precision: "int8" }));
     expect([found.target.name, found.report.quantize]).toEqual(["js", { weights: "int8" }]);
-    const plain = compileToPlan(optimizeFor(linear, { backend: "wasm", precision: "f32" }));
+    const plain = compileToPlan(optimizeFor(linear, { backend: "wasm", precision: "stored" }));
     expect([plain.target.name, plain.report.quantize]).toEqual(["wasm", null]);
+    const wide = compileToPlan(optimizeFor(linear, { backend: "wasm", precision: "f32" }));
+    expect(wide.report.quantize).toEqual({ weights: "f32" });
   });
 
   it("leaves what was said about weights, and says where nothing fits", () => {

@@ -17,22 +17,22 @@ export function bytesPerToken(shape: Shape, spec: Spec, context: number): number
   return weights + context * row * element;
 }
 
-function ownWeights(shape: Shape, { quantize, folder }: Extract<Spec, { engine: "ciuic" }>): number {
-  const stored = folder.endsWith("f32") ? "f32" : "bf16";
-  const wanted = String(quantize?.weights ?? stored);
+function ownWeights(shape: Shape, { quantize }: Extract<Spec, { engine: "ciuic" }>): number {
+  const wanted = String(quantize?.weights ?? "bf16");
   const head = (quantize?.overrides as Readonly<Record<string, string>> | undefined)?.lm_head; // see rows.ts
   return sum(
     checkpointTensors(shape).map(({ name, shape: dims, kind }) => {
       if (kind !== "matrix") return 0;
-      const format = formatOf(name, wanted, stored, head);
+      const format = formatOf(name, wanted, head);
       return share(name, shape) * dims[0]! * dims[1]! * ours[format]!;
     }),
   );
 }
 
 /** As the default policy of `quantize` has it. */
-function formatOf(name: string, wanted: string, stored: string, head: string | undefined): string {
-  if (wanted === stored || name.includes("mlp.gate.")) return stored;
+function formatOf(name: string, wanted: string, head: string | undefined): string {
+  if (wanted === "f32" || wanted === "bf16") return wanted;
+  if (name.includes("mlp.gate.")) return "bf16";
   if (name.startsWith("lm_head")) return head ?? "int8";
   return name.includes("kv_b_proj") ? "int8" : wanted;
 }

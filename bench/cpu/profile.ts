@@ -6,7 +6,7 @@
  *     node bench/cpu/profile.ts [--formats int4,int8] [--steps 1@128,128@0,128@384] [--threads 1,2] [--layers 4] [--model qwen]
  *
  * A step is TOKENS@CONTEXT: so many tokens at once after so many in the cache. Formats: int4 (head in 4 bits too),
- * int4-head8, int8, with activations in 8 bits; int4-weights and int8-weights leave inputs in f32; f32.
+ * int4-head8, int8, with activations in 8 bits; int4-weights and int8-weights leave inputs in f32; bf16, as weights are stored; f32.
  */
 import { parseArgs } from "node:util";
 import { type CompileOptions, type Device, openDevice } from "../../src/compile.ts";
@@ -59,7 +59,8 @@ const formats: Readonly<Record<string, Quantize | null>> = {
   int8: { weights: "int8", activations: "int8", method: "range" },
   "int4-weights": { weights: "int4", method: "range" },
   "int8-weights": { weights: "int8", method: "range" },
-  f32: null,
+  bf16: null, // as stored
+  f32: { weights: "f32" },
 };
 
 const shapes = new Map(weightSpecs(config).flatMap((spec) => [...namesOf(spec)].map((name) => [name, spec.shape])));

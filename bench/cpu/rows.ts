@@ -64,8 +64,9 @@ function int4(options: RowOptions): Group {
 
 function f32(options: RowOptions): Group {
   const rows = [
-    ciuic("ciuic f32, no fusion", options, null, {}, ["fuse"]),
-    ciuic("ciuic f32", options, null),
+    ciuic("ciuic f32, no fusion", options, "f32", {}, ["fuse"]),
+    ciuic("ciuic f32", options, "f32"),
+    ciuic("ciuic bf16", options, "bf16"),
     ciuic("ciuic int8", options, "int8"),
     ciuic("ciuic int4", options, "int4"),
   ];
@@ -75,12 +76,14 @@ function f32(options: RowOptions): Group {
 function ciuic(
   name: string,
   { shape, threads, batch, method, cache, log }: RowOptions,
-  weights: "int8" | "int4" | null,
+  /** bf16: as the folder has them. */
+  weights: "int8" | "int4" | "f32" | "bf16",
   more: object = {},
   disabledPasses: readonly string[] = [],
 ): Row {
-  const folder = makeCheckpoint(shape, weights === null ? "f32" : "bf16", cache, log);
-  const quantize = weights === null ? null : { weights, activations: "int8", method, ...more };
+  const folder = makeCheckpoint(shape, "bf16", cache, log);
+  const coded = { weights, activations: "int8", method, ...more };
+  const quantize = weights === "bf16" ? null : weights === "f32" ? { weights } : coded;
   return { name, spec: { engine: "ciuic", folder, threads, batch, quantize, disabledPasses } };
 }
 

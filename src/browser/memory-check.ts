@@ -4,6 +4,7 @@ import type { ModelConfig } from "../models/deepseek/config.ts";
 import { memoryTable, showMemoryTable } from "../plan/memory-table.ts";
 import { sizesOfConfig } from "../plan/weight-groups.ts";
 import { limitsOf } from "../runtime/load-limits.ts";
+import { precisionOf } from "../runtime/load-target.ts";
 import type { BackendChoice, Capabilities, Choices, Refusal } from "./backend-choice.ts";
 import type { LoadSettings } from "./protocol.ts";
 
@@ -26,9 +27,12 @@ export function fittingBackends(
     { backend: "js", memory, binding: null },
   ].filter(({ backend }) => possible.some((choice) => choice.backend === backend));
   const table = memoryTable("this model", sizesOfConfig(config), request, limits);
-  const precision = precisionOf(settings);
+  const precision = precisionOf(settings.quantize);
   const rowOf = (choice: BackendChoice) =>
-    table.rows.find((row) => row.backend === choice.backend && row.precision === precision);
+    // Where nothing is read as stored there is no row for f32.
+    [precision, "stored"].flatMap((each) =>
+      table.rows.filter((row) => row.backend === choice.backend && row.precision === each),
+    )[0];
   const tooLarge = possible.flatMap((choice): Refusal[] => {
     const row = rowOf(choice);
     if (row === undefined || row.fits) return [];
@@ -40,11 +44,4 @@ export function fittingBackends(
     text: showMemoryTable(table),
     hint: "Ask for a shorter contextLength, quantised weights (quantize) or a smaller model.",
   });
-}
-
-/** What matrices are held in. */
-function precisionOf({ quantize }: LoadSettings): "f32" | "int8" | "int4" {
-  const weights = quantize?.weights;
-  if (weights === undefined) return "f32";
-  return weights.startsWith("int4") ? "int4" : "int8";
 }

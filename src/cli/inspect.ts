@@ -1,7 +1,7 @@
 /** `ciuic inspect`: a model's step as the compiler sees it, from its config alone. */
 import { stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
-import { compileToPlan, defaultBackend, findBackend, pruneSentences, quantizeSentence } from "../compile.ts";
+import { compileToPlan, defaultBackend, findBackend, pruneSentences, quantizeSentences } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
 import { didYouMean, InputError } from "../ir/errors.ts";
 import type { Module } from "../ir/graph.ts";
@@ -90,7 +90,7 @@ export const inspect = defineCommand({
     const compiled = compileToPlan(built, backend.target, { ...fromEnv, instruments, ...(quantize && { quantize }) });
     const { plan } = compiled;
     if (values.summary) {
-      const lossy = [...(prune ? pruneSentences(prune) : []), ...(quantize ? [quantizeSentence(quantize)] : [])];
+      const lossy = [...(prune ? pruneSentences(prune) : []), ...quantizeSentences(quantize)];
       const summary = await optimizationSummary(compiled, { why: whyBackend(values.backend), lossy });
       await write(process.stdout, showSummary(summary));
       return exitCodes.done;

@@ -8,7 +8,7 @@ export const quantizeOptions = {
   quantize: {
     kind: "text",
     value: "FORMAT",
-    doc: "Weights as int8, int4 or int4-affine; with layer inputs rounded too: int4+int8, or int4+int8-static.",
+    doc: "Weights as int8, int4 or int4-affine; with layer inputs rounded too: int4+int8, or int4+int8-static. f32: as stored, but widened.",
   },
   override: {
     kind: "texts",

@@ -22,8 +22,8 @@ export interface Target {
   readonly collectives?: boolean;
   /** Whether matrix products are faster on weights [in, out] than on [out, in], as models store them. Default: no. */
   readonly inputMajor?: boolean;
-  /** Weights of so many elements or more stay in 16 bits where they are stored so. Default: all are made f32 once. */
-  readonly narrowWeights?: number;
+  /** Weights that stay as they are stored. Default: all are made f32 once. */
+  readonly narrowWeights?: NarrowWeights;
   /** Largest private array of a kernel, in bytes. */
   readonly scratchBytes: number;
   /** Invocations that meet at barriers, for devices of thousands of threads; null where a grid iteration runs alone. */
@@ -34,6 +34,14 @@ export interface Target {
   readonly buffers: number;
   /** How much of a buffer a binding shows. Null: all of it, whatever its size. */
   readonly binding: BindingSizes | null;
+}
+
+/** Weights of contractions that are read as they are stored, and widened by each step. */
+export interface NarrowWeights {
+  /** Those that cost less to widen than to read in f32. */
+  readonly dtypes: readonly DType[];
+  /** Fewer elements are widened when they are loaded: they lie in caches. */
+  readonly least: number;
 }
 
 /** Buffers larger than `most` bytes are seen in several bindings, each of `part` bytes (a power of two) but the last. */
@@ -97,6 +105,7 @@ export const wasmTarget: Target = {
   lanes: 4,
   accumulator: "f32",
   byteDots: { small: "quads", any: "unsigned" }, // a device says what its engine has
+  narrowWeights: { dtypes: ["bf16"], least: 1 },
   scratchBytes: 1 << 22,
   workgroup: null,
   buffers: Number.POSITIVE_INFINITY,
@@ -128,6 +137,7 @@ export function webgpuTargetOf({ invocations, sharedBytes, buffers, binding, mat
     keeps: ["attention", "attentionParts", "mergeParts"],
     accumulator: "f32",
     byteDots: { small: "quads", any: "signed" }, // of WGSL, on every device
+    narrowWeights: { dtypes: ["bf16"], least: 1 },
     // WGSL allows 8192 bytes of private variables ("Limits"); the emitter needs a few.
     scratchBytes: 8064,
     workgroup: { invocations: Math.min(invocations, 256), most: Math.min(invocations, 512), bytes: sharedBytes },

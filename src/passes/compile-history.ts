@@ -7,6 +7,7 @@ import { byteSize } from "../ir/types.ts";
 import { weightExpressions } from "./constant.ts";
 import type { Fusion } from "./fuse.ts";
 import { labelOf, type Placement } from "./fusion-decision.ts";
+import { holdPass } from "./hold-narrow.ts";
 import type { LoweredKernel } from "./lower/lower.ts";
 import type { Merged, MergeReport, Unmerged } from "./merge/merge-launches.ts";
 import type { Instrument } from "./pass.ts";
@@ -78,7 +79,10 @@ interface Draft {
   launches: number;
 }
 
-export function recordHistory(): HistoryRecorder {
+/** @param held what is held of weight expressions once `hold-narrow` has run. Default: all as they are. */
+export function recordHistory(
+  held: (weights: readonly Node[]) => readonly Node[] = (weights) => weights,
+): HistoryRecorder {
   const passes: PassNumbers[] = [];
   const numbers = passNumbers();
   let built: ModuleSize = { ops: 0, storedBytes: {}, weightBytes: 0 };
@@ -98,7 +102,9 @@ export function recordHistory(): HistoryRecorder {
         rules[rule] = (rules[rule] ?? 0) + 1;
       },
       after: (pass, before, after, ms) => {
-        const weightBytes = before === after && passes.length > 0 ? passes.at(-1)!.weightBytes : weightBytesOf(after);
+        const holds = pass.name === holdPass;
+        const same = before === after && !holds && passes.length > 0;
+        const weightBytes = same ? passes.at(-1)!.weightBytes : weightBytesOf(after, holds ? held : undefined);
         passes.push({ ...numbers(pass.name, before, after, ms), weightBytes, rules });
         rules = {};
       },
@@ -176,10 +182,10 @@ function sizeOfModule(module: Module): ModuleSize {
   return { ops: countOps(module), storedBytes, weightBytes: weightBytesOf(module) };
 }
 
-function weightBytesOf(module: Module): number {
+function weightBytesOf(module: Module, held = (weights: readonly Node[]) => weights): number {
   let sum = 0;
   for (const [name, layers] of callsOf(module)) {
-    sum += layers.length * bytesOf(weightExpressions(module.funcs.get(name)!));
+    sum += layers.length * bytesOf(held(weightExpressions(module.funcs.get(name)!)));
   }
   return sum;
 }

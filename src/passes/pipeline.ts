@@ -1,6 +1,6 @@
 /** The pipelines: which passes run, in which order, and why the order matters. */
 import type { Kernel } from "../ir/kernel/kernel.ts";
-import type { Target } from "../ir/target.ts";
+import type { NarrowWeights, Target } from "../ir/target.ts";
 import { type AbsorbOptions, absorb } from "./absorb.ts";
 import { expand } from "./expand.ts";
 import { holdNarrow } from "./hold-narrow.ts";
@@ -30,6 +30,8 @@ export interface PipelineOptions {
   readonly pairs?: boolean;
   /** Quantises nothing, but makes the program tell how large the inputs are that `quantize` asks calibrated scales for. */
   readonly observe?: boolean;
+  /** Weights that stay as they are stored. Default: what the target says. */
+  readonly narrow?: NarrowWeights | null;
 }
 
 const packPairs = packDotsOf((codes) => weightNames(codes).every(isMatrixOfLayers));
@@ -37,6 +39,7 @@ const packPairs = packDotsOf((codes) => weightNames(codes).every(isMatrixOfLayer
 /** From the model's functions to functions of primitive ops and `attention` that the target can take. */
 export function tensorPasses(target: Target, options: PipelineOptions = {}): Pass[] {
   const policy = options.quantize;
+  const { narrow = target.narrowWeights ?? null } = options;
   // After merge-contracts, so that what is merged is quantised once. Each row of a weight is quantised on its own, so
   // merging changes no code.
   const quantized = policy === undefined ? [] : [options.observe ? observe(policy) : quantize(policy)];
@@ -56,7 +59,7 @@ export function tensorPasses(target: Target, options: PipelineOptions = {}): Pas
     ...(target.byteDots === null ? [] : [options.pairs && target.workgroup === null ? packPairs : packDots]), // what quantize made
     simplify(), // what absorb, expand, merge-contracts and quantize left
     ...(target.inputMajor ? [orientWeights] : []), // after simplify, which takes transposes into contractions
-    ...(target.narrowWeights === undefined ? [] : [holdNarrow(target.narrowWeights)]), // wants weights as they are read
+    ...(narrow === null ? [] : [holdNarrow(narrow, policy)]), // wants weights as they are read
     ...(target.workgroup === null ? [] : [splitAttention(target.workgroup)]), // after absorb, which knows attention whole
   ];
 }

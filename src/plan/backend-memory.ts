@@ -1,6 +1,14 @@
 /** What each backend makes of a model's memory: how it holds weights, and what the process takes besides. */
+import { type NarrowWeights, wasmTarget, webgpuTarget } from "../ir/target.ts";
 import type { Launching } from "./expected-speed.ts";
-import { type Expansion, type Holding, type ModelMemory, modelMemory, type Precision } from "./model-memory.ts";
+import {
+  type Expansion,
+  type Holding,
+  isQuantized,
+  type ModelMemory,
+  modelMemory,
+  type Precision,
+} from "./model-memory.ts";
 import type { WeightSizes } from "./weight-groups.ts";
 
 export interface BackendHolding {
@@ -12,6 +20,8 @@ export interface BackendHolding {
   /** See `Holding`. */
   readonly hostCopy: Holding["hostCopy"];
   readonly expands?: Expansion;
+  /** Weights that it reads as they are stored. */
+  readonly narrow: NarrowWeights | null;
   /** Bindings that a kernel has to spare for one weight (of the eight of every WebGPU others are operands'). Default: 1. */
   readonly weightBindings?: number;
   /** How its steps are launched, see `expectedSpeed`. */
@@ -38,10 +48,10 @@ export interface ProcessMemory {
 const MB = 1e6;
 
 const inNode = { engine: 96 * MB, threads: [27 * MB, 13 * MB] } as const;
-const eager = { gathered: "wide", narrow: null } as const;
+const eager = { expands: { gathered: "wide" }, narrow: null, precisions: ["stored", "int8", "int4"] } as const;
 /** As `graphTargetOf` says. */
-const inGraphs = { gathered: "stored", narrow: 2 ** 20 } as const;
-const formats = ["f32", "int8", "int4"] as const;
+const inGraphs = { expands: { gathered: "stored" }, narrow: { dtypes: ["bf16", "f16"], least: 2 ** 20 } } as const;
+const formats = ["stored", "f32", "int8", "int4"] as const;
 /** TensorFlow maps 330 MB of library; how much of the rest its allocator keeps differs by tens of megabytes. */
 const inTensorFlow = { engine: 430 * MB, programs: 100 * MB, quantized: 80 * MB, threads: [0, 0] } as const;
 const opByOp = { engine: 440 * MB, programs: 25 * MB, quantized: 30 * MB, threads: [0, 0] } as const;
@@ -54,33 +64,35 @@ const inScripts = { ...inNode, programs: 34 * MB, quantized: 5 * MB } as const;
 export const backendHoldings: readonly BackendHolding[] = [
   {
     ...{ backend: "webgpu", precisions: formats, ownMemory: true, hostCopy: false, launching: "divided" },
+    narrow: webgpuTarget.narrowWeights ?? null,
     weightBindings: 5,
     around: { ...inNode, engine: 200 * MB, programs: 20 * MB, quantized: 10 * MB },
   },
   {
     ...{ backend: "wasm", precisions: formats, ownMemory: false, hostCopy: false, launching: "merged" },
+    narrow: wasmTarget.narrowWeights ?? null,
     around: { ...inNode, programs: 20 * MB, quantized: 10 * MB },
   },
   {
-    ...{ backend: "js", precisions: formats, ownMemory: false, hostCopy: false, launching: "merged" },
+    ...{ backend: "js", precisions: eager.precisions, ownMemory: false, hostCopy: false, launching: "merged" },
+    narrow: null,
     around: { ...inNode, programs: 16 * MB, quantized: 12 * MB },
   },
   ...(["tensorflow", "tensorflow-gpu"] as const).map((backend) => ({
     // TensorFlow reads the files itself, but where codes are made of what is in them.
-    ...{ backend, precisions: formats, hostCopy: "codes" as const, expands: inGraphs, launching: "graph" as const },
+    ...{ backend, precisions: formats, hostCopy: "codes" as const, ...inGraphs, launching: "graph" as const },
     ...{ ownMemory: backend === "tensorflow-gpu", around: inTensorFlow },
   })),
   ...(["tensorflow-ops", "tensorflow-gpu-ops"] as const).map((backend) => ({
-    ...{ backend, precisions: formats, hostCopy: true, expands: eager, launching: "ops" as const },
+    ...{ backend, hostCopy: true, ...eager, launching: "ops" as const },
     ...{ ownMemory: backend === "tensorflow-gpu-ops", around: opByOp },
   })),
   {
     ...{
       backend: "tfjs-webgpu",
-      precisions: formats,
       ownMemory: true,
       hostCopy: true,
-      expands: eager,
+      ...eager,
       launching: "ops",
     },
     around: { ...inScripts, engine: 220 * MB },
@@ -88,10 +100,9 @@ export const backendHoldings: readonly BackendHolding[] = [
   {
     ...{
       backend: "tfjs-wasm",
-      precisions: formats,
       ownMemory: false,
       hostCopy: true,
-      expands: eager,
+      ...eager,
       launching: "ops",
     },
     // Its memory grows with what a step needs and never shrinks.
@@ -101,10 +112,9 @@ export const backendHoldings: readonly BackendHolding[] = [
     // Its f32 tensors are the arrays that were loaded.
     ...{
       backend: "tfjs-cpu",
-      precisions: formats,
       ownMemory: false,
       hostCopy: "others",
-      expands: eager,
+      ...eager,
       launching: "ops",
     },
     around: inScripts,
@@ -142,7 +152,7 @@ export function tokenizerBytes(vocab: number): number {
 }
 
 export function memoryOn(
-  { backend, ownMemory, around, hostCopy, expands, weightBindings = 1 }: BackendHolding,
+  { backend, ownMemory, around, hostCopy, expands, narrow, weightBindings = 1 }: BackendHolding,
   precision: Precision,
   sizes: WeightSizes,
   { context, sequences, tokens, threads = 1 }: MemoryRequest,
@@ -152,13 +162,13 @@ export function memoryOn(
   // As a sequence grows its steps run in buckets of 8, 32, 128, ... blocks, each with values of its own.
   const buckets = 1 + Math.max(0, Math.ceil(Math.log2(blocks / 8) / 2));
   const step = { slots, context, tokens: Math.min(tokens, sequences * context), buckets };
-  const memory = modelMemory(sizes, { precision, hostCopy, expands }, step);
+  const memory = modelMemory(sizes, { precision, hostCopy, expands, narrow }, step);
   const { engine, programs, quantized } = around;
   const [first, further] = around.threads;
   const besides =
     engine +
     programs +
-    (precision === "int8" || precision === "int4" ? quantized : 0) +
+    (isQuantized(precision) ? quantized : 0) +
     (threads > 1 ? first + (threads - 2) * further : 0) +
     tokenizerBytes(sizes.vocab);
   const resident = besides + memory.host + (ownMemory ? 0 : memory.device);

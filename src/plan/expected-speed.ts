@@ -2,10 +2,12 @@
  * How fast a model should run on one device whose figures were measured: the cost model of plans (cost.ts) with measured
  * rates instead of peaks, and the launches of our lowerings.
  */
+import type { NarrowWeights } from "../ir/target.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { type System, stepCost } from "./cost.ts";
-import type { Precision } from "./model-memory.ts";
+import { isQuantized, type Precision } from "./model-memory.ts";
 import { type ModelShape, shapeOf } from "./shape.ts";
+import { dtypeOf } from "./weight-groups.ts";
 
 /** Measured rates of a device, in bytes, operations and seconds. */
 export interface Rates {
@@ -61,15 +63,18 @@ export interface SpeedQuestion {
   readonly config: ModelConfig;
   readonly precision: Precision;
   readonly launching: Launching;
+  /** Weights that the backend reads as they are stored. */
+  readonly narrow: NarrowWeights | null;
   /** Tokens in the cache. */
   readonly attended: number;
 }
 
-export function expectedSpeed({ config, precision, launching, attended }: SpeedQuestion, rates: Rates): ExpectedSpeed {
+export function expectedSpeed(question: SpeedQuestion, rates: Rates): ExpectedSpeed {
+  const { config, precision, launching, attended } = question;
   // Engines expand codes once; 16-bit weights, which they may keep, cost them as much as f32 (decision 0022).
   const expands = launching === "ops" || launching === "graph";
-  const shape = shapeFor(config, expands ? "f32" : precision);
-  const quantized = precision === "int8" || precision === "int4";
+  const shape = shapeFor(expands ? { ...question, precision: "f32" } : question);
+  const quantized = isQuantized(precision);
   const coded = quantized && !expands;
   const counts = launchTable[launching];
   const layers = config.feed_forward.map(
@@ -105,11 +110,13 @@ export function expectedSpeed({ config, precision, launching, attended }: SpeedQ
   };
 }
 
-/** As our backends hold it: what is not quantised is f32. */
-function shapeFor(config: ModelConfig, precision: Precision): ModelShape {
+/** As our backends hold it: what is not quantised is as stored, or f32. */
+function shapeFor({ config, precision, narrow }: SpeedQuestion): ModelShape {
   const name = config.model_type;
-  if (precision === "int8" || precision === "int4") return shapeOf(name, config, precision, 32);
-  const bits = precision === "f32" ? 32 : 16;
+  if (isQuantized(precision)) return shapeOf(name, config, precision, 32);
+  const stays =
+    precision === "stored" && config.quantization === null && narrow?.dtypes.includes(dtypeOf[config.dtype]);
+  const bits = stays ? 16 : 32;
   return { ...shapeOf(name, config, "bf16", 32), bits: { layer: bits, expert: bits, table: bits } };
 }
 

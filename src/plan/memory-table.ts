@@ -1,6 +1,7 @@
 /** `plan-memory`: for every backend and precision what a model takes, whether it fits, and if not, with what it would. */
 import { InputError } from "../ir/errors.ts";
 import { type BackendMemory, backendHoldings, type MemoryRequest, memoryOn } from "./backend-memory.ts";
+import { inPrecision } from "./model-memory.ts";
 import { showBytes, showTable } from "./show.ts";
 import type { WeightSizes } from "./weight-groups.ts";
 
@@ -60,7 +61,7 @@ export function memoryTable(
       const smaller = good.find(({ device }) => device < each.device);
       const advice = [
         ...(context === null ? [] : [`fits with a context of ${context}`]),
-        ...(smaller === undefined ? [] : [`fits in ${smaller.precision}`]),
+        ...(smaller === undefined ? [] : [`fits ${inPrecision(smaller.precision)}`]),
       ];
       return { ...each, fits: false, problems, advice };
     });

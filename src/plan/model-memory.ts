@@ -1,18 +1,30 @@
 /**
  * What a model takes in memory on our backends: compiled weights, caches, values of a step, and the largest single buffer.
  * It follows what the compiler does with weights (test/plan/model-memory.test.ts compares it with compiled plans): matrices
- * that are multiplied are held as f32 or as codes, the embedding table as stored or as codes of 8 bits, vectors as f32, and
- * latent attention's kv_b twice, since decoding absorbs it and prefill does not.
+ * that are multiplied are held as stored, as f32 or as codes, the embedding table as stored or as codes of 8 bits, vectors as
+ * f32, and latent attention's kv_b twice, since decoding absorbs it and prefill does not.
  */
-import { planWeight } from "../passes/quantize/policy.ts";
+import type { NarrowWeights } from "../ir/target.ts";
+import { dtypeInfo } from "../ir/types.ts";
+import { isCoded, planWeight, type WeightFormat } from "../passes/quantize/policy.ts";
 import type { WeightGroup, WeightSizes } from "./weight-groups.ts";
 
-/** How matrices are held: unquantised, or as codes with an f16 scale for 32 of them. */
-export type Precision = "f32" | "bf16" | "int8" | "int4";
+/**
+ * How matrices are held. `stored`: as the checkpoint has them where the backend reads that, elsewhere as f32; `int8` and
+ * `int4`: as codes with an f16 scale for 32 of them.
+ */
+export type Precision = "stored" | "f32" | "int8" | "int4";
+
+/** "as stored", "in int8". */
+export function inPrecision(precision: Precision): string {
+  return precision === "stored" ? "as stored" : `in ${precision}`;
+}
 
 /** How a backend holds a model. */
 export interface Holding {
   readonly precision: Precision;
+  /** See `Target.narrowWeights`; null where there are none. */
+  readonly narrow: NarrowWeights | null;
   /**
    * Whether weights on the device are held a second time in memory of the host, or only those that differ there, or all where
    * there are codes among them.
@@ -23,12 +35,11 @@ export interface Holding {
 }
 
 /**
- * Engines that take tensors: codes of matrices become f32. `gathered`: what rows are read of (the embedding) becomes 32 bits
- * too, or stays as it is; `narrow`: 16-bit matrices of so many elements stay so (`Target.narrowWeights`).
+ * Engines that take tensors: codes of matrices become f32, a tied head is a matrix of its own. `gathered`: what rows are
+ * read of (the embedding) becomes 32 bits too, or stays as it is.
  */
 export interface Expansion {
   readonly gathered: "wide" | "stored";
-  readonly narrow: number | null;
 }
 
 export interface StepSizes {
@@ -68,11 +79,11 @@ const groupSize = 32;
 const codeBits = { int8: 8, int4: 4, "int4-affine": 4 } as const;
 
 export function modelMemory(sizes: WeightSizes, holding: Holding, step: StepSizes): ModelMemory {
-  const { precision, hostCopy, expands } = holding;
+  const { hostCopy, expands } = holding;
   const { cacheWidth, layers, rope } = sizes;
   const tables = 4 * rope * step.context;
-  const compiled = heldWeights(sizes, precision, expands?.narrow ?? null);
-  const held = expands === undefined ? compiled : expandedWeights(sizes, precision, expands);
+  const compiled = heldWeights(sizes, holding);
+  const held = expands === undefined ? compiled : expandedWeights(sizes, holding, expands);
   const weights = bytesOfAll(held) + tables;
   const cachePerToken = 4 * cacheWidth * layers;
   const caches = cachePerToken * step.slots;
@@ -80,13 +91,13 @@ export function modelMemory(sizes: WeightSizes, holding: Holding, step: StepSize
   const most = (buffers: readonly Buffer[]) =>
     buffers.reduce((found, each) => (each.bytes > found.bytes ? each : found));
   const layerCache = 4 * cacheWidth * step.slots;
-  const largestWeight = most(expands === undefined ? bindings(sizes, precision) : largestExpanded(held, sizes));
+  const largestWeight = most(expands === undefined ? bindings(sizes, holding) : largestExpanded(held, sizes));
   const largest = most([largestWeight, { name: "a layer's cache", bytes: layerCache }]);
   const device = weights + caches + working;
   // Of arrays that are the tensors themselves there is one.
   const others = compiled.filter(({ bytes }, i) => bytes !== held[i]?.bytes);
   const all = bytesOfAll(compiled) + tables;
-  const codes = precision === "f32" ? 0 : all;
+  const codes = isQuantized(holding.precision) ? all : 0;
   const host = { others: bytesOfAll(others), codes, true: all, false: 0 }[`${hostCopy}`];
   return { weights, caches, cachePerToken, working, largest, largestWeight, layerCache, device, host };
 }
@@ -96,48 +107,46 @@ function bytesOfAll(buffers: readonly Buffer[]): number {
 }
 
 /** Bytes by kind of weight, all layers together, as they are loaded. */
-export function heldWeights(sizes: WeightSizes, precision: Precision, narrow: number | null = null): Buffer[] {
-  const together = elementsTogether(sizes);
+function heldWeights(sizes: WeightSizes, holding: Holding): Buffer[] {
+  const bytesOf = bytesOfEach(sizes, holding);
   const held = sizes.groups.map((each) => {
-    const stays = precision === "f32" && staysNarrow(each, together, narrow);
-    const { codes, scales } = bytesOf(each, stays ? "bf16" : precision);
+    const { codes, scales } = bytesOf(each);
     // Prefill reads it as it is, decoding in two parts, absorbed into the query and the output.
-    const times = each.name.endsWith(".kv_b_proj.weight") ? 2 : 1;
+    const times = each.name.endsWith(latent) ? 2 : 1;
     return { name: each.name, bytes: (codes + scales) * each.layers * each.experts * times };
   });
-  return [...held, ...headOfTied(sizes, tiedStaysNarrow(sizes, precision, narrow) ? "bf16" : precision)];
+  return [...held, ...headOfTied(sizes, holding)];
 }
 
 /** The same as engines hold it: in the order of `heldWeights`, perhaps with a head more. */
-function expandedWeights(sizes: WeightSizes, precision: Precision, { gathered, narrow }: Expansion): Buffer[] {
-  const coded = precision === "int8" || precision === "int4";
-  const loaded = heldWeights(sizes, precision, narrow);
-  const held = loaded.map(({ name, bytes }, i): Buffer => {
+function expandedWeights(sizes: WeightSizes, holding: Holding, { gathered }: Expansion): Buffer[] {
+  const coded = isQuantized(holding.precision);
+  const bytesOf = bytesOfEach(sizes, holding);
+  const held = heldWeights(sizes, holding).map(({ name, bytes }, i): Buffer => {
     const each = sizes.groups[i];
     if (each === undefined) return { name, bytes };
     const count = each.rows * each.columns * each.layers * each.experts;
     if (each.name === table) {
       return { name, bytes: gathered === "stored" ? bytes : 4 * count * (coded ? 1 + 1 / groupSize : 1) };
     }
-    const { scales } = bytesOf(each, precision);
-    return { name, bytes: scales === 0 ? bytes : 4 * count * (each.name.endsWith(".kv_b_proj.weight") ? 2 : 1) };
+    return { name, bytes: bytesOf(each).scales === 0 ? bytes : 4 * count * (each.name.endsWith(latent) ? 2 : 1) };
   });
-  return coded && sizes.tied ? [...held, ...headOfTied(sizes, "f32")] : held;
+  return coded && sizes.tied ? [...held, ...headOfTied(sizes, { ...holding, precision: "f32" })] : held;
 }
 
 const table = "model.embed_tokens.weight";
+const latent = ".kv_b_proj.weight";
 
-function tiedStaysNarrow({ groups, vocab, hidden }: WeightSizes, precision: Precision, narrow: number | null): boolean {
-  const stored = groups.find(({ name }) => name === table)?.storedBits;
-  return precision === "f32" && narrow !== null && stored === 16 && vocab * hidden >= narrow;
+export function isQuantized(precision: Precision): precision is "int8" | "int4" {
+  return precision === "int8" || precision === "int4";
 }
 
-/** Whether a matrix, with those that it is merged with, is held in the 16 bits that it is stored in. */
-function staysNarrow(each: WeightGroup, together: ReadonlyMap<string, number>, narrow: number | null): boolean {
-  if (narrow === null || each.storedBits !== 16 || each.rows === 1 || each.name === table) return false;
+/** Whether a matrix, with those that it is merged with, is held in the bits that it is stored in. */
+function staysNarrow(each: WeightGroup, together: ReadonlyMap<string, number>, narrow: NarrowWeights | null): boolean {
+  if (narrow === null || !narrow.dtypes.includes(each.stored)) return false;
   // Its two parts are weights of their own.
-  const parts = each.name.endsWith(".kv_b_proj.weight") ? 2 : 1;
-  return together.get(mergedName(each.name))! / parts >= narrow;
+  const parts = each.name.endsWith(latent) ? 2 : 1;
+  return together.get(mergedName(each.name))! / parts >= narrow.least;
 }
 
 /** Elements of a layer's weights that are one, by its name. */
@@ -160,29 +169,40 @@ function largestExpanded(held: readonly Buffer[], { groups }: WeightSizes): Buff
   return [...buffers].map(([name, bytes]) => ({ name, bytes }));
 }
 
-/** A tied head reads the codes of the embedding, but of what is not quantised it has a copy in f32. */
-function headOfTied({ tied, vocab, hidden }: WeightSizes, precision: Precision): Buffer[] {
-  if (!tied || precision === "int8" || precision === "int4") return [];
-  return [{ name: "lm_head.weight", bytes: (vocab * hidden * wideBits(precision)) / 8 }];
+/**
+ * A tied head reads the codes of the embedding, and its elements where kernels read these as stored. Of others it has a
+ * copy, and engines hold matrices otherwise than tables.
+ */
+function headOfTied(sizes: WeightSizes, { precision, narrow, expands }: Holding): Buffer[] {
+  const { tied, groups, vocab, hidden } = sizes;
+  if (!tied || isQuantized(precision)) return [];
+  const stored = groups.find(({ name }) => name === table)?.stored ?? "f32";
+  const count = vocab * hidden;
+  const stays = precision === "stored" && narrow?.dtypes.includes(stored) === true && count >= narrow.least;
+  const same = expands === undefined && (stays || stored === "f32");
+  return same ? [] : [{ name: "lm_head.weight", bytes: (count * (stays ? dtypeInfo(stored).bits : 32)) / 8 }];
 }
 
-function wideBits(precision: Precision): number {
-  return precision === "bf16" ? 16 : 32;
+/** Of one weight of a group. */
+type BytesOf = (each: WeightGroup) => { readonly codes: number; readonly scales: number };
+
+function bytesOfEach(sizes: WeightSizes, { precision, narrow }: Holding): BytesOf {
+  const together = elementsTogether(sizes);
+  return (each) => {
+    const { name, rows, columns, stored } = each;
+    const isVector = rows === 1 && !name.endsWith("_proj.weight");
+    const format = isVector ? "f32" : formatOf(name, precision);
+    if (isCoded(format)) {
+      return { codes: (rows * columns * codeBits[format]) / 8, scales: 2 * rows * Math.ceil(columns / groupSize) };
+    }
+    const asStored = name === table || (format === "none" && staysNarrow(each, together, narrow));
+    return { codes: (rows * columns * (asStored && !isVector ? dtypeInfo(stored).bits : 32)) / 8, scales: 0 };
+  };
 }
 
-/** Of one weight of the group. */
-function bytesOf({ name, rows, columns, storedBits }: WeightGroup, precision: Precision) {
-  const format = precision === "int8" || precision === "int4" ? formatOf(name, precision) : "none";
-  const isVector = rows === 1 && !name.endsWith("_proj.weight");
-  if (format === "none" || isVector) {
-    const bits = isVector ? 32 : name === table ? storedBits : wideBits(precision);
-    return { codes: (rows * columns * bits) / 8, scales: 0 };
-  }
-  return { codes: (rows * columns * codeBits[format]) / 8, scales: 2 * rows * Math.ceil(columns / groupSize) };
-}
-
-function formatOf(name: string, weights: "int8" | "int4") {
-  return planWeight(name.replace("{expert}", "{0}"), { weights }).format;
+function formatOf(name: string, precision: Precision): WeightFormat {
+  if (!isQuantized(precision)) return precision === "stored" ? "none" : "f32";
+  return planWeight(name.replace("{expert}", "{0}"), { weights: precision }).format;
 }
 
 /** Weights that one buffer holds together: what reads the same input is one matrix, and experts of a layer are stacked. */
@@ -197,14 +217,15 @@ function mergedName(name: string): string {
   return kind === undefined ? name : name.replace(kind, kind.source.replace(/[()$\\]/g, "").replaceAll("|", "+"));
 }
 
-function bindings(sizes: WeightSizes, precision: Precision): Buffer[] {
+function bindings(sizes: WeightSizes, holding: Holding): Buffer[] {
   const buffers = new Map<string, number>();
+  const bytesOf = bytesOfEach(sizes, holding);
   for (const each of sizes.groups) {
-    const { codes } = bytesOf(each, precision);
+    const { codes } = bytesOf(each);
     const key = mergedName(each.name);
     buffers.set(key, (buffers.get(key) ?? 0) + codes * each.experts);
   }
-  return [...[...buffers].map(([name, bytes]) => ({ name, bytes })), ...headOfTied(sizes, precision)];
+  return [...[...buffers].map(([name, bytes]) => ({ name, bytes })), ...headOfTied(sizes, holding)];
 }
 
 /** Values for each token of a step: the residual stream and its norms, and the widest that is between two matrices. */

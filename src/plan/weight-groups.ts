@@ -3,7 +3,7 @@
  * of safetensors files, whose names tell layers, experts and attention.
  */
 import { InputError } from "../ir/errors.ts";
-import { dtypeInfo, type TensorType } from "../ir/types.ts";
+import type { DType, TensorType } from "../ir/types.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { scaleSuffix, weightSpecs } from "../models/deepseek/weights.ts";
 
@@ -17,8 +17,8 @@ export interface WeightGroup {
   readonly layers: number;
   /** Experts, which are held as one buffer; 1 elsewhere. */
   readonly experts: number;
-  /** Of an element in the checkpoint. */
-  readonly storedBits: number;
+  /** In the checkpoint. */
+  readonly stored: DType;
 }
 
 /** What memory depends on. */
@@ -37,15 +37,16 @@ export interface WeightSizes {
   readonly maxContext: number | null;
 }
 
-const storedBits = { float32: 32, float16: 16, bfloat16: 16 } as const;
+/** By the spelling of configs. */
+export const dtypeOf = { float32: "f32", float16: "f16", bfloat16: "bf16" } as const satisfies Record<string, DType>;
 
 /** @param headers what a checkpoint stores, where there is one */
 export function sizesOfConfig(config: ModelConfig, headers?: ReadonlyMap<string, TensorType>): WeightSizes {
   const { attention, rope } = config;
   const groups = weightSpecs(config).map(({ name, shape, layers, experts, quantized }): WeightGroup => {
     const first = headers?.get(name.replace("{layer}", String(layers?.[0])).replace("{expert}", "0"));
-    const bits = first === undefined ? (quantized ? 8 : storedBits[config.dtype]) : dtypeInfo(first.dtype).bits;
-    return group(name, shape, layers?.length ?? 1, experts ?? 1, bits);
+    const stored = first?.dtype ?? (quantized ? "f8e4m3" : dtypeOf[config.dtype]);
+    return group(name, shape, layers?.length ?? 1, experts ?? 1, stored);
   });
   return {
     groups,
@@ -62,10 +63,10 @@ export function sizesOfConfig(config: ModelConfig, headers?: ReadonlyMap<string,
   };
 }
 
-function group(name: string, shape: readonly number[], layers: number, experts: number, bits: number): WeightGroup {
+function group(name: string, shape: readonly number[], layers: number, experts: number, stored: DType): WeightGroup {
   const columns = shape.at(-1) ?? 1;
   const rows = shape.slice(0, -1).reduce((a, b) => a * b, 1);
-  return { name, rows, columns, layers, experts, storedBits: bits };
+  return { name, rows, columns, layers, experts, stored };
 }
 
 const embedding = "model.embed_tokens.weight";
@@ -123,6 +124,6 @@ function groupsOfHeaders(headers: ReadonlyMap<string, TensorType>, extra: Readon
   }
   return [...found].map(([key, { type, layers, experts, count }]) => {
     const each = Math.max(experts.size, 1);
-    return group(key.split(" ")[0]!, type.shape, Math.max(layers.size, count / each), each, dtypeInfo(type.dtype).bits);
+    return group(key.split(" ")[0]!, type.shape, Math.max(layers.size, count / each), each, type.dtype);
   });
 }

@@ -13,7 +13,7 @@ import {
   prepareDevice,
   pruneSentences,
   type QuantizeOptions,
-  quantizeSentence,
+  quantizeSentences,
 } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
 import { chosenBackend, resolve } from "../compile-recipe.ts";
@@ -185,8 +185,8 @@ async function loadOn(
     const pairs = prune?.sparsity !== undefined && arePairs(parseSparsity(prune.sparsity));
     const how = { device, limits, build, compile: { ...compile, pairs }, profile, stepsAhead };
     const runner = await loadCompiled(config, checkpoint, how, { ...options, inputScales });
-    const rounded = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
-    const quantized = compile.quantize !== undefined;
+    const rounded = quantizeSentences(compile.quantize);
+    const quantized = rounded.length > 0;
     return new Model({ ...parts, runner, quantized, lossy: [...pruned, ...rounded, ...(why === null ? [] : [why])] });
   } catch (error) {
     await device?.close();

@@ -27,7 +27,8 @@ export async function chooseFor(config: ModelConfig, wish: TargetWish): Promise<
 /** How matrices are held that are quantised so. */
 export function precisionOf(quantize: QuantizeOptions | null | undefined): Precision {
   const weights = quantize?.weights ?? "none";
-  return weights === "none" ? "f32" : weights === "int8" ? "int8" : "int4";
+  if (weights === "none") return "stored";
+  return weights === "int4-affine" ? "int4" : weights;
 }
 
 export interface LoadTarget {

@@ -6,7 +6,7 @@ import {
   type Compiled,
   type Executable,
   type FuncHistory,
-  quantizeSentence,
+  quantizeSentences,
   type WeightForm,
   weightForms,
 } from "../compile.ts";
@@ -120,7 +120,7 @@ function summarize(compiled: Compiled | Executable, options: SummaryOptions, mea
   const summary: OptimizationSummary = {
     ...summarizeProgram(compiled),
     hardware: { backend: target.name, device, why: options.why ?? "asked for", reasons: options.reasons ?? [] },
-    lossy: options.lossy ?? (report.quantize === null ? [] : [quantizeSentence(report.quantize)]),
+    lossy: options.lossy ?? quantizeSentences(report.quantize ?? undefined),
     weights: {
       stored: built.storedBytes,
       held: heldBytes(plan),

@@ -55,7 +55,7 @@ describe.skipIf(chromium === null)("the trace page", () => {
   const tab = (name: string) => page.click(`header button:text-is("${name}")`);
 
   it("lists the passes and what each changed", async () => {
-    expect(await page.locator(".pass").count()).toBe(7);
+    expect(await page.locator(".pass").count()).toBe(8);
     await page.click('.pass:has-text("expand")');
     expect(await page.locator(".diff .removed").first().textContent()).toContain("rmsNorm");
     expect(await page.locator(".diff .added").count()).toBeGreaterThan(50);

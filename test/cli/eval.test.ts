@@ -18,7 +18,7 @@ describe("--quantize", () => {
   });
 
   it.each([
-    [{ quantize: "int5" }, "expected none or int8"],
+    [{ quantize: "int5" }, "expected f32 or none or int8"],
     [{ quantize: "int4+int4" }, "activations: expected none or int8 or int8-static"],
     [{ quantize: "int4+int8+int8" }, "expected WEIGHTS or WEIGHTS+INPUTS"],
     [{ quantize: "int4", method: "best" }, "method: expected mse or range"],
@@ -66,7 +66,7 @@ describe("as a process", () => {
     });
     expect(evaluation.texts["-"]).toMatchObject({ windows: 1 });
     expect(Object.keys(evaluation.texts["-"]!)).toEqual(expect.arrayContaining(["loss", "perplexity", "kl", "top1"]));
-    expect(evaluation.weightBytes.quantized).toBeLessThan(0.3 * evaluation.weightBytes.unquantized);
+    expect(evaluation.weightBytes.quantized).toBeLessThan(0.6 * evaluation.weightBytes.unquantized);
     expect(evaluation.tensors!.length).toBeGreaterThan(40);
   });
 

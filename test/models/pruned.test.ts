@@ -146,8 +146,8 @@ describe("tiny-deepseek", () => {
 
     const pruned = await load(prune(folder, stored));
     expect(pruned.lossy).toEqual(["12 routed experts kept in each of 5 layers"]);
-    // 5 layers with 4 experts less, each of three matrices of 96 x 256, held as f32; and the rows of the gates.
-    expect(whole.memory.weights - pruned.memory.weights).toBe(5 * 4 * (3 * 96 * 256 + 256 + 1) * 4);
+    // 5 layers with 4 experts less, each of three matrices of 96 x 256, held as bf16; and the rows of the gates, with a bias in f32.
+    expect(whole.memory.weights - pruned.memory.weights).toBe(5 * 4 * ((3 * 96 * 256 + 256) * 2 + 4));
     const interpreted = await load(folder, { backend: "interpreter", prune: stored });
     const short = ids.slice(0, 4);
     const { kl, top1 } = await compareWindows(interpreted, pruned, [short]);
@@ -160,7 +160,7 @@ describe("tiny-deepseek", () => {
       "3 of each 4 weights in a row kept, the largest",
       "weights rounded to int8",
     ]);
-    expect(both.memory.weights).toBeLessThan(0.3 * pruned.memory.weights);
+    expect(both.memory.weights).toBeLessThan(0.6 * pruned.memory.weights);
   }, 60_000);
 
   it("and a model without experts has none to leave out", () => {

@@ -31,9 +31,9 @@ describe("tiny-deepseek", () => {
    * Twice what was measured on these 128 tokens; a wrong scale or axis gives more than 1.
    */
   const cases: readonly [QuantizeOptions, number, number][] = [
-    [{ weights: "int8", activations: "int8" }, 0.01, 0.3],
-    [{ weights: "int4", activations: "int8" }, 0.25, 0.2],
-    [{ weights: "int4-affine" }, 0.25, 0.21],
+    [{ weights: "int8", activations: "int8" }, 0.01, 0.6],
+    [{ weights: "int4", activations: "int8" }, 0.25, 0.4],
+    [{ weights: "int4-affine" }, 0.25, 0.42],
   ];
 
   it.each(cases)("%o keeps its predictions in a part of the memory", async (quantize, mostKl, share) => {

@@ -16,11 +16,11 @@ import { randomNumbers, randomTensor, randomWeights } from "../../src/passes/val
 import { same } from "../arb/compare.ts";
 import { arbCase } from "../backends/random-programs.ts";
 
-const least = 12;
-const target = { ...jsTarget, narrowWeights: least };
+const narrow = { dtypes: ["bf16", "f16"], least: 12 } as const;
+const target = { ...jsTarget, narrowWeights: narrow };
 
 function after(module: Module): Module {
-  return runPasses(module, [legalize(target), unpackTables, orientWeights, holdNarrow(least)], target, { verify: 2 });
+  return runPasses(module, [legalize(target), unpackTables, orientWeights, holdNarrow(narrow)], target, { verify: 2 });
 }
 
 /** The weight expressions that would be loaded, as dtype and shape. */
@@ -31,7 +31,7 @@ function loaded(text: string): string[] {
   const inputs = module.funcs.get("main")!.params.map(({ type }) => randomTensor(type, random));
   const weights = randomWeights(module, 1);
   same(interpret(changed, inputs, { weights }), interpret(module, inputs, { weights }));
-  const held = heldAsStored(weightExpressions(changed.funcs.get("main")!), target);
+  const held = heldAsStored(weightExpressions(changed.funcs.get("main")!), narrow);
   return held.map(({ op, type }) => `${op} ${type.dtype}[${type.shape}]`);
 }
 
@@ -108,9 +108,14 @@ ${codes("5,4", "e")}
 test("random programs compute the same", () => {
   fc.assert(
     fc.property(arbCase({ finite: true }), ({ module, given }) => {
-      const changed = runPasses(module, [legalize(target), unpackTables, orientWeights, holdNarrow(1)], target, {
-        verify: 2,
-      });
+      const changed = runPasses(
+        module,
+        [legalize(target), unpackTables, orientWeights, holdNarrow({ ...narrow, least: 1 })],
+        target,
+        {
+          verify: 2,
+        },
+      );
       const { inputs, weights } = given;
       same(interpret(changed, inputs, { weights }), interpret(module, inputs, { weights }));
     }),

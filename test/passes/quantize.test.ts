@@ -207,7 +207,7 @@ test("the policy's formats", () => {
 
 test("mistakes in the options are named", () => {
   const bad = (options: object) => () => quantized(options as QuantizeOptions);
-  expect(bad({ weights: "int5" })).toThrow("quantize weights: expected none or int8");
+  expect(bad({ weights: "int5" })).toThrow("quantize weights: expected f32 or none or int8");
   expect(bad({ weights: "int4", activation: "int8" })).toThrow("unknown option");
   expect(bad({ weights: "int4", group: 0.5 })).toThrow("quantize group");
   expect(bad({ weights: "int4", overrides: { "*.up_poj": "int8" } })).toThrow("matches no weight");

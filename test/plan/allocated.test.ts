@@ -22,10 +22,8 @@ function planned(backend: string, precision: Precision): number {
 
 /** A model that has answered, so that programs for prompts and for single tokens are there. */
 async function answered(backend: string, precision: Precision, options: LoadOptions = {}) {
-  const quantize =
-    precision === "int8" || precision === "int4"
-      ? { quantize: { weights: precision, activations: "int8" as const } }
-      : {};
+  const activations = precision === "f32" ? {} : { activations: "int8" as const };
+  const quantize = precision === "stored" ? {} : { quantize: { weights: precision, ...activations } };
   const model = await loadModel(folder, { ...options, ...quantize, backend, contextLength: context, maxSequences: 1 });
   const prompt = Array.from({ length: 130 }, (_, i) => i + 5);
   const { result } = model.generate(prompt, { maxTokens: 3, ignoreEos: true, temperature: 0 });
@@ -35,7 +33,7 @@ async function answered(backend: string, precision: Precision, options: LoadOpti
 }
 
 // It allocates and checks like any Dawn, and computes nothing: tokens mean nothing here.
-it.each(["f32", "int8", "int4"] as const)("buffers on WebGPU, %s", async (precision) => {
+it.each(["stored", "f32", "int8", "int4"] as const)("buffers on WebGPU, %s", async (precision) => {
   const model = await answered("webgpu", precision, { gpu: nullGpu });
   const held = model.device!.heldBytes!();
   await model.close();
@@ -44,7 +42,7 @@ it.each(["f32", "int8", "int4"] as const)("buffers on WebGPU, %s", async (precis
   expect(planned("webgpu", precision) / held).toBeLessThan(1.1);
 });
 
-it.each(["f32", "int4"] as const)("memory of a WebAssembly device, %s", async (precision) => {
+it.each(["stored", "f32", "int4"] as const)("memory of a WebAssembly device, %s", async (precision) => {
   const model = await answered("wasm", precision, { threads: 1 });
   const held = model.device!.heldBytes!();
   await model.close();

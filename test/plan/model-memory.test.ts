@@ -6,6 +6,7 @@ import { InputError } from "../../src/ir/errors.ts";
 import { isOp, type Node } from "../../src/ir/graph.ts";
 import { opKind } from "../../src/ir/ops/all.ts";
 import type { Plan } from "../../src/ir/plan.ts";
+import { wasmTarget } from "../../src/ir/target.ts";
 import { byteSize, sizeOf, type TensorType, tensorType } from "../../src/ir/types.ts";
 import { cacheSpecs } from "../../src/models/deepseek/bucket.ts";
 import { type ModelConfig, parseModelConfig } from "../../src/models/deepseek/config.ts";
@@ -23,13 +24,16 @@ import { someFigures } from "../runtime/probe/rows.ts";
 
 const configs = Object.entries(published).map(([name, { config }]) => ({ name, config: parseModelConfig(config) }));
 const context = 256;
+const narrow = wasmTarget.narrowWeights!;
 
 /** A step of that many tokens of one sequence. */
 function planOf(config: ModelConfig, tokens: number, backend: string, precision: Precision): Plan {
   const slots = context;
   const bucket = { tokens, sequences: 1, blocks: slots / 16, outputs: 1, blockSize: 16, slots, ropeRows: context };
   const quantize =
-    precision === "f32" ? {} : { quantize: { weights: precision as "int8" | "int4", activations: "int8" as const } }; // no bf16 here
+    precision === "stored"
+      ? {}
+      : { quantize: { weights: precision, ...(precision !== "f32" && { activations: "int8" as const }) } };
   return compileToPlan(buildModel(config, bucket), findBackend(backend).target, { verify: 0, ...quantize }).plan;
 }
 
@@ -37,12 +41,12 @@ function planOf(config: ModelConfig, tokens: number, backend: string, precision:
 const compiled = configs.filter(({ name }) => /Qwen-1\.5B|V2-Lite|R1-0528-Qwen3/.test(name));
 
 describe.each(compiled)("$name", ({ config }) => {
-  it.each(["f32", "int8", "int4"] as const)(
+  it.each(["stored", "f32", "int8", "int4"] as const)(
     "%s: the bytes of its weights are those of its compiled plan",
     (precision) => {
       const { weights, cachePerToken } = modelMemory(
         sizesOfConfig(config),
-        { precision, hostCopy: false },
+        { precision, hostCopy: false, narrow },
         {
           slots: context,
           context,
@@ -53,7 +57,7 @@ describe.each(compiled)("$name", ({ config }) => {
       const plan = planOf(config, 1, "webgpu", precision);
       // Latent attention's prefill reads kv_b whole, beside the two parts that decoding reads.
       const whole = weightSpecs(config).filter(({ name }) => name.endsWith(".kv_b_proj.weight"));
-      const bits = precision === "f32" ? 32 : 8.5;
+      const bits = { stored: 16, f32: 32, int8: 8.5, int4: 8.5 }[precision];
       const again = whole.reduce(
         (sum, { shape, layers }) => sum + (shape[0]! * shape[1]! * layers!.length * bits) / 8,
         0,
@@ -68,13 +72,14 @@ describe.each(compiled)("$name", ({ config }) => {
   );
 
   it.each([
+    ["wasm", "stored"],
     ["wasm", "f32"],
     ["wasm", "int4"],
-    ["webgpu", "f32"],
+    ["webgpu", "stored"],
     ["webgpu", "int8"],
   ] as const)("%s %s: launches and bytes of a token are about those of its plan", (backend, precision) => {
     const launching = backend === "wasm" ? "merged" : "divided";
-    const { launches, bytes } = expectedSpeed({ config, precision, launching, attended: 1 }, someFigures);
+    const { launches, bytes } = expectedSpeed({ config, precision, launching, narrow, attended: 1 }, someFigures);
     const counted = tokenCost(planOf(config, 1, backend, precision));
     // A table of four kinds of layers: what is fused depends on more.
     expect(launches / counted.launches).toBeGreaterThan(0.75);
@@ -116,18 +121,18 @@ describe.each(compiled)("$name on engines that take tensors", ({ config }) => {
       .filter(({ name }) => name.endsWith(".kv_b_proj.weight"))
       .reduce((sum, { shape, layers }) => sum + (shape[0]! * shape[1]! * layers!.length * bits) / 8, 0);
 
-  it.each(["f32", "int8"] as const)("a graph's session and the host hold what is planned, %s", (precision) => {
+  it.each(["stored", "int8"] as const)("a graph's session and the host hold what is planned, %s", (precision) => {
     const plan = planOf(config, 1, "tensorflow", precision);
     const { weights, host } = memoryOn(holding("tensorflow"), precision, sizesOfConfig(config), request);
-    const narrow = precision === "f32" ? 16 : 32;
+    const narrow = precision === "stored" ? 16 : 32;
     expect(Math.abs(weights / (variableBytes(plan) + again(narrow)) - 1)).toBeLessThan(0.01);
     // TensorFlow reads files itself; codes are made here.
-    const codes = precision === "f32" ? 0 : compiledWeightBytes(plan) + again(8.5);
+    const codes = precision === "stored" ? 0 : compiledWeightBytes(plan) + again(8.5);
     expect(Math.abs(host - codes)).toBeLessThanOrEqual(0.01 * codes);
   });
 
-  it.each(["f32", "int8"] as const)("ops of a token are about those of its plan, %s", (precision) => {
-    const { launches } = expectedSpeed({ config, precision, launching: "ops", attended: 1 }, someFigures);
+  it.each(["stored", "int8"] as const)("ops of a token are about those of its plan, %s", (precision) => {
+    const { launches } = expectedSpeed({ config, precision, launching: "ops", narrow: null, attended: 1 }, someFigures);
     const counted = opsOf(planOf(config, 1, "tfjs-cpu", precision));
     expect(launches / counted).toBeGreaterThan(0.75);
     expect(launches / counted).toBeLessThan(1.25);
@@ -168,9 +173,14 @@ test("every backend that loadModel takes has a row, and fits by its own memory w
   const { rows } = memoryTable("qwen", sizesOfConfig(config), { context: 512 }, limits);
   // bf16 stays bf16 in graphs, and is there once. Op by op everything becomes f32, whatever its codes.
   expect(rows.map(({ backend, precision, fits }) => `${backend} ${precision} ${fits}`)).toEqual([
-    ...["tensorflow f32 true", "tensorflow int8 false", "tensorflow int4 false"],
-    ...["tensorflow-gpu f32 true", "tensorflow-gpu int8 false", "tensorflow-gpu int4 false"],
-    ...["tfjs-cpu f32 false", "tfjs-cpu int8 false", "tfjs-cpu int4 false"],
+    ...["tensorflow stored true", "tensorflow f32 false", "tensorflow int8 false", "tensorflow int4 false"],
+    ...[
+      "tensorflow-gpu stored true",
+      "tensorflow-gpu f32 false",
+      "tensorflow-gpu int8 false",
+      "tensorflow-gpu int4 false",
+    ],
+    ...["tfjs-cpu stored false", "tfjs-cpu int8 false", "tfjs-cpu int4 false"],
   ]);
 });
 
@@ -186,10 +196,10 @@ test.each(configs.filter(({ config }) => config.num_hidden_layers < 50))(
   "$name: headers say what the config says",
   ({ config }) => {
     const [a, b] = [sizesOfConfig(config), sizesOfHeaders(headersOf(config), "x")];
-    for (const precision of ["f32", "int8", "int4"] as const) {
+    for (const precision of ["stored", "f32", "int8", "int4"] as const) {
       const step = { slots: 4096, context: 4096, tokens: 128, buckets: 1 };
-      const memory = [{ ...a, rope: 0, groups: a.groups.map((each) => ({ ...each, storedBits: 16 })) }, b].map(
-        (sizes) => modelMemory(sizes, { precision, hostCopy: false }, step),
+      const memory = [{ ...a, rope: 0, groups: a.groups.map((each) => ({ ...each, stored: "bf16" as const })) }, b].map(
+        (sizes) => modelMemory(sizes, { precision, hostCopy: false, narrow }, step),
       );
       expect(memory[1]!.weights / memory[0]!.weights).toBeCloseTo(1, 9);
       expect({ ...memory[1], weights: 0, device: 0 }).toEqual({ ...memory[0], weights: 0, device: 0 });
@@ -227,15 +237,15 @@ describe("the table", () => {
     const table = memoryTable("qwen", qwen, { context: 32768 }, limits);
     expect(table.rows.map(({ backend, precision, fits }) => `${backend} ${precision} ${fits}`)).toEqual([
       // An f32 head is more than a kernel can see; the others are seen in parts.
-      ...["webgpu f32 false", "webgpu int8 true", "webgpu int4 true"],
-      ...["wasm f32 false", "wasm int8 false", "wasm int4 true"],
-      ...["f32", "int8", "int4"].map((each) => `js ${each} true`),
+      ...["webgpu stored true", "webgpu f32 false", "webgpu int8 true", "webgpu int4 true"],
+      ...["wasm stored false", "wasm f32 false", "wasm int8 false", "wasm int4 true"],
+      ...["stored", "int8", "int4"].map((each) => `js ${each} true`),
     ]);
     const text = showMemoryTable(table);
     expect(text).toMatch(
       /wasm +int8 .*does not fit: needs \d\.\d+ GB of 3\.60 GB; fits with a context of \d+; fits in int4\n/,
     );
-    expect(text).toMatch(/webgpu +f32 .*takes 933 MB, a kernel reads at most 671 MB; fits in int8/);
+    expect(text).toMatch(/webgpu +f32 .*takes 933 MB, a kernel reads at most 671 MB; fits as stored/);
     const long = memoryTable("qwen", qwen, { context: 131072, sequences: 2 }, limits);
     expect(showMemoryTable(long)).toMatch(/webgpu +int8 .*layer's cache takes \d+ MB, a kernel writes at most 134 MB/);
   });

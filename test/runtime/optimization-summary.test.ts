@@ -71,7 +71,7 @@ describe("of a compiled module", () => {
       reason: "its error goes straight into the logits",
       tensors: 1,
     });
-    expect(of("*.mlp.gate")).toMatchObject({ format: "none", held: ["f32"], tensors: 5 });
+    expect(of("*.mlp.gate")).toMatchObject({ format: "none", held: ["bf16"], tensors: 5 });
     expect(of("*")!.names).toContain("model.layers.{layer}.mlp.experts.{0}.up_proj");
     expect(of("*")!.heldBytes / of("*")!.storedBytes).toBeCloseTo(4.5 / 16, 2);
     expect(of("of one axis")!.names).toContain("model.norm");

@@ -4,7 +4,7 @@
  * `Math.fround` except where the value is already an f32 or the next thing that happens is a store to a Float32Array.
  */
 import { InternalError, invariant, UnsupportedError } from "../../ir/errors.ts";
-import type { Buf, Expr, Kernel, Stmt } from "../../ir/kernel/kernel.ts";
+import type { Buf, Expr, Kernel, Stmt, Store } from "../../ir/kernel/kernel.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop, rangeOf } from "../../ir/kernel/range.ts";
 import type { StorageDType } from "../../ir/kernel/value.ts";
 import { globalBufs, gridLoop, namesOf } from "../../ir/kernel/walk.ts";
@@ -113,6 +113,22 @@ function emitBlock(place: Place, stmts: readonly Stmt[], outer: Facts): string[]
   return lines;
 }
 
+function emitStore({ kernel, names }: Place, { buf: to, index, value }: Store, facts: Facts): string {
+  const buf = facts.bufs.get(to);
+  if (buf === undefined) throw new InternalError(`kernel ${kernel.name}`, `has no buffer ${to}`);
+  const element = (of: string, at: Expr) => `${names.get(of) ?? of}[${emitExpr(at, facts, names).text}]`;
+  const { dtype } = buf;
+  const is16 = dtype === "bf16" || dtype === "f16";
+  // Elements that are only moved keep their bits, those of NaN too.
+  if (is16 && value.k === "load" && facts.bufs.get(value.buf)?.dtype === dtype) {
+    return `${element(to, index)} = ${element(value.buf, value.index)}`;
+  }
+  const wanted = dtype === "f32" || dtype === "f64" ? dtype : undefined;
+  const text = emitExpr(value, facts, names, wanted);
+  const at = emitExpr(index, facts, names).text;
+  return storeText(buf, names.get(to) ?? to, at, text, rangeOf(value, facts));
+}
+
 function emitStmt(place: Place, stmt: Stmt, facts: Facts): string[] {
   const { names } = place;
   const text = (expr: Expr) => emitExpr(expr, facts, names).text;
@@ -125,17 +141,8 @@ function emitStmt(place: Place, stmt: Stmt, facts: Facts): string[] {
       return [`let ${name(stmt.name)} = ${text(stmt.init)};`];
     case "set":
       return [emitSet(stmt.name, stmt.value, name(stmt.name), text)];
-    case "store": {
-      const buf = facts.bufs.get(stmt.buf);
-      if (buf === undefined) throw new InternalError(`kernel ${place.kernel.name}`, `has no buffer ${stmt.buf}`);
-      const value = emitExpr(
-        stmt.value,
-        facts,
-        names,
-        buf.dtype === "f32" || buf.dtype === "f64" ? buf.dtype : undefined,
-      );
-      return [`${storeText(buf, name(stmt.buf), text(stmt.index), value, rangeOf(stmt.value, facts))};`];
-    }
+    case "store":
+      return [`${emitStore(place, stmt, facts)};`];
     case "for": {
       const variable = name(stmt.name);
       const own = stmt === place.grid;

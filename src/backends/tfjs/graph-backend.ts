@@ -1,6 +1,6 @@
 /** The backends of TensorFlow: whole steps as graphs, on tfjs-node (the processor) or tfjs-node-gpu (CUDA). */
 import { UnsupportedError } from "../../ir/errors.ts";
-import { type Target, tensorTargetOf } from "../../ir/target.ts";
+import { type NarrowWeights, type Target, tensorTargetOf } from "../../ir/target.ts";
 import type { Backend } from "../backend.ts";
 import { emitGraph, openGraphDevice } from "./graph-device.ts";
 import type { GraphHost } from "./graph-host.ts";
@@ -22,11 +22,11 @@ const summaries = {
 } as const;
 
 /** Weights of fewer elements lie in caches, where widening them in every step takes longer than reading them twice as wide. */
-const leastNarrow = 2 ** 20;
+const narrowWeights: NarrowWeights = { dtypes: ["bf16", "f16"], least: 2 ** 20 };
 
 /** TensorFlow's products of a row and a matrix read the matrix row by row. */
 export function graphTargetOf(name: string): Target {
-  return { ...tensorTargetOf(name), inputMajor: true, narrowWeights: leastNarrow };
+  return { ...tensorTargetOf(name), inputMajor: true, narrowWeights };
 }
 
 export function graphBackend(name: keyof typeof summaries): Backend {

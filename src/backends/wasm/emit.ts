@@ -132,7 +132,7 @@ function emitStmt(frame: Frame, names: Map<string, readonly string[]>, stmt: Stm
       return [...parts.flat(), ...targets.map(set).reverse()];
     }
     case "store":
-      return emitStore(frame, stmt);
+      return emitMove(frame, stmt) ?? emitStore(frame, stmt);
     case "for":
       return emitLoop(frame, stmt, stmt === grid);
     case "if": {
@@ -182,6 +182,21 @@ function emitLoop(outer: Frame, loop: For, isGrid: boolean): Code {
       loopBlock(`${variable}.next`, [...body, ...advance, ...more]),
     ]),
   ];
+}
+
+/** Elements of 16 bits that are only moved keep their bits, those of NaN too; undefined for anything else. */
+function emitMove(frame: Frame, { buf, index, value }: Store): Code | undefined {
+  const { dtype } = bufOf(frame, buf);
+  const { lanes } = value.type;
+  const moves = value.k === "load" && bufOf(frame, value.buf).dtype === dtype && (lanes === 1 || lanes === 4);
+  if (!moves || (dtype !== "bf16" && dtype !== "f16")) return undefined;
+  const [to, from] = [addressOf(frame, buf, index), addressOf(frame, value.buf, value.index)];
+  const loaded = [...from.code, memory(lanes === 1 ? "i32.load16_u" : "v128.load64_zero", from.offset)];
+  const store: Instr =
+    lanes === 1
+      ? memory("i32.store16", to.offset)
+      : { k: "laneMemory", op: "v128.store64_lane", offset: to.offset, lane: 0 };
+  return [...to.code, ...loaded, store];
 }
 
 function emitStore(frame: Frame, stmt: Store): Code {

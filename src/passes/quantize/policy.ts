@@ -9,8 +9,11 @@ import { didYouMean, InputError } from "../../ir/errors.ts";
 import { isOp, type Node, topoOrder } from "../../ir/graph.ts";
 import type { CodeDType, ScaleMethod } from "../../ir/ops/groups.ts";
 
-/** `int4` is symmetric, 4.5 bits a weight in groups of 32; `int4-affine` has a minimum beside the scale, 5 bits. */
-export type WeightFormat = "none" | "int8" | "int4" | "int4-affine";
+/**
+ * `none`: as stored, as far as the device reads that; `f32`: widened when they are loaded. `int4` is symmetric, 4.5 bits a
+ * weight in groups of 32; `int4-affine` has a minimum beside the scale, 5 bits.
+ */
+export type WeightFormat = "f32" | "none" | "int8" | "int4" | "int4-affine";
 /** `int8`: per group, by the scale of each at run time. `int8-static`: one calibrated scale per input of a layer. */
 export type ActivationFormat = "none" | "int8" | "int8-static";
 
@@ -56,7 +59,14 @@ export const defaultRules: readonly Rule[] = [
   { pattern: "*", least: null, activations: true, reason: "linear layers and experts: nearly all bytes" },
 ];
 
-export const weightFormats: readonly WeightFormat[] = ["none", "int8", "int4-affine", "int4"]; // most precise first
+export const weightFormats: readonly WeightFormat[] = ["f32", "none", "int8", "int4-affine", "int4"]; // most precise first
+
+/** Whether a format is codes, which are weights rounded. */
+export function isCoded(format: WeightFormat): format is CodedFormat {
+  return format !== "none" && format !== "f32";
+}
+
+export type CodedFormat = Exclude<WeightFormat, "none" | "f32">;
 export const activationFormats: readonly ActivationFormat[] = ["none", "int8", "int8-static"];
 
 /** What to do with one weight. */
@@ -73,7 +83,7 @@ export interface ReasonedPlan extends WeightPlan {
 }
 
 /** Codes of a format. */
-export function codesOf(format: Exclude<WeightFormat, "none">): CodeDType {
+export function codesOf(format: CodedFormat): CodeDType {
   return format === "int8" ? "i8" : format === "int4" ? "i4" : "u4";
 }
 
@@ -83,7 +93,7 @@ export function planWeight(name: string, options: QuantizeOptions): ReasonedPlan
   const rule = defaultRules.find(({ pattern }) => matches(pattern, short))!; // the last rule matches everything
   const override = Object.entries(options.overrides ?? {}).find(([pattern]) => matches(pattern, short));
   const format = override?.[1] ?? morePrecise(rule.least ?? "int4", options.weights);
-  const activations = rule.activations && format !== "none" ? (options.activations ?? "none") : "none";
+  const activations = rule.activations && isCoded(format) ? (options.activations ?? "none") : "none";
   const { pattern, reason } = override === undefined ? rule : { pattern: override[0], reason: "asked for" };
   return { format, activations, pattern, reason };
 }
@@ -111,11 +121,13 @@ export function isMatrixOfLayers(name: string): boolean {
   return name.endsWith(".weight") && planWeight(name, { weights: "int4" }).format === "int4";
 }
 
-/** "weights rounded to int4, layer inputs to int8". */
-export function quantizeSentence({ weights, activations = "none", overrides = {} }: QuantizeOptions): string {
+/** "weights rounded to int4, layer inputs to int8"; nothing where nothing is rounded. */
+export function quantizeSentences(options: QuantizeOptions | undefined): string[] {
+  const { weights = "none", activations = "none", overrides = {} } = options ?? {};
+  if (![weights, ...Object.values(overrides)].some(isCoded)) return [];
   const inputs = activations === "none" ? "" : `, layer inputs to ${activations}`;
   const others = Object.entries(overrides).map(([pattern, format]) => `, ${pattern} ${format}`);
-  return `weights rounded to ${weights}${inputs}${others.join("")}`;
+  return [`weights rounded to ${weights}${inputs}${others.join("")}`];
 }
 
 /** A name as patterns have it; parts of divided models count layers from their first. */

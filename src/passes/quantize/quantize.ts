@@ -27,6 +27,7 @@ import {
   checkOverrides,
   checkQuantizeOptions,
   codesOf,
+  isCoded,
   planExpression,
   type QuantizeOptions,
   weightNames,
@@ -82,7 +83,7 @@ interface Packed {
 /** Codes and scales of a weight expression; undefined where it stays as it is. */
 function pack(expr: Node, build: Maths, options: QuantizeOptions, target: Target): Packed | undefined {
   const { format } = planExpression(expr, options);
-  if (format === "none") return undefined;
+  if (!isCoded(format)) return undefined;
   const to = codesOf(format);
   const { group = 32, method = "mse" } = options;
   needStorage(target, to, "f16");

@@ -2,7 +2,7 @@
 import { isOp, type Node, topoOrder } from "../../ir/graph.ts";
 import type { FuncPlan, Plan } from "../../ir/plan.ts";
 import { byteSize, type DType, isFloat } from "../../ir/types.ts";
-import { planWeight, type QuantizeOptions, shortName, type WeightFormat } from "./policy.ts";
+import { isCoded, planWeight, type QuantizeOptions, shortName, type WeightFormat } from "./policy.ts";
 
 /** Weights of which the same pattern decided, and that are held in the same form. */
 export interface WeightForm {
@@ -63,7 +63,7 @@ function decisionOn(
 ): Pick<WeightForm, "pattern" | "reason" | "format"> {
   const { pattern, reason, format } = planWeight(name, options);
   const kept = [...dtypes].every(isFloat);
-  if (kept && format !== "none") {
+  if (kept && isCoded(format)) {
     return rank < 2
       ? { pattern: "of one axis", reason: "norms and biases: few bytes", format: "none" }
       : { pattern, reason: "computed with another that is kept, or not by a product", format: "none" };

@@ -1,5 +1,5 @@
 /** `shardAndDeploy`: a Hugging Face folder becomes a model that chats, divided over several devices of this host. */
-import { checkOverrides, quantizeSentence } from "../../compile.ts";
+import { checkOverrides, quantizeSentences } from "../../compile.ts";
 import { invariant } from "../../ir/errors.ts";
 import { type Mesh, rankCount } from "../../ir/mesh.ts";
 import { checkWeights } from "../../models/deepseek/check-weights.ts";
@@ -70,7 +70,7 @@ export async function shardAndDeploy(model: string | Recipe<string>, given: Depl
     await Promise.all(runners.map((each) => each.prepare({ tokens: 1, sequences: 1, blocks: 1, outputs: 1 })));
     const [runner, ...replicas] = runners;
     invariant(runner !== undefined, () => "a mesh without ranks");
-    const lossy = quantize === undefined ? [] : [quantizeSentence(quantize)];
+    const lossy = quantizeSentences(quantize);
     const parts = { name: path, config, tokenizer, device: null, runner, replicas, checkpoint, defaults };
     return new Model({ ...parts, lossy, quantized: lossy.length > 0, end });
   } catch (error) {

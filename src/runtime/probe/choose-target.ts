@@ -109,26 +109,29 @@ function candidatesOf({ config, sizes }: Sized, row: Row, wanted: WantedTarget):
   const { probe } = row;
   const { context = Math.min(defaultContext, config.max_position_embeddings), sequences = 1 } = wanted;
   const figures = probe.figures ?? assumedFigures({ ...probe, threads: row.threads });
-  return holding.precisions
-    .filter((precision) => wanted.precisions === undefined || wanted.precisions.includes(precision))
-    .map((precision) => {
-      const memory = memoryOn(holding, precision, sizes, {
-        ...{ context, sequences, tokens: 128 },
-        threads: row.threads ?? 1,
-      });
-      const question = { config, precision, launching: holding.launching, attended: Math.min(context, 256) };
-      return {
-        backend: row.backend,
-        label: row.threads === null ? probe.label : labelOf(row.backend, row.threads),
-        threads: row.threads,
-        precision,
-        memory,
-        problems: problemsOf(memory, probe),
-        speed: expectedSpeed(question, figures),
-        reading: figures.reading,
-        measured: probe.figures !== null,
-      };
+  // f32 is no more precise than what is stored, so that it is taken where it is asked for.
+  const precisions = wanted.precisions ?? holding.precisions.filter((each) => each !== "f32");
+  return precisions.map((precision) => {
+    const memory = memoryOn(holding, precision, sizes, {
+      ...{ context, sequences, tokens: 128 },
+      threads: row.threads ?? 1,
     });
+    const question = {
+      ...{ config, precision, launching: holding.launching, narrow: holding.narrow },
+      attended: Math.min(context, 256),
+    };
+    return {
+      backend: row.backend,
+      label: row.threads === null ? probe.label : labelOf(row.backend, row.threads),
+      threads: row.threads,
+      precision,
+      memory,
+      problems: problemsOf(memory, probe),
+      speed: expectedSpeed(question, figures),
+      reading: figures.reading,
+      measured: probe.figures !== null,
+    };
+  });
 }
 
 function labelOf(backend: string, threads: number): string {
@@ -137,7 +140,7 @@ function labelOf(backend: string, threads: number): string {
 
 /** Most precise first. */
 function precisionOrder({ precisions }: WantedTarget, candidates: readonly TargetCandidate[]): Precision[] {
-  const all: readonly Precision[] = ["f32", "bf16", "int8", "int4"];
+  const all: readonly Precision[] = ["f32", "stored", "int8", "int4"];
   return all.filter(
     (each) => (precisions ?? all).includes(each) && candidates.some(({ precision }) => precision === each),
   );

@@ -1,5 +1,5 @@
 /** A choice of a backend in sentences, with the numbers it rests on. */
-import type { Precision } from "../../plan/model-memory.ts";
+import { inPrecision, type Precision } from "../../plan/model-memory.ts";
 import { showBytes, showSeconds } from "../../plan/show.ts";
 import type { Refusal } from "./rank-targets.ts";
 import type { TargetCandidate, WantedTarget } from "./target-choice.ts";
@@ -28,9 +28,9 @@ export function explainChoice({ chosen, others, refused, fits, wished }: Outcome
   const reasons = [
     ...(asked.length === 0 ? [] : [`Asked for: ${asked.join(", ")}.`]),
     fits
-      ? `It fits: ${showBytes(memory.weights)} of weights in ${precision}, ${showBytes(memory.caches)} of caches, the largest buffer ${showBytes(memory.largest.bytes)}.`
+      ? `It fits: ${showBytes(memory.weights)} of weights ${inPrecision(precision)}, ${showBytes(memory.caches)} of caches, the largest buffer ${showBytes(memory.largest.bytes)}.`
       : `Nothing fits; ${label} lacks least: ${problems.join(", and ")}.`,
-    ...(fits && precision !== wished ? [`In ${wished} nothing fits.`] : []),
+    ...(fits && precision !== wished ? [`Nothing fits ${inPrecision(wished)}.`] : []),
     `A token reads ${showBytes(bytes)} at ${showBytes(reading)}/s and takes ${(operations / 1e6).toPrecision(3)} million operations, ${showSeconds(seconds.weights)} together, and ${launches} launches, ${showSeconds(seconds.launches)}: ${rate(speed.decode)} tokens/s, prompts ${rate(speed.prefill)}.`,
     ...(measured ? [] : [`Figures of ${label} were not measured here: those of an ordinary machine are used.`]),
     ...others.map(

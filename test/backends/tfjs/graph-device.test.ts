@@ -259,7 +259,7 @@ function narrowProduct({ axes, x, w }: (typeof narrowProducts)[number]) {
 describe.each(narrowProducts)("a weight of bf16: $axes, $x by $w", (each) => {
   const { module, given, weights } = narrowProduct(each);
   const wanted = interpret(module, given, { weights });
-  const target = { ...graphTargetOf("tensorflow"), narrowWeights: 1 };
+  const target = { ...graphTargetOf("tensorflow"), narrowWeights: { dtypes: ["bf16"], least: 1 } } as const;
 
   it("is a variable of bf16, widened in blocks one after another", async () => {
     const device = openGraphDevice(target, interpretedHost(3));
