@@ -112,6 +112,8 @@ describe("plan-memory", () => {
       tfjs-cpu            stored     41.1 MB  983 kB  1.92 kB  2.39 MB  178 MB             4.19 MB         fits
       tfjs-cpu            int8       41.2 MB  983 kB  1.92 kB  2.39 MB  191 MB             4.33 MB         fits
       tfjs-cpu            int4       41.2 MB  983 kB  1.92 kB  2.39 MB  188 MB             4.33 MB         fits
+
+      resident is an estimate: what a process takes beside the model was measured on one system (Linux, Node 24)
       "
     `);
   });
