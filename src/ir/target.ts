@@ -86,7 +86,7 @@ export const wasmTarget: Target = {
   lanes: 4,
   accumulator: "f32",
   byteDots: { small: "quads", any: "unsigned" }, // a device says what its engine has
-  scratchBytes: 1 << 22,
+  scratchBytes: 1 << 23,
   workgroup: null,
   buffers: Number.POSITIVE_INFINITY,
   binding: null,

@@ -27,7 +27,7 @@ import {
   weightsInPlace,
 } from "./dot-reads.ts";
 import { lowerDotScalar } from "./dot-scalar.ts";
-import { inputTables } from "./dot-tables.ts";
+import { inputTables, mayWiden } from "./dot-tables.ts";
 import { flatten, range } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 
@@ -49,10 +49,12 @@ function lowerDotVectors(w: KernelWriter, anchor: Node, group: Group, byteDots: 
   const [blocks, groups] = anchor.ins[3]!.type.shape.slice(-5) as [number, number]; // as packed
   const shared = anchor.ins[3]!.type.shape.length === 5;
   const divides = (size: number, sizes: readonly number[]) => sizes.find((each) => size % each === 0)!;
-  const chosen = productsFor(byteDots, bits, true).regroups ? chosenBy(anchor.ins.slice(3), lead) : undefined;
+  const chosen = productsFor(byteDots, bits, "several").regroups ? chosenBy(anchor.ins.slice(3), lead) : undefined;
   const grouped = chosen !== undefined && sizeOf(lead) >= choicesOfEach * chosen.weights;
   const tokens = grouped ? mostTokens : shared ? divides(lead.at(-1) ?? 1, [mostTokens, 2, 1]) : 1;
-  const products = productsFor(byteDots, bits, tokens > 1);
+  const many = shared && tokens > 1 && sizeOf(lead) > 2 * tokens;
+  const widens = many && mayWiden(w, anchor.ins[0]!);
+  const products = productsFor(byteDots, bits, widens ? "many" : tokens > 1 ? "several" : "one");
   // At least eight tiles, so that threads have something to share.
   const fits = (each: number) => blocks % each === 0 && blocks / each >= 8;
   const most = tokens === 1 ? products.one : products.several;
@@ -64,10 +66,9 @@ function lowerDotVectors(w: KernelWriter, anchor: Node, group: Group, byteDots: 
   const tables = inputTables(w, anchor, products, { zero, times: tokens === 1 && smallScales(group) ? 2 ** 80 : 1 });
   const dot: Dot = { w, group, tables, products, ...sizes };
   const fours = products.factors.length;
-  const panel =
-    shared && tokens > 1 && sizeOf(lead) > 2 * tokens
-      ? panelFor(w, { groups, blocks: tile, fours, params: anchor.ins.length - 4, unpack: products.unpack })
-      : undefined;
+  const panel = many
+    ? panelFor(w, { groups, blocks: tile, fours, params: anchor.ins.length - 4, unpack: products.unpack })
+    : undefined;
   const order = grouped ? orderPairs(w, chosen, lead, tokens) : undefined;
   const body = (block: Expr) => {
     if (order === undefined) overTokens(dot, block, panel?.(weightsInPlace(dot, block, [])));

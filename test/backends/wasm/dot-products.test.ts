@@ -138,9 +138,9 @@ describe.each(settings)("$tier on $threads threads", ({ tier, threads }) => {
   const device = openDevice("wasm", { tier, threads });
   afterAll(() => device.close());
 
-  const check = async (module: Module, seed: number, byteDots: ByteDots) => {
+  const check = async (module: Module, seed: number, byteDots: ByteDots, scratchBytes = wasmTarget.scratchBytes) => {
     const inputs = inputsOf(module, seed);
-    const { plan } = compileToPlan(module, { ...wasmTarget, byteDots });
+    const { plan } = compileToPlan(module, { ...wasmTarget, byteDots, scratchBytes });
     const instance = device.load(plan).instantiate({
       weight: () => {
         throw new Error("there are no weights");
@@ -155,6 +155,13 @@ describe.each(settings)("$tier on $threads threads", ({ tier, threads }) => {
   test.each(forms)("%s of %i bits by %s", async (kind, bits, _, byteDots) => {
     const each = (sizes: Sizes, seed: number) => check(dotModule(sizes, bits, kind === "affine codes"), seed, byteDots);
     await fc.assert(fc.asyncProperty(arbSizes, fc.nat(), each), { numRuns: 12 });
+  });
+
+  test.each(forms)("%s of %i bits by %s, with little scratch", async (kind, bits, _, byteDots) => {
+    const sizes: Sizes = { lead: [[12], []], blocks: 16, groups: 2 };
+    for (const scratchBytes of [512, 4096]) {
+      await check(dotModule(sizes, bits, kind === "affine codes"), scratchBytes, byteDots, scratchBytes);
+    }
   });
 
   test.each(regrouping)("%s of %i bits by %s, chosen by tokens", async (kind, bits, _, byteDots) => {
