@@ -150,7 +150,7 @@ async function measureAhead(
 ): Promise<number | null> {
   const { ahead } = runner;
   if (ahead === undefined) return null;
-  const sampling = planSampling(checkSampling(given, runner.vocabSize));
+  const sampling = planSampling(checkSampling(given, runner.sizes.vocabSize));
   const rows = [{ sampling, position: context }];
   const chunk = Math.min(ahead.maxSteps, tokens);
   const steps = Math.floor(tokens / chunk) * chunk;
@@ -159,7 +159,7 @@ async function measureAhead(
   await run();
   const prepared = seconds(first);
   const perSecond = steps / (await best(run));
-  const blocks = Math.ceil((context + steps) / runner.blockSize);
+  const blocks = Math.ceil((context + steps) / runner.sizes.blockSize);
   const { plan } = await ahead.program(1, blocks, samplerKind(rows));
   const { launches } = planTotals(plan);
   console.log(
@@ -170,7 +170,7 @@ async function measureAhead(
     const measured = await ahead.measure(batchOf(runner, context - 1, 1, steps), rows, chunk);
     if (measured) console.log(`${name}, ${showRunTimes(measured.times, measured.plan)}`);
   }
-  const prompt = Array.from({ length: context }, (_, i) => (i * 7919) % runner.vocabSize);
+  const prompt = Array.from({ length: context }, (_, i) => (i * 7919) % runner.sizes.vocabSize);
   const { result } = await model.generate(prompt, { ...given, maxTokens: tokens, ignoreEos: true }).collect();
   console.log(`${name}, through the engine: ${result.timings.tokensPerSecond?.toFixed(1)} tokens/s`);
   return perSecond;
@@ -206,7 +206,7 @@ async function measureTogether(
   const { tokens, context, sequences } = options;
   const { ahead } = runner;
   if (ahead === undefined) return;
-  const sampling = planSampling(checkSampling({ temperature: 0 }, runner.vocabSize));
+  const sampling = planSampling(checkSampling({ temperature: 0 }, runner.sizes.vocabSize));
   const rows = Array.from({ length: sequences }, () => ({ sampling, position: context }));
   const chunk = Math.min(ahead.maxSteps, tokens);
   const steps = Math.floor(tokens / chunk) * chunk;
@@ -253,9 +253,9 @@ async function runTokens(runner: ModelRunner, start: number, count: number): Pro
 /** With blocks for `more` tokens. */
 function batchOf(runner: ModelRunner, start: number, count: number, more = 0): RaggedBatch {
   const positions = Int32Array.from({ length: count }, (_, i) => start + i);
-  const blocks = Math.ceil((start + count + more) / runner.blockSize);
+  const blocks = Math.ceil((start + count + more) / runner.sizes.blockSize);
   return {
-    tokens: positions.map((i) => (i * 7919) % runner.vocabSize),
+    tokens: positions.map((i) => (i * 7919) % runner.sizes.vocabSize),
     positions,
     sequence: new Int32Array(count),
     slots: positions,
@@ -266,7 +266,7 @@ function batchOf(runner: ModelRunner, start: number, count: number, more = 0): R
 
 /** A token of each of several sequences, with blocks for `more` tokens. */
 function batchTogether(
-  { blockSize, vocabSize }: ModelRunner,
+  { sizes: { blockSize, vocabSize } }: ModelRunner,
   { context, sequences }: DecodeOptions,
   more: number,
 ): RaggedBatch {

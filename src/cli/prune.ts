@@ -61,7 +61,7 @@ function wishOf({ experts, threshold }: OptionValues<typeof options>) {
 
 async function samplesOf(model: Model, file: string): Promise<readonly (readonly number[])[]> {
   if (model.tokenizer === null) throw new InputError("prune --text", "the model has no tokenizer");
-  const window = Math.min(256, model.runner.maxContext);
+  const window = Math.min(256, model.runner.sizes.maxContext);
   return windowsOfText(model.tokenizer, await readText(file), window);
 }
 

@@ -1,7 +1,7 @@
 /** Turns the scheduler's chunks into a ragged batch, in buffers allocated once. */
 
 import type { ScheduledChunk } from "./scheduler.ts";
-import type { RaggedBatch, StepRunner } from "./step.ts";
+import type { RaggedBatch, RunnerSizes } from "./step.ts";
 
 export class BatchBuilder {
   readonly #blockSize: number;
@@ -11,7 +11,7 @@ export class BatchBuilder {
   readonly #slots: Int32Array;
   readonly #outputs: Int32Array;
 
-  constructor(limits: Pick<StepRunner, "blockSize" | "maxBatchTokens" | "maxSequences">) {
+  constructor(limits: Pick<RunnerSizes, "blockSize" | "maxBatchTokens" | "maxSequences">) {
     this.#blockSize = limits.blockSize;
     this.#tokens = new Int32Array(limits.maxBatchTokens);
     this.#positions = new Int32Array(limits.maxBatchTokens);

@@ -1,7 +1,7 @@
 /** The sizes that steps are compiled for: few enough to compile seldom, close enough to waste little on padding. */
 import { invariant } from "../ir/errors.ts";
 import type { Bucket } from "../models/deepseek/bucket.ts";
-import type { RaggedBatch } from "./step.ts";
+import type { RaggedBatch, RunnerSizes } from "./step.ts";
 
 /** What one step needs. */
 export interface StepSize {
@@ -48,6 +48,18 @@ export function bucketFor(size: StepSize, limits: BucketLimits): Bucket {
     blockSize,
     slots,
     ropeRows,
+  };
+}
+
+/** What the steps of a model with this vocabulary may hold. */
+export function runnerSizes(vocabSize: number, limits: BucketLimits): RunnerSizes {
+  return {
+    vocabSize,
+    blockSize: limits.blockSize,
+    numBlocks: limits.slots / limits.blockSize,
+    maxContext: limits.ropeRows,
+    maxBatchTokens: limits.tokens,
+    maxSequences: limits.sequences,
   };
 }
 

@@ -15,7 +15,7 @@ import { nextTask } from "./next-task.ts";
 import { ActiveRequest, type Ending } from "./request.ts";
 import { type ScheduledChunk, Scheduler } from "./scheduler.ts";
 import { checkLength, checkPrompt, createSequence, restarted, type Sequence } from "./sequence.ts";
-import { checkLogits, type StepRunner } from "./step.ts";
+import { checkLogits, type RunnerSizes, type StepRunner } from "./step.ts";
 import type { ReasoningOptions } from "./text-pipeline.ts";
 import type { TokenText } from "./text-stream.ts";
 
@@ -70,12 +70,12 @@ export class Engine {
   #loop: Promise<void> | null = null;
 
   constructor(runner: StepRunner, options: EngineOptions) {
-    checkRunner(runner);
+    checkSizes(runner.sizes);
     this.#runner = runner;
     this.#options = options;
-    this.#scheduler = new Scheduler(runner, { prefixSharing: options.prefixSharing ?? true });
-    this.#batch = new BatchBuilder(runner);
-    this.#scratch = createScratch(runner.vocabSize);
+    this.#scheduler = new Scheduler(runner.sizes, { prefixSharing: options.prefixSharing ?? true });
+    this.#batch = new BatchBuilder(runner.sizes);
+    this.#scratch = createScratch(runner.sizes.vocabSize);
   }
 
   get stats(): EngineStats {
@@ -96,9 +96,9 @@ export class Engine {
    */
   add(request: EngineRequest): Generation {
     if (this.#closed) throw new InputError("engine", "closed: expected an open engine, got a request after close()");
-    const options = checkGenerateOptions(request.options ?? {}, this.#runner.vocabSize);
-    checkPrompt(request.prompt, this.#runner.vocabSize);
-    const maxTokens = checkLength(request.prompt.length, options.maxTokens, this.#runner);
+    const options = checkGenerateOptions(request.options ?? {}, this.#runner.sizes.vocabSize);
+    checkPrompt(request.prompt, this.#runner.sizes.vocabSize);
+    const maxTokens = checkLength(request.prompt.length, options.maxTokens, this.#runner.sizes);
     const sequence = createSequence(this.#nextId++, request.prompt, maxTokens);
     const active = new ActiveRequest({
       sequence,
@@ -178,7 +178,7 @@ export class Engine {
         return;
       }
       const logits = await this.#begun.before(this.#runner.step(batch, controller.signal));
-      checkLogits(logits, outputs, this.#runner.vocabSize);
+      checkLogits(logits, outputs, this.#runner.sizes.vocabSize);
       this.#scheduler.commit(plan);
       this.#sampleAll(plan, logits);
     } catch (error) {
@@ -236,7 +236,7 @@ export class Engine {
   }
 
   #sampleAll(plan: readonly ScheduledChunk[], logits: Float32Array): void {
-    const { vocabSize } = this.#runner;
+    const { vocabSize } = this.#runner.sizes;
     let row = 0;
     for (const { sequence, sample } of plan) {
       if (!sample) continue;
@@ -287,12 +287,7 @@ export class Engine {
   }
 }
 
-function checkRunner(runner: StepRunner): void {
-  const sizes = ["vocabSize", "blockSize", "numBlocks", "maxContext", "maxBatchTokens", "maxSequences"] as const;
-  for (const size of sizes)
-    invariant(
-      Number.isSafeInteger(runner[size]) && runner[size] > 0,
-      () => `${size} is ${runner[size]}`,
-      "step runner",
-    );
+function checkSizes(sizes: RunnerSizes): void {
+  for (const [name, size] of Object.entries(sizes))
+    invariant(Number.isSafeInteger(size) && size > 0, () => `${name} is ${size}`, "step runner");
 }

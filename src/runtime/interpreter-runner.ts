@@ -9,8 +9,8 @@ import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { type BuildOptions, buildModel } from "../models/deepseek/model.ts";
 import { withDerivedWeights } from "../models/deepseek/rope-tables.ts";
-import type { BucketLimits } from "./bucket-ladder.ts";
-import type { RaggedBatch, StepRunner } from "./step.ts";
+import { type BucketLimits, runnerSizes } from "./bucket-ladder.ts";
+import type { RaggedBatch, RunnerSizes, StepRunner } from "./step.ts";
 
 export interface InterpreterOptions {
   readonly limits: BucketLimits;
@@ -18,12 +18,7 @@ export interface InterpreterOptions {
 }
 
 export class InterpreterRunner implements StepRunner {
-  readonly vocabSize: number;
-  readonly blockSize: number;
-  readonly numBlocks: number;
-  readonly maxContext: number;
-  readonly maxBatchTokens: number;
-  readonly maxSequences: number;
+  readonly sizes: RunnerSizes;
   readonly weightBytes: number;
   readonly #config: ModelConfig;
   readonly #tensors: ReadonlyMap<string, Tensor>;
@@ -40,12 +35,7 @@ export class InterpreterRunner implements StepRunner {
     this.#options = options;
     this.#weights = withDerivedWeights((name) => find(tensors, name), config, limits.ropeRows);
     this.#caches = cacheSpecs(config, limits).map(({ dtype, shape }) => zeros(dtype, shape));
-    this.vocabSize = config.vocab_size;
-    this.blockSize = limits.blockSize;
-    this.numBlocks = limits.slots / limits.blockSize;
-    this.maxContext = limits.ropeRows;
-    this.maxBatchTokens = limits.tokens;
-    this.maxSequences = limits.sequences;
+    this.sizes = runnerSizes(config.vocab_size, limits);
     this.weightBytes = [...tensors.values()].reduce((sum, { data }) => sum + data.byteLength, 0);
   }
 
@@ -76,7 +66,7 @@ export class InterpreterRunner implements StepRunner {
     const [logits, ...caches] = interpret(module, inputs, { weights: this.#weights });
     if (!(logits?.data instanceof Float32Array)) throw new InternalError("step", "logits are not f32");
     this.#caches = caches;
-    return logits.data.subarray(0, batch.outputs.length * this.vocabSize);
+    return logits.data.subarray(0, batch.outputs.length * this.sizes.vocabSize);
   }
 
   #module(size: Pick<Bucket, "tokens" | "sequences" | "blocks" | "outputs">): Module {

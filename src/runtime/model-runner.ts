@@ -16,14 +16,14 @@ import { byteSize, type TensorType, tensorType } from "../ir/types.ts";
 import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { type BuildOptions, buildModel } from "../models/deepseek/model.ts";
-import { type BucketLimits, bucketFor, bucketKey, type StepSize, stepSizeOf } from "./bucket-ladder.ts";
+import { type BucketLimits, bucketFor, bucketKey, runnerSizes, type StepSize, stepSizeOf } from "./bucket-ladder.ts";
 import { calibrateInputs } from "./calibrate.ts";
 import { DecodeAhead } from "./decode-ahead.ts";
 import { measureExperts } from "./expert-use.ts";
 import type { InputScales } from "./input-scales.ts";
 import type { KernelProfile } from "./kernel-profile.ts";
 import { fillBatch } from "./padded-batch.ts";
-import type { RaggedBatch, StepRunner } from "./step.ts";
+import type { RaggedBatch, RunnerSizes, StepRunner } from "./step.ts";
 import type { WeightProgress, WeightStore } from "./weight-store.ts";
 
 export interface RunnerOptions {
@@ -52,12 +52,7 @@ interface Loaded extends CompiledBucket {
 }
 
 export class ModelRunner implements StepRunner {
-  readonly vocabSize: number;
-  readonly blockSize: number;
-  readonly numBlocks: number;
-  readonly maxContext: number;
-  readonly maxBatchTokens: number;
-  readonly maxSequences: number;
+  readonly sizes: RunnerSizes;
   readonly #config: ModelConfig;
   readonly #weights: WeightStore;
   readonly #options: RunnerOptions;
@@ -72,12 +67,7 @@ export class ModelRunner implements StepRunner {
     this.#config = config;
     this.#weights = weights;
     this.#options = options;
-    this.vocabSize = config.vocab_size;
-    this.blockSize = limits.blockSize;
-    this.numBlocks = limits.slots / limits.blockSize;
-    this.maxContext = limits.ropeRows;
-    this.maxBatchTokens = limits.tokens;
-    this.maxSequences = limits.sequences;
+    this.sizes = runnerSizes(config.vocab_size, limits);
     const maxSteps = options.stepsAhead ?? (options.device.queues === true ? usualStepsAhead : 0);
     const bind = ({ plan, instantiate }: Executable) => this.#bind(plan, instantiate, "decode");
     this.ahead =
@@ -163,7 +153,7 @@ export class ModelRunner implements StepRunner {
     await instance.run(signal);
     const logits = instance.results[0];
     if (!(logits instanceof Float32Array)) throw new InternalError("step", "logits are not f32");
-    return logits.subarray(0, batch.outputs.length * this.vocabSize);
+    return logits.subarray(0, batch.outputs.length * this.sizes.vocabSize);
   }
 
   async #load(size: StepSize, progress?: WeightProgress, signal?: AbortSignal): Promise<Loaded> {

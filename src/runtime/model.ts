@@ -183,7 +183,7 @@ export class Model {
   /** Eight texts of at most 256 tokens that the model makes up. */
   async #sampleTexts(): Promise<number[][]> {
     const begin = this.tokenizer?.bosId ?? 0;
-    const maxTokens = Math.min(255, this.#parts.runner.maxContext - 1);
+    const maxTokens = Math.min(255, this.#parts.runner.sizes.maxContext - 1);
     const texts = Array.from({ length: 8 }, async (_, i) => {
       const options = { maxTokens, temperature: 1, topP: 1, seed: i + 1, ignoreEos: true };
       const { result } = await this.generate([begin], options).collect();

@@ -92,7 +92,7 @@ export async function optimizationSummary(
 
 /** Of the second of two runs: in the first the engine is still compiling what was emitted. */
 async function tokensPerSecond(model: Model): Promise<number | null> {
-  const maxTokens = Math.min(measuredTokens, model.runner.maxContext - 2);
+  const maxTokens = Math.min(measuredTokens, model.runner.sizes.maxContext - 2);
   const run = () => model.generate([0, 0], { maxTokens, temperature: 0, ignoreEos: true }).result;
   await run();
   return (await run()).timings.tokensPerSecond;

@@ -16,7 +16,7 @@
 import { invariant } from "../ir/errors.ts";
 import { BlockManager } from "./block-manager.ts";
 import type { Sequence } from "./sequence.ts";
-import type { StepRunner } from "./step.ts";
+import type { RunnerSizes } from "./step.ts";
 
 /** `count` tokens of a sequence from position `start`; `sample` if they reach its last token, whose logits give the next. */
 export interface ScheduledChunk {
@@ -26,7 +26,7 @@ export interface ScheduledChunk {
   readonly sample: boolean;
 }
 
-export type SchedulerLimits = Pick<StepRunner, "blockSize" | "numBlocks" | "maxBatchTokens" | "maxSequences">;
+export type SchedulerLimits = Pick<RunnerSizes, "blockSize" | "numBlocks" | "maxBatchTokens" | "maxSequences">;
 
 export class Scheduler {
   readonly blocks: BlockManager;

@@ -6,12 +6,12 @@ import type { StepRunner } from "./step.ts";
 export async function scoreTokens(
   runner: StepRunner,
   ids: ArrayLike<number>,
-  chunk = runner.maxBatchTokens,
+  chunk = runner.sizes.maxBatchTokens,
 ): Promise<Float32Array> {
   checkIds(runner, ids);
   const tokens = Int32Array.from(ids);
-  const table = Int32Array.from({ length: Math.ceil(tokens.length / runner.blockSize) }, (_, i) => i);
-  const logits = new Float32Array(tokens.length * runner.vocabSize);
+  const table = Int32Array.from({ length: Math.ceil(tokens.length / runner.sizes.blockSize) }, (_, i) => i);
+  const logits = new Float32Array(tokens.length * runner.sizes.vocabSize);
   for (let start = 0; start < tokens.length; start += chunk) {
     const count = Math.min(chunk, tokens.length - start);
     const range = Int32Array.from({ length: count }, (_, i) => i);
@@ -22,23 +22,29 @@ export async function scoreTokens(
       positions,
       sequence: new Int32Array(count),
       slots: positions,
-      blockTables: [table.subarray(0, Math.ceil((start + count) / runner.blockSize))],
+      blockTables: [table.subarray(0, Math.ceil((start + count) / runner.sizes.blockSize))],
       outputs: range,
     });
-    logits.set(part, start * runner.vocabSize);
+    logits.set(part, start * runner.sizes.vocabSize);
   }
   return logits;
 }
 
 function checkIds(runner: StepRunner, ids: ArrayLike<number>): void {
   if (ids.length === 0) throw new InputError("token ids", "expected at least one token, got none");
-  if (ids.length > runner.maxContext) {
-    throw new InputError("token ids", `expected at most ${runner.maxContext} tokens (the context), got ${ids.length}`);
+  if (ids.length > runner.sizes.maxContext) {
+    throw new InputError(
+      "token ids",
+      `expected at most ${runner.sizes.maxContext} tokens (the context), got ${ids.length}`,
+    );
   }
   for (let i = 0; i < ids.length; i++) {
     const id = ids[i]!;
-    if (!Number.isInteger(id) || id < 0 || id >= runner.vocabSize) {
-      throw new InputError(`token ids[${i}]`, `expected a whole number from 0 to ${runner.vocabSize - 1}, got ${id}`);
+    if (!Number.isInteger(id) || id < 0 || id >= runner.sizes.vocabSize) {
+      throw new InputError(
+        `token ids[${i}]`,
+        `expected a whole number from 0 to ${runner.sizes.vocabSize - 1}, got ${id}`,
+      );
     }
   }
 }

@@ -2,7 +2,7 @@
 
 import { InputError, showValue } from "../ir/errors.ts";
 import { BlockTable } from "./block-manager.ts";
-import type { StepRunner } from "./step.ts";
+import type { RunnerSizes } from "./step.ts";
 
 /** waiting -> running -> finished, and back from running to waiting when preempted. */
 export type SequenceStatus = "waiting" | "running" | "finished";
@@ -43,7 +43,7 @@ export function restarted(sequence: Sequence, id: number): Sequence {
 }
 
 /** The sizes that bound a sequence. */
-export type SequenceLimits = Pick<StepRunner, "vocabSize" | "blockSize" | "numBlocks" | "maxContext">;
+export type SequenceLimits = Pick<RunnerSizes, "vocabSize" | "blockSize" | "numBlocks" | "maxContext">;
 
 /** Token ids must be integers of the vocabulary, and there must be one. Throws InputError. */
 export function checkPrompt(prompt: ArrayLike<number>, vocabSize: number): void {

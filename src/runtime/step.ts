@@ -54,8 +54,8 @@ export interface AheadRun {
   queue(steps: number): Promise<Int32Array>;
 }
 
-/** A loaded model with its paged cache. Calls to `step` overlap only as `overlap` says. */
-export interface StepRunner {
+/** What steps may hold. */
+export interface RunnerSizes {
   readonly vocabSize: number;
   /** Cache rows per block. */
   readonly blockSize: number;
@@ -66,6 +66,11 @@ export interface StepRunner {
   readonly maxBatchTokens: number;
   /** Sequences per step. */
   readonly maxSequences: number;
+}
+
+/** A loaded model with its paged cache. Calls to `step` overlap only as `overlap` says. */
+export interface StepRunner {
+  readonly sizes: RunnerSizes;
   /**
    * Runs the step; gives logits [o, vocabSize], which the caller may overwrite and which the next step may reuse. Rejects
    * when the signal aborts, in the middle if it can; what the step was to write to the cache is then undefined.

@@ -43,7 +43,10 @@ export async function verifyModel(runner: ModelRunner, device: Device, quantized
     } else device.variants?.use(variant, true);
   }
   if (switchedOff.length > 0) runner.bindAgain();
-  const ids = Int32Array.from({ length: Math.min(forced, runner.maxContext) }, (_, i) => (i * 7919) % runner.vocabSize);
+  const ids = Int32Array.from(
+    { length: Math.min(forced, runner.sizes.maxContext) },
+    (_, i) => (i * 7919) % runner.sizes.vocabSize,
+  );
   const [whole, single] = [await scoreTokens(runner.single(), ids), await scoreTokens(runner.single(), ids, 1)];
   const stepError = relativeError(whole, single);
   const limit = quantized ? stepTolerance.rounded : stepTolerance.exact;

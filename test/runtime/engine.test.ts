@@ -25,7 +25,7 @@ async function runAll(options: FakeOptions, requests: readonly EngineRequest[], 
   const results = await Promise.all(requests.map((request) => engine.add(request).result));
   const { stats } = engine;
   await engine.close();
-  expect(stats).toMatchObject({ running: 0, waiting: 0, usedBlocks: 0, freeBlocks: runner.numBlocks });
+  expect(stats).toMatchObject({ running: 0, waiting: 0, usedBlocks: 0, freeBlocks: runner.sizes.numBlocks });
   return { tokens: results.map(({ tokens }) => tokens), results, runner, stats };
 }
 
@@ -359,7 +359,7 @@ describe("failures", () => {
         const logits = await super.step(batch);
         batch.outputs.forEach((i, o) => {
           if (batch.tokens[0] !== undefined && batch.sequence[i] === 0 && this.steps === 3)
-            logits[o * this.vocabSize] = Number.NaN;
+            logits[o * this.sizes.vocabSize] = Number.NaN;
         });
         return logits;
       }

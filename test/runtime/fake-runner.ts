@@ -4,29 +4,27 @@
  */
 
 import { nextTask } from "../../src/runtime/next-task.ts";
-import { copyOf, type RaggedBatch, type StepRunner } from "../../src/runtime/step.ts";
+import { copyOf, type RaggedBatch, type RunnerSizes, type StepRunner } from "../../src/runtime/step.ts";
 import type { TokenText } from "../../src/runtime/text-stream.ts";
 
-export interface FakeOptions {
-  readonly vocabSize?: number;
-  readonly blockSize?: number;
-  readonly numBlocks?: number;
-  readonly maxContext?: number;
-  readonly maxBatchTokens?: number;
-  readonly maxSequences?: number;
+export interface FakeOptions extends Partial<RunnerSizes> {
   /** Steps that may be under way at once. Default 1. */
   readonly overlap?: number;
   /** Called before each step is computed; may wait or throw. */
   readonly before?: (batch: RaggedBatch, step: number) => void | Promise<void>;
 }
 
+const defaults: RunnerSizes = {
+  vocabSize: 50,
+  blockSize: 4,
+  numBlocks: 64,
+  maxContext: 128,
+  maxBatchTokens: 32,
+  maxSequences: 8,
+};
+
 export class FakeRunner implements StepRunner {
-  readonly vocabSize: number;
-  readonly blockSize: number;
-  readonly numBlocks: number;
-  readonly maxContext: number;
-  readonly maxBatchTokens: number;
-  readonly maxSequences: number;
+  readonly sizes: RunnerSizes;
   steps = 0;
   /** Tokens computed, to see what prefix sharing saved. */
   computed = 0;
@@ -42,15 +40,11 @@ export class FakeRunner implements StepRunner {
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: FakeOptions = {}) {
-    this.vocabSize = options.vocabSize ?? 50;
-    this.blockSize = options.blockSize ?? 4;
-    this.numBlocks = options.numBlocks ?? 64;
-    this.maxContext = options.maxContext ?? 128;
-    this.maxBatchTokens = options.maxBatchTokens ?? 32;
-    this.maxSequences = options.maxSequences ?? 8;
-    this.overlap = options.overlap ?? 1;
-    this.#before = options.before ?? (() => {});
-    this.#cache = new Array(this.numBlocks * this.blockSize).fill(null);
+    const { overlap, before, ...sizes } = options;
+    this.sizes = { ...defaults, ...sizes };
+    this.overlap = overlap ?? 1;
+    this.#before = before ?? (() => {});
+    this.#cache = new Array(this.sizes.numBlocks * this.sizes.blockSize).fill(null);
   }
 
   async step(given: RaggedBatch, _signal?: AbortSignal): Promise<Float32Array> {
@@ -73,17 +67,18 @@ export class FakeRunner implements StepRunner {
     this.widest = Math.max(this.widest, batch.blockTables.length);
     for (let i = 0; i < n; i++)
       this.#cache[batch.slots[i]!] = { token: batch.tokens[i]!, position: batch.positions[i]! };
-    const logits = new Float32Array(batch.outputs.length * this.vocabSize);
+    const logits = new Float32Array(batch.outputs.length * this.sizes.vocabSize);
     batch.outputs.forEach((i, o) => {
       const prefix = this.#readPrefix(batch.blockTables[batch.sequence[i]!]!, batch.positions[i]!);
-      logits.set(logitsOf(prefix, this.vocabSize), o * this.vocabSize);
+      logits.set(logitsOf(prefix, this.sizes.vocabSize), o * this.sizes.vocabSize);
     });
     return logits;
   }
 
   #readPrefix(table: Int32Array, last: number): number[] {
     return Array.from({ length: last + 1 }, (_, position) => {
-      const slot = table[Math.floor(position / this.blockSize)]! * this.blockSize + (position % this.blockSize);
+      const slot =
+        table[Math.floor(position / this.sizes.blockSize)]! * this.sizes.blockSize + (position % this.sizes.blockSize);
       const row = this.#cache[slot];
       if (!row || row.position !== position) throw new Error(`slot ${slot} does not hold position ${position}`);
       return row.token;
@@ -93,13 +88,13 @@ export class FakeRunner implements StepRunner {
   /** The promises that RaggedBatch makes. */
   #check({ tokens, positions, sequence, slots, blockTables, outputs }: RaggedBatch): void {
     const n = tokens.length;
-    if (n === 0 || n > this.maxBatchTokens) throw new Error(`${n} tokens in a step`);
-    if (blockTables.length > this.maxSequences) throw new Error(`${blockTables.length} sequences in a step`);
+    if (n === 0 || n > this.sizes.maxBatchTokens) throw new Error(`${n} tokens in a step`);
+    if (blockTables.length > this.sizes.maxSequences) throw new Error(`${blockTables.length} sequences in a step`);
     if (positions.length !== n || sequence.length !== n || slots.length !== n) throw new Error("lengths differ");
     if (new Set(slots).size !== n) throw new Error("two tokens in one slot");
     for (let i = 0; i < n; i++) {
-      const block = blockTables[sequence[i]!]![Math.floor(positions[i]! / this.blockSize)];
-      if (slots[i] !== block! * this.blockSize + (positions[i]! % this.blockSize))
+      const block = blockTables[sequence[i]!]![Math.floor(positions[i]! / this.sizes.blockSize)];
+      if (slots[i] !== block! * this.sizes.blockSize + (positions[i]! % this.sizes.blockSize))
         throw new Error("slot outside its table");
       if (i > 0 && sequence[i] === sequence[i - 1] && positions[i] !== positions[i - 1]! + 1) throw new Error("gap");
       if (i > 0 && sequence[i]! < sequence[i - 1]!) throw new Error("sequences interleaved");

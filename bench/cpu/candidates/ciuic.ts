@@ -20,7 +20,7 @@ export async function openCiuic(spec: Extract<Spec, { engine: "ciuic" }>): Promi
     }),
   });
   const runner = model.runner as ModelRunner; // what every backend but the interpreter has
-  const blockTable = Int32Array.from({ length: contextLength / runner.blockSize }, (_, i) => i);
+  const blockTable = Int32Array.from({ length: contextLength / runner.sizes.blockSize }, (_, i) => i);
 
   const run = async (start: number, ids: Int32Array): Promise<Float32Array> => {
     let logits: Float32Array = new Float32Array();
@@ -33,7 +33,7 @@ export async function openCiuic(spec: Extract<Spec, { engine: "ciuic" }>): Promi
         sequence: new Int32Array(tokens.length),
         slots: positions,
         // As the scheduler does: blocks as the sequence needs them.
-        blockTables: [blockTable.subarray(0, Math.ceil((positions.at(-1)! + 1) / runner.blockSize))],
+        blockTables: [blockTable.subarray(0, Math.ceil((positions.at(-1)! + 1) / runner.sizes.blockSize))],
         outputs: at + tokens.length === ids.length ? Int32Array.of(tokens.length - 1) : new Int32Array(),
       });
     }

@@ -1,20 +1,15 @@
 /** A model over a mesh of devices as a StepRunner: every step runs on all ranks, each with its part of weights and caches. */
 import { InternalError } from "../../ir/errors.ts";
 import type { SamplerKind } from "../../models/sampling/sample.ts";
-import { type BucketLimits, bucketFor, bucketKey, type StepSize, stepSizeOf } from "../bucket-ladder.ts";
-import { type AheadRunner, copyOf, type RaggedBatch, type StepRunner } from "../step.ts";
+import { type BucketLimits, bucketFor, bucketKey, runnerSizes, type StepSize, stepSizeOf } from "../bucket-ladder.ts";
+import { type AheadRunner, copyOf, type RaggedBatch, type RunnerSizes, type StepRunner } from "../step.ts";
 import { MeshAhead } from "./mesh-ahead.ts";
 import type { MeshState } from "./mesh-state.ts";
 import type { CacheSpace, RankMemory } from "./messages.ts";
 import { limitsOfSpace } from "./space-limits.ts";
 
 export class MeshRunner implements StepRunner {
-  readonly vocabSize: number;
-  readonly blockSize: number;
-  readonly numBlocks: number;
-  readonly maxContext: number;
-  readonly maxBatchTokens: number;
-  readonly maxSequences: number;
+  readonly sizes: RunnerSizes;
   readonly #mesh: MeshState;
   readonly #space: CacheSpace;
   readonly #limits: BucketLimits;
@@ -30,12 +25,7 @@ export class MeshRunner implements StepRunner {
     this.#mesh = mesh;
     this.#space = space;
     this.#limits = limits;
-    this.vocabSize = mesh.vocabSize;
-    this.blockSize = limits.blockSize;
-    this.numBlocks = limits.slots / limits.blockSize;
-    this.maxContext = limits.ropeRows;
-    this.maxBatchTokens = limits.tokens;
-    this.maxSequences = limits.sequences;
+    this.sizes = runnerSizes(mesh.vocabSize, limits);
     this.ahead = mesh.stepsAhead === 0 ? undefined : new MeshAhead(mesh, space, (...wish) => this.prepare(...wish));
   }
 
