@@ -37,11 +37,6 @@ export interface DotProducts {
    * are loaded from a table of 16-bit integers, even and odd codes apart.
    */
   readonly spread: "loaded" | "register" | "widened";
-  /**
-   * Whether tokens that chose the same weights are brought together in tiles. Elsewhere a tile has so many more
-   * instructions for unpacking and addresses that it is no faster than one token after another.
-   */
-  readonly regroups: boolean;
   /** A group's sums as one f32x4 for each four rows. */
   readonly finish: (sums: readonly Expr[]) => readonly Expr[];
   /** What the sums of each four rows are to be multiplied by: a power of two. */
@@ -75,7 +70,6 @@ const quads = (
   step: (sums, [x], ws) => ws.map((w, i) => intrinsic(name, sums?.[i] ?? splat(int(0), 4), x!, w)),
   bias: 0,
   spread: "register",
-  regroups: false,
   finish: (sums) => sums.map((sum) => cast("f32", sum)),
   factors: [1],
   ...parts,
@@ -100,7 +94,6 @@ const wholeBytes = quads("dot4u8", {
 const asFloats = {
   bias: biased,
   spread: "loaded",
-  regroups: true,
   finish: (sums: readonly Expr[]) => sums.map((sum) => intrinsic("unbiased", sum)),
 } as const;
 /** The halves are taken out once for all tokens. */
@@ -127,7 +120,6 @@ const pairs: DotProducts = {
     }),
   bias: 0,
   spread: "register",
-  regroups: false,
   finish: (sums) => sums.map((sum) => cast("f32", intrinsic("sum2", sum))),
   factors: [1, 1],
 };
@@ -152,7 +144,6 @@ const smallWords: DotProducts = {
     ),
   bias: 0,
   spread: "register",
-  regroups: false,
   finish: (sums) => sums.map((sum) => cast("f32", sum)),
   factors: [1, 1],
 };
@@ -168,7 +159,6 @@ const words: DotProducts = {
   step: (sums, xs, ws) => ws.map((w, i) => addDots(sums?.[i], [intrinsic("dot2i16", xs[0]!, w)])),
   bias: 0,
   spread: "register",
-  regroups: false,
   finish: (sums) => [cast("f32", intrinsic("join2", sums[0]!, sums[1]!))],
   factors: [1],
 };
