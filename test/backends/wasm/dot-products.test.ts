@@ -19,9 +19,6 @@ const forms: readonly (readonly [string, number, string, ByteDots])[] = [
   ...any.map((form) => ["codes", 8, form, { small: "words", any: form }] as const),
 ];
 
-/** Those in which tokens that chose the same weights are brought together. */
-const regrouping = forms.filter(([, bits, , dots]) => (bits === 4 ? dots.small === "quads" : dots.any === "unsigned"));
-
 interface Sizes {
   /** Leading axes of the input and of the weights. */
   readonly lead: readonly [readonly number[], readonly number[]];
@@ -164,7 +161,7 @@ describe.each(settings)("$tier on $threads threads", ({ tier, threads }) => {
     }
   });
 
-  test.each(regrouping)("%s of %i bits by %s, chosen by tokens", async (kind, bits, _, byteDots) => {
+  test.each(forms)("%s of %i bits by %s, chosen by tokens", async (kind, bits, _, byteDots) => {
     const each = (sizes: Choices, seed: number) =>
       check(choiceModule(sizes, bits, kind === "affine codes"), seed, byteDots);
     await fc.assert(fc.asyncProperty(arbChoices, fc.nat(), each), { numRuns: 6 });
