@@ -106,7 +106,7 @@ export const wasmTarget: Target = {
   accumulator: "f32",
   byteDots: { small: "quads", any: "unsigned" }, // a device says what its engine has
   narrowWeights: { dtypes: ["bf16"], least: 1 },
-  scratchBytes: 1 << 22,
+  scratchBytes: 1 << 23,
   workgroup: null,
   buffers: Number.POSITIVE_INFINITY,
   binding: null,

@@ -61,6 +61,21 @@ export interface Shares {
   readonly size: number;
 }
 
+/**
+ * On one thread long launches are cut too: an engine replaces a function's first, slow code between two calls, not during
+ * one. So many operations a part has at least, which take a millisecond, and there are at most so many parts.
+ */
+const smallestPart = 2 ** 21;
+const mostParts = 16;
+
+/** How many values of the grid's variable one call computes where one thread does all. */
+function partOf({ kernel, grid, divides }: WasmKernel): number | null {
+  if (grid === undefined || !divides) return null;
+  const count = Math.ceil((grid.to - grid.from) / grid.step);
+  const parts = Math.min(count, mostParts, Math.floor(workOf(kernel).operations / smallestPart));
+  return parts < 2 ? null : Math.ceil(count / parts) * grid.step;
+}
+
 /** How launches of a kernel are shared by threads; null where one thread is as fast, or must do it. */
 export function sharesOf(
   { kernel, grid, divides }: WasmKernel,
@@ -122,9 +137,11 @@ export function emitDriver(
           body.push(shareLaunch(kernel.func.name, kernel.grid!, shares, args)); // what has shares has a grid
           break;
         }
-        const range = kernel.grid ? [...int(kernel.grid.from), ...int(kernel.grid.to)] : [];
         const heard = profiled ? [...int(step.kernel), call(launched.name)] : [];
-        byFirst([...args, ...range, call(kernel.func.name), ...heard]);
+        const part = threads === 1 ? partOf(kernel) : null;
+        const range = kernel.grid ? [...int(kernel.grid.from), ...int(kernel.grid.to)] : [];
+        const whole = [...args, ...range, call(kernel.func.name)];
+        byFirst([...(part === null ? whole : launchParts(kernel.func.name, kernel.grid!, part, args)), ...heard]); // what has parts has a grid
         break;
       }
       case "copy": {
@@ -153,7 +170,24 @@ export function emitDriver(
   };
 }
 
-/** The locals of a function that shares launches. */
+/** Launches a function on parts of its grid, one after another. */
+function launchParts(func: string, { from, to }: NonNullable<WasmKernel["grid"]>, size: number, args: Code): Code {
+  return [
+    ...assign("begin", int(from)),
+    loopBlock("next", [
+      ...assign("end", apply("i32.add", local("begin"), int(size))),
+      ...args,
+      ...local("begin"),
+      ...choose("i32", apply("i32.lt_s", local("end"), int(to)), local("end"), int(to)),
+      call(func),
+      ...assign("begin", local("end")),
+      ...apply("i32.lt_s", local("begin"), int(to)),
+      branchIf("next"),
+    ]),
+  ];
+}
+
+/** The locals of a function that shares launches, or cuts them. */
 export const shareLocals: readonly Typed[] = ["chunk", "begin", "end"].map((name) => ({ name, type: "i32" }));
 
 /** Launches a function on chunks of its grid, taken until none is left. */

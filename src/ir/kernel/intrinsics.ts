@@ -110,6 +110,18 @@ export const intrinsics = {
     takes: "16 bytes",
     eval: (x) => x!.filter((_, i) => i % 2 === 1),
   },
+  /** 16-bit integers as the bytes that hold them, the low one first. */
+  asBytes: {
+    type: exactly([["i16x8"]], "u8", 16),
+    takes: "i16x8",
+    eval: (x) => x!.flatMap((v) => [v & 255, (v >> 8) & 255]),
+  },
+  /** 16-bit integers that bytes hold, the low one first. */
+  asWords: {
+    type: bytes([16], () => valueType("i16", 8)),
+    takes: "16 bytes",
+    eval: (x) => Array.from({ length: 8 }, (_, i) => i16((x![2 * i]! & 255) + 256 * x![2 * i + 1]!)),
+  },
   /** Each unsigned byte less 128. */
   less128: { type: exactly([["u8x16"]], "i8", 16), takes: "u8x16", eval: (x) => x!.map((v) => v - 128) },
   /** The operand itself, which must be finite: formats are widened faster without their infinities. */

@@ -3,7 +3,7 @@
  * are put in the order of the weights, so that a tile of pairs meets one of them and its codes are loaded once for all.
  */
 import { isOp, type Node } from "../../ir/graph.ts";
-import { type Expr, iadd, idiv, imul, int, irem, isub, load, op } from "../../ir/kernel/kernel.ts";
+import { type Expr, iadd, idiv, imul, int, irem, isub, load, op, select } from "../../ir/kernel/kernel.ts";
 import { store } from "../../ir/kernel/stmt.ts";
 import { sizeOf } from "../../ir/types.ts";
 import { clampTo, unflatten } from "./index-math.ts";
@@ -26,13 +26,14 @@ export function chosenBy(operands: readonly Node[], lead: readonly number[]): Ch
 }
 
 export interface PairTiles {
-  /** Tiles that hold pairs; known when the kernel runs. */
-  readonly count: Expr;
+  readonly weights: number;
+  /** The tiles that hold a weight's pairs: the first, and the one after the last; known when the kernel runs. */
+  readonly tilesOf: (w: KernelWriter, weight: Expr) => readonly [Expr, Expr];
   /** The leading indices of a tile's pairs. */
   readonly pairs: (w: KernelWriter, tile: Expr) => readonly (readonly Expr[])[];
 }
 
-const roundUp = (x: Expr, size: number): Expr => imul(idiv(iadd(x, int(size - 1)), int(size)), int(size));
+const tilesFor = (x: Expr, size: number): Expr => idiv(iadd(x, int(size - 1)), int(size));
 
 /**
  * Writes the order of pairs, by counting those of each weight. Each weight's begin with a tile; where they do not fill
@@ -60,7 +61,7 @@ export function orderPairs(
   w.loop("e", weights, (e) => {
     const [count, before] = [w.bind("count", load(starts, e)), w.bind("before", load(total, int(0)))];
     w.emit(store(starts, e, before));
-    w.emit(store(total, int(0), iadd(before, roundUp(clampTo(count, pairs + 1), size))));
+    w.emit(store(total, int(0), iadd(before, imul(tilesFor(clampTo(count, pairs + 1), size), int(size)))));
   });
   w.loop("p", pairs, (p) => {
     const chosen = weightOf(p);
@@ -69,12 +70,21 @@ export function orderPairs(
     w.loop("r", left, (r) => w.emit(store(order, clampTo(iadd(at, r), most * size), p)));
     w.emit(store(starts, chosen, iadd(at, int(1))));
   });
+  // Now a weight's start is where its pairs end.
+  const endOf = (weight: Expr) => op("min", tilesFor(clampTo(load(starts, weight), most * size), size), int(most));
   return {
-    count: w.bind("tiles", op("min", idiv(clampTo(load(total, int(0)), most * size + 1), int(size)), int(most))),
-    pairs: (inner, tile) =>
-      Array.from({ length: size }, (_, t) => {
-        const pair = inner.bind("pair", clampTo(load(order, iadd(imul(tile, int(size)), int(t))), pairs));
+    weights,
+    tilesOf: (inner, weight) => {
+      const before = clampTo(isub(weight, int(1)), weights);
+      const first = select(op("lt", int(0), weight), endOf(before), int(0));
+      return [inner.bind("first", first), inner.bind("end", endOf(weight))];
+    },
+    pairs: (inner, tile) => {
+      const at = inner.bind("at", imul(clampTo(tile, most), int(size)));
+      return Array.from({ length: size }, (_, t) => {
+        const pair = inner.bind("pair", clampTo(load(order, iadd(at, int(t))), pairs));
         return unflatten(pair, lead).map((i) => inner.bind("i", i));
-      }),
+      });
+    },
   };
 }

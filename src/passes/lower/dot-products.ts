@@ -33,13 +33,11 @@ export interface DotProducts {
   readonly start: readonly number[] | "last" | "none";
   /** What first sums are greater by, which `finish` takes away. */
   readonly bias: number;
-  /** Whether four codes of the input are repeated in every lane as they are loaded, or from a register that holds 16, or 16 are taken as they lie. */
-  readonly spread: "loaded" | "register" | "whole";
   /**
-   * Whether tokens that chose the same weights are brought together in tiles. Elsewhere a tile has so many more
-   * instructions for unpacking and addresses that it is no faster than one token after another.
+   * Whether four codes of the input are repeated in every lane as they are loaded, or from a register that holds 16, or
+   * are loaded from a table of 16-bit integers, even and odd codes apart; or 16 are taken as they lie.
    */
-  readonly regroups: boolean;
+  readonly spread: "loaded" | "register" | "widened" | "whole";
   /** A group's sums as one f32x4 for each four rows. */
   readonly finish: (sums: readonly Expr[]) => readonly Expr[];
   /** What the sums of each four rows are to be multiplied by: a power of two. */
@@ -74,7 +72,6 @@ const quads = (
   step: (sums, [x], ws) => ws.map((w, i) => intrinsic(name, sums?.[i] ?? splat(int(0), 4), x!, w)),
   bias: 0,
   spread: "register",
-  regroups: false,
   finish: (sums) => sums.map((sum) => cast("f32", sum)),
   factors: [1],
   ...parts,
@@ -99,7 +96,6 @@ const wholeBytes = quads("dot4u8", {
 const asFloats = {
   bias: biased,
   spread: "loaded",
-  regroups: true,
   finish: (sums: readonly Expr[]) => sums.map((sum) => intrinsic("unbiased", sum)),
 } as const;
 /** The halves are taken out once for all tokens. */
@@ -114,7 +110,7 @@ const manyNibbles = quads("dot4i8", {
 /** Two products at once. A group has 16 per lane of at most 15 * 128, which fit into 16 bits. */
 const pairs: DotProducts = {
   one: tile(4, 4),
-  several: tile(2, 2),
+  several: tile(1, 1),
   inputs: (x) => [x],
   unpack: nibbles,
   weights: asTheyAre,
@@ -126,7 +122,6 @@ const pairs: DotProducts = {
     }),
   bias: 0,
   spread: "register",
-  regroups: false,
   finish: (sums) => sums.map((sum) => cast("f32", intrinsic("sum2", sum))),
   factors: [1, 1],
 };
@@ -151,7 +146,6 @@ const smallWords: DotProducts = {
     ),
   bias: 0,
   spread: "register",
-  regroups: false,
   finish: (sums) => sums.map((sum) => cast("f32", sum)),
   factors: [1, 1],
 };
@@ -167,21 +161,46 @@ const words: DotProducts = {
   step: (sums, xs, ws) => ws.map((w, i) => addDots(sums?.[i], [intrinsic("dot2i16", xs[0]!, w)])),
   bias: 0,
   spread: "register",
-  regroups: false,
   finish: (sums) => [cast("f32", intrinsic("join2", sums[0]!, sums[1]!))],
   factors: [1],
 };
 
+/**
+ * For many tokens: what `unpack` makes of a chunk, four rows each, is widened in the panel, the input in a table; even and
+ * odd codes apart, so that a row's sum lies in one lane. Two multiplications and two additions for 16 products, which is
+ * as many as products of halves would take, and one conversion a group.
+ */
+const widened = ({ vectors, of }: Unpack, parts: Pick<DotProducts, "several" | "start" | "factors">): DotProducts => ({
+  ...smallWords,
+  spread: "widened",
+  unpack: {
+    vectors: 2 * vectors,
+    dtype: "u8",
+    of: (whole) => of(whole).flatMap((codes) => halves(codes).map((half) => intrinsic("asBytes", half))),
+  },
+  weights: (bytes) => bytes.map((half) => intrinsic("asWords", half)),
+  step: (sums, xs, ws) =>
+    parts.factors.map((_, i) =>
+      addDots(
+        sums?.[i],
+        xs.map((x, half) => intrinsic("dot2i16", x, ws[2 * i + half]!)),
+      ),
+    ),
+  ...parts,
+});
+const signedBytes: Unpack = { vectors: 1, dtype: "i8", of: (whole) => [intrinsic("less128", whole)] };
+const manyWords = widened(signedBytes, { several: tile(2, 2), start: "none", factors: [1] });
+const manySmallWords = widened(nibbles, { several: tile(1, 1), start: [1, 1], factors: [1, 1] });
+
 const anyBytes = { unpack: undefined, start: [1] } as const;
 const manyBytes = quads("dot4u8", { ...anyBytes, ...asFloats });
 
-const anyForms: Record<ByteDots["any"], DotProducts> = {
+const anyForms: Record<Exclude<ByteDots["any"], "words">, DotProducts> = {
   unsigned: quads("dot4u8", anyBytes),
   signed: quads("dot4s8", {
-    unpack: { vectors: 1, dtype: "i8", of: (whole) => [intrinsic("less128", whole)] },
+    unpack: signedBytes,
     start: "none",
   }),
-  words,
 };
 
 /**
@@ -207,10 +226,18 @@ const chosenPairs: DotProducts = {
   factors: [1],
 };
 
-/** The products for codes of 4 or 8 bits, or pairs of these, and one token or several. */
-export function productsFor(dots: ByteDots, bits: number, several: boolean): DotProducts {
+/** For how many tokens a kernel is: tiles of several may be so many that it pays to widen their codes before. */
+export type TokenCount = "one" | "several" | "many";
+
+/** The products for codes of 4 or 8 bits, or pairs of these. */
+export function productsFor(dots: ByteDots, bits: number, count: TokenCount): DotProducts {
+  const several = count !== "one";
   if (bits === pairBits) return chosenPairs;
-  if (bits === 8) return dots.any === "unsigned" && several ? manyBytes : anyForms[dots.any];
+  if (bits === 8) {
+    if (dots.any === "words") return count === "many" ? manyWords : words;
+    return dots.any === "unsigned" && several ? manyBytes : anyForms[dots.any];
+  }
   if (dots.small === "quads") return several ? manyNibbles : dots.any === "unsigned" ? wholeBytes : smallQuads;
-  return dots.small === "pairs" ? pairs : smallWords;
+  if (dots.small === "pairs") return pairs;
+  return count === "many" ? manySmallWords : smallWords;
 }

@@ -7,7 +7,7 @@ import { dotChunks, dotGroup, pairBits } from "../../ir/ops/dot.ts";
 import type { Group } from "../fuse.ts";
 import type { WeightReads } from "./dot-panel.ts";
 import type { DotProducts } from "./dot-products.ts";
-import type { InputTables, Table } from "./dot-tables.ts";
+import { type InputTables, type Table, vector } from "./dot-tables.ts";
 import type { KernelWriter } from "./writer.ts";
 
 export interface Dot {
@@ -82,7 +82,7 @@ export function weightsInPlace(
 
 export type ReadGroup = ReturnType<typeof readCodes> & ReturnType<typeof readScales>;
 
-export function readCodes({ w, group, products, tokens }: Dot, { g, token, weights }: Place) {
+export function readCodes({ w, group, tables, products, tokens }: Dot, { g, token, weights }: Place) {
   const x = group.anchor.ins[0]!;
   const codesAt = (t: number, k: number, lanes: number) =>
     vector(w.value(x, [...ownIndex(x, token(t), 1), iadd(imul(g, int(dotGroup)), int(k))]), "i8", lanes);
@@ -93,6 +93,8 @@ export function readCodes({ w, group, products, tokens }: Dot, { g, token, weigh
     /** The four codes that a chunk meets. */
     inputs: (t: number, chunk: number): readonly Expr[] => {
       if (products.spread === "whole") return products.inputs(halves[t]![chunk >> 1]!());
+      if (tables.widened !== undefined)
+        return tables.widened(ownIndex(x, token(t), 1), g, chunk).map((made) => w.bind("x", made));
       const four =
         products.spread === "loaded"
           ? intrinsic("repeat4", codesAt(t, 4 * chunk, 4))
@@ -155,8 +157,8 @@ export function readScales(dot: Dot, place: Place) {
   return {
     /** What a token's products are added to at first, if anything. */
     first: (t: number): readonly Expr[] | undefined => {
-      if (products.start === "last") return undefined;
       const { starts } = ofToken[t]!;
+      if (products.start === "last" || (starts.length === 0 && products.bias === 0)) return undefined;
       return starts.length > 0 ? starts.map((start) => start()) : factors.map(() => splat(int(products.bias), 4));
     },
     scalesOf: (u: number): RowScales =>
@@ -185,10 +187,4 @@ export function readScales(dot: Dot, place: Place) {
  */
 export function smallScales({ anchor }: Group): boolean {
   return anchor.ins.slice(4).every(({ type }) => type.dtype === "f16");
-}
-
-/** The load of an element as a load of consecutive ones from there. */
-function vector(element: Expr, dtype: "i8" | "u8" | "f32", lanes: number): Expr {
-  invariant(element.k === "load", () => "a dot reads its operands from memory");
-  return { ...element, type: valueType(dtype, lanes) };
 }

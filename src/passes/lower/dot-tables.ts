@@ -2,9 +2,12 @@
  * What a tile of `dotGroups` needs of each token and group beside the codes: scales and the zero point's share. Computed
  * for all of them before the tiles, since tiles of other rows need the same; a tile then spreads them as it loads them.
  */
+import { invariant } from "../../ir/errors.ts";
 import type { Node } from "../../ir/graph.ts";
-import { cast, type Expr, iadd, int, load, num, op } from "../../ir/kernel/kernel.ts";
+import { cast, type Expr, iadd, imul, int, intrinsic, load, loadBytes, num, op } from "../../ir/kernel/kernel.ts";
 import { store } from "../../ir/kernel/stmt.ts";
+import { valueType } from "../../ir/kernel/value.ts";
+import { dotGroup } from "../../ir/ops/dot.ts";
 import { sizeOf } from "../../ir/types.ts";
 import type { DotProducts } from "./dot-products.ts";
 import { flatten, unflatten } from "./index-math.ts";
@@ -22,7 +25,12 @@ export interface InputTables {
   readonly starts: readonly Table[];
   /** The zero point's share in f32, where it comes last. */
   readonly share: Table | undefined;
+  /** The input's codes as 16-bit integers, where products take them so. */
+  readonly widened: WidenedInput | undefined;
 }
+
+/** The four codes from `k` (a multiple of 4) of a token, repeated: the even ones, and the odd ones. */
+export type WidenedInput = (idx: readonly Expr[], group: Expr, chunk: number) => readonly [Expr, Expr];
 
 /** Of the scratch that a kernel may have. */
 const most = 1 / 4;
@@ -63,5 +71,37 @@ export function inputTables(
     total: minimums ? table("x_totals", "f32", (idx) => op("mul", scaled(idx), w.value(xSum, idx))) : undefined,
     starts: typeof start === "string" || zero === 0 ? [] : start.map((each) => starts.get(each)!),
     share: start === "last" && zero !== 0 ? table("shares", "f32", (idx) => share(idx, 1)) : undefined,
+    widened: products.spread === "widened" ? widenInput(w, anchor.ins[0]!) : undefined,
   };
+}
+
+/** Whether a kernel may have the table that `widenInput` makes, beside the others. */
+export function mayWiden(w: KernelWriter, x: Node): boolean {
+  return 2 * sizeOf(x.type.shape) <= w.target.scratchBytes / 2;
+}
+
+/** Widens all of the input once: of 16 codes, eight even ones and then eight odd ones. */
+function widenInput(w: KernelWriter, x: Node): WidenedInput {
+  const { shape } = x.type;
+  const buf = w.scratch("widened", "u8", 2 * sizeOf(shape));
+  w.loop("i", sizeOf(shape) / 16, (i) => {
+    const k = imul(i, int(16));
+    const codes = w.bind("codes", vector(w.value(x, unflatten(k, shape)), "i8", 16));
+    for (const [half, name] of (["evens", "odds"] as const).entries())
+      w.emit(store(buf, iadd(imul(k, int(2)), int(16 * half)), intrinsic("asBytes", intrinsic(name, codes))));
+  });
+  return (idx, group, chunk) => {
+    const at = flatten([...idx, iadd(imul(group, int(dotGroup)), int(16 * (chunk >> 2)))], shape);
+    const pair = (half: number) => {
+      const bytes = loadBytes(buf, iadd(imul(at, int(2)), int(16 * half + 4 * (chunk & 3))), 4);
+      return intrinsic("asWords", intrinsic("repeat4", bytes));
+    };
+    return [pair(0), pair(1)];
+  };
+}
+
+/** The load of an element as a load of consecutive ones from there. */
+export function vector(element: Expr, dtype: "i8" | "u8" | "f32", lanes: number): Expr {
+  invariant(element.k === "load", () => "a dot reads its operands from memory");
+  return { ...element, type: valueType(dtype, lanes) };
 }

@@ -6,14 +6,27 @@
  * many the weights of a tile's rows are unpacked once for all (`dot-panel.ts`).
  */
 import { attrsOf, type Node } from "../../ir/graph.ts";
-import { type Expr, extract, iadd, imul, int, load, num, op, type Ref, ref, splat } from "../../ir/kernel/kernel.ts";
-import { assign, note, store, variable } from "../../ir/kernel/stmt.ts";
+import {
+  type Expr,
+  extract,
+  iadd,
+  imul,
+  int,
+  isub,
+  load,
+  num,
+  op,
+  type Ref,
+  ref,
+  splat,
+} from "../../ir/kernel/kernel.ts";
+import { assign, note, store, variable, when } from "../../ir/kernel/stmt.ts";
 import { dotBlock, dotGroup } from "../../ir/ops/dot.ts";
 import type { ByteDots } from "../../ir/target.ts";
 import { sizeOf } from "../../ir/types.ts";
 import type { Group } from "../fuse.ts";
 import { lowerDotWorkgroup } from "./dot-group.ts";
-import { chosenBy, orderPairs } from "./dot-pairs.ts";
+import { chosenBy, orderPairs, type PairTiles } from "./dot-pairs.ts";
 import { panelFor, type WeightReads } from "./dot-panel.ts";
 import { productsFor } from "./dot-products.ts";
 import {
@@ -27,7 +40,7 @@ import {
   weightsInPlace,
 } from "./dot-reads.ts";
 import { lowerDotScalar } from "./dot-scalar.ts";
-import { inputTables } from "./dot-tables.ts";
+import { inputTables, mayWiden } from "./dot-tables.ts";
 import { flatten, range } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 
@@ -49,10 +62,13 @@ function lowerDotVectors(w: KernelWriter, anchor: Node, group: Group, byteDots: 
   const [blocks, groups] = anchor.ins[3]!.type.shape.slice(-5) as [number, number]; // as packed
   const shared = anchor.ins[3]!.type.shape.length === 5;
   const divides = (size: number, sizes: readonly number[]) => sizes.find((each) => size % each === 0)!;
-  const chosen = productsFor(byteDots, bits, true).regroups ? chosenBy(anchor.ins.slice(3), lead) : undefined;
+  const chosen = chosenBy(anchor.ins.slice(3), lead);
   const grouped = chosen !== undefined && sizeOf(lead) >= choicesOfEach * chosen.weights;
   const tokens = grouped ? mostTokens : shared ? divides(lead.at(-1) ?? 1, [mostTokens, 2, 1]) : 1;
-  const products = productsFor(byteDots, bits, tokens > 1);
+  const tilesOfEach = tokens === 1 ? 0 : sizeOf(lead) / tokens / (grouped ? chosen.weights : 1);
+  const many = (grouped || shared) && tilesOfEach >= 3;
+  const widens = many && mayWiden(w, anchor.ins[0]!);
+  const products = productsFor(byteDots, bits, widens ? "many" : tokens > 1 ? "several" : "one");
   // At least eight tiles, so that threads have something to share.
   const fits = (each: number) => blocks % each === 0 && blocks / each >= 8;
   const most = tokens === 1 ? products.one : products.several;
@@ -64,18 +80,13 @@ function lowerDotVectors(w: KernelWriter, anchor: Node, group: Group, byteDots: 
   const tables = inputTables(w, anchor, products, { zero, times: tokens === 1 && smallScales(group) ? 2 ** 80 : 1 });
   const dot: Dot = { w, group, tables, products, ...sizes };
   const fours = products.factors.length;
-  const panel =
-    shared && tokens > 1 && sizeOf(lead) > 2 * tokens
-      ? panelFor(w, { groups, blocks: tile, fours, params: anchor.ins.length - 4, unpack: products.unpack })
-      : undefined;
+  const panel = many
+    ? panelFor(w, { groups, blocks: tile, fours, params: anchor.ins.length - 4, unpack: products.unpack })
+    : undefined;
   const order = grouped ? orderPairs(w, chosen, lead, tokens) : undefined;
   const body = (block: Expr) => {
     if (order === undefined) overTokens(dot, block, panel?.(weightsInPlace(dot, block, [])));
-    else
-      w.loop("i", order.count, (i) => {
-        const pairs = order.pairs(w, i);
-        writeTile(dot, (t) => pairs[t]!, block, weightsInPlace(dot, block, pairs[0]!));
-      });
+    else w.loop("e", order.weights, (weight) => overPairs(dot, block, order, weight, panel));
   };
   w.loop("b", far ? blocks / tile : blocks, body, "grid", far ? 1 : tile);
 }
@@ -93,6 +104,21 @@ function overTokens(dot: Dot, block: Expr, panel: WeightReads | undefined): void
     w.loop("nkl"[axis] ?? "l", lead[axis]!, (i) => enter(axis + 1, [...idx, i]), "serial", step);
   };
   enter(0, []);
+}
+
+/** The tiles of pairs that chose a weight. */
+function overPairs(dot: Dot, block: Expr, order: PairTiles, weight: Expr, panel: ReturnType<typeof panelFor>): void {
+  const { w } = dot;
+  const [first, end] = order.tilesOf(w, weight);
+  const inPlace = (tile: Expr) => weightsInPlace(dot, block, order.pairs(w, tile)[0]!);
+  const stmts = w.nested(() => {
+    const filled = panel?.(inPlace(first));
+    w.loop("i", isub(end, first), (i) => {
+      const pairs = order.pairs(w, iadd(first, i));
+      writeTile(dot, (t) => pairs[t]!, block, filled ?? weightsInPlace(dot, block, pairs[0]!));
+    });
+  });
+  w.emit(when(op("lt", first, end), stmts));
 }
 
 /** Sums of one tile over all groups, then the epilogue of each row. */

@@ -22,9 +22,6 @@ const forms: readonly (readonly [string, number, string, ByteDots])[] = [
 ];
 const zeroOf = (bits: number, affine: boolean) => (affine || bits === 5 ? 0 : bits === 8 ? 128 : 8);
 
-/** Those in which tokens that chose the same weights are brought together. */
-const regrouping = forms.filter(([, bits, , dots]) => (bits === 4 ? dots.small === "quads" : dots.any === "unsigned"));
-
 interface Sizes {
   /** Leading axes of the input and of the weights. */
   readonly lead: readonly [readonly number[], readonly number[]];
@@ -141,9 +138,9 @@ describe.each(settings)("$tier on $threads threads", ({ tier, threads }) => {
   const device = openDevice("wasm", { tier, threads });
   afterAll(() => device.close());
 
-  const check = async (module: Module, seed: number, byteDots: ByteDots) => {
+  const check = async (module: Module, seed: number, byteDots: ByteDots, scratchBytes = wasmTarget.scratchBytes) => {
     const inputs = inputsOf(module, seed);
-    const { plan } = compileToPlan(module, { ...wasmTarget, byteDots });
+    const { plan } = compileToPlan(module, { ...wasmTarget, byteDots, scratchBytes });
     const instance = device.load(plan).instantiate({
       weight: () => {
         throw new Error("there are no weights");
@@ -160,7 +157,14 @@ describe.each(settings)("$tier on $threads threads", ({ tier, threads }) => {
     await fc.assert(fc.asyncProperty(arbSizes, fc.nat(), each), { numRuns: 12 });
   });
 
-  test.each(regrouping)("%s of %i bits by %s, chosen by tokens", async (kind, bits, _, byteDots) => {
+  test.each(forms)("%s of %i bits by %s, with little scratch", async (kind, bits, _, byteDots) => {
+    const sizes: Sizes = { lead: [[12], []], blocks: 16, groups: 2 };
+    for (const scratchBytes of [512, 4096]) {
+      await check(dotModule(sizes, bits, kind === "affine codes"), scratchBytes, byteDots, scratchBytes);
+    }
+  });
+
+  test.each(forms)("%s of %i bits by %s, chosen by tokens", async (kind, bits, _, byteDots) => {
     const each = (sizes: Choices, seed: number) =>
       check(choiceModule(sizes, bits, kind === "affine codes"), seed, byteDots);
     await fc.assert(fc.asyncProperty(arbChoices, fc.nat(), each), { numRuns: 6 });
