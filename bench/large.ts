@@ -1,5 +1,5 @@
 /**
- * Runs a program whose weights are larger than 32-bit addresses reach, and checks its sums: `tsx bench/large.ts [GiB]`.
+ * Runs a program whose weights are larger than 32-bit addresses reach, and checks its sums: `node bench/large.ts [GiB]`.
  * Needs that much memory; by default 4.5 GiB. Not a test, because few machines of tests have it.
  */
 import { compile, openDevice } from "../src/compile.ts";

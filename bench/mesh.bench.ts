@@ -1,5 +1,5 @@
 /**
- * A model divided over threads against the same model on one device of as many threads: `tsx bench/mesh.bench.ts
+ * A model divided over threads against the same model on one device of as many threads: `node bench/mesh.bench.ts
  * [--folder F | --layers 4] [--devices 2] [--weights int4] [--rounds 5] [--json]`. Without a folder, random weights of the
  * shape of R1-Distill-Qwen-1.5B, cut to a few layers. Decode after 128 tokens, a prompt of 128; ratios of the same round.
  */

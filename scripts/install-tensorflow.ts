@@ -1,11 +1,14 @@
 /**
- * Installs TensorFlow.js for Node with a real TensorFlow, in a folder of its own (`.cache/tensorflow`), for tests and
- * measurements: the package's own installer needs the vendor's download site, and TensorFlow 2.9 is too old for new GPUs.
+ * Installs TensorFlow.js for Node with a real TensorFlow, in a folder of its own (`.cache/tensorflow`; with `--gpu`
+ * `.cache/tensorflow-gpu`), for tests and measurements: the package's own installer needs the vendor's download site, and
+ * TensorFlow 2.9 is too old for new GPUs.
  *
  *     node scripts/install-tensorflow.ts [--library FOLDER] [--gpu] [--folder FOLDER]
  *
  * The library comes from `--library` (or TENSORFLOW_LIBRARY), a folder as the C library or a Python package has it, or
- * else out of the Python wheel, which `pip download` brings. Needs npm and g++; pip only to download. May be run again.
+ * else out of the Python wheel, which `pip download` brings. The package for GPUs can be built on the library for the
+ * processor (`deps` of the other package), to see what it does without a GPU. Needs npm and g++; pip only to download.
+ * May be run again.
  */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -18,7 +21,7 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const { values: flags } = parseArgs({
   options: { folder: { type: "string" }, library: { type: "string" }, gpu: { type: "boolean", default: false } },
 });
-const folder = resolve(flags.folder ?? join(root, ".cache", "tensorflow"));
+const folder = resolve(flags.folder ?? join(root, ".cache", flags.gpu ? "tensorflow-gpu" : "tensorflow"));
 const library = flags.library ?? process.env.TENSORFLOW_LIBRARY;
 const packageName = flags.gpu ? "@tensorflow/tfjs-node-gpu" : "@tensorflow/tfjs-node";
 const packageFolder = join(folder, "node_modules", packageName);

@@ -50,7 +50,14 @@ export {
   type PruneOptions,
   pruneSentences,
 } from "./passes/prune/policy.ts";
-export { canBeSparse, groupLength, keepLargest, parseSparsity, type Sparsity } from "./passes/prune/sparsity.ts";
+export {
+  arePairs,
+  canBeSparse,
+  groupLength,
+  keepLargest,
+  parseSparsity,
+  type Sparsity,
+} from "./passes/prune/sparsity.ts";
 export { type PackedWeight, packedWeights } from "./passes/quantize/packed.ts";
 export type { QuantizeOptions } from "./passes/quantize/policy.ts";
 export {
@@ -61,6 +68,7 @@ export {
   quantizeSentence,
 } from "./passes/quantize/policy.ts";
 export { isInputScale } from "./passes/quantize/quantize.ts";
+export { type WeightForm, weightForms } from "./passes/quantize/weight-forms.ts";
 
 /** Backends that run wherever JavaScript does. */
 const everywhere = { js: jsBackend, wasm: wasmBackend } as const satisfies Record<string, Backend>;
@@ -91,6 +99,8 @@ export interface CompileOptions extends PassOptions {
   readonly disabledPasses?: readonly string[];
   /** Quantisation of weights and activations. Default: none. */
   readonly quantize?: QuantizeOptions;
+  /** Weights are as `prune` with sparsity 2:4 makes them: see `PipelineOptions`. Default: false. */
+  readonly pairs?: boolean;
   /** For calibration: instead of quantising, return how large inputs are; see `observe`. */
   readonly observe?: boolean;
   /** Called with what was compiled, for reports. */
@@ -185,10 +195,10 @@ export function loadCompiled(compiled: Compiled, device: Device, options: Compil
 
 /** Everything up to the plan, for a target whose backend may not exist here. */
 export function compileToPlan(module: Module, target: Target, options: CompileOptions = {}): Compiled {
-  const { optimize = true, fuse = optimize, verify = 1, quantize, observe = false } = options;
+  const { optimize = true, fuse = optimize, verify = 1, quantize, pairs = false, observe = false } = options;
   const enabled = ({ name }: { readonly name: string }) => !options.disabledPasses?.includes(name);
   const start = performance.now();
-  const pipeline = tensorPasses(target, { optimize, ...(quantize && { quantize }), observe });
+  const pipeline = tensorPasses(target, { optimize, ...(quantize && { quantize }), pairs, observe });
   const recorder = recordHistory();
   const instruments = [recorder.instrument, ...(options.instruments ?? [])];
   const tensors = runPasses(module, pipeline, target, { ...options, instruments });

@@ -1,7 +1,10 @@
 /** What `TRACE` writes and the viewer shows: passes with their matches, kernels with their sources, and memory over a step. */
 import type { Compiled } from "./compile.ts";
+import type { Kernel } from "./ir/kernel/kernel.ts";
 import { printKernel } from "./ir/kernel/print.ts";
 import { globalBufs } from "./ir/kernel/walk.ts";
+import { workOf } from "./ir/kernel/work.ts";
+import { isOpName, opKind } from "./ir/ops/all.ts";
 import { accesses, type FuncPlan, heldBytes, type Plan } from "./ir/plan.ts";
 import { byteSize, showType } from "./ir/types.ts";
 import { cutText, type Trace } from "./passes/instruments.ts";
@@ -22,6 +25,8 @@ export interface TracedKernel {
   readonly name: string;
   /** The tensor ops it came from. */
   readonly origin: readonly string[];
+  /** The same, counted: "contract, 3 mul". */
+  readonly ops: string;
   readonly ir: string;
   readonly source: string;
   /** Of a step. */
@@ -74,6 +79,7 @@ export function traceFile(
     kernels: plan.kernels.map((kernel, i) => ({
       name: kernel.name,
       origin: kernel.origin,
+      ops: opsOf(kernel.origin),
       ir: cutText(printKernel(kernel), longestSource),
       source: cutText(sources[i] ?? "", longestSource),
       ...use[i]!,
@@ -88,7 +94,14 @@ export function traceFile(
   };
 }
 
-/** How often a step launches each kernel, and on how many bytes: functions count as often as they are called. */
+/** Bytes that a launch reads and writes, at most. */
+export function launchBytes(kernel: Kernel): number {
+  const { bytesRead, bytesWritten } = workOf(kernel);
+  const passed = ({ name }: { name: string }) => (bytesRead.get(name) ?? 0) + (bytesWritten.get(name) ?? 0);
+  return globalBufs(kernel).reduce((sum, buf) => sum + passed(buf), 0);
+}
+
+/** How often a step launches each kernel, and what it passes over: functions count as often as they are called. */
 export function kernelUse(plan: Plan): readonly { readonly launches: number; readonly bytes: number }[] {
   const use = plan.kernels.map(() => ({ launches: 0, bytes: 0 }));
   const visit = (func: FuncPlan) => {
@@ -97,11 +110,29 @@ export function kernelUse(plan: Plan): readonly { readonly launches: number; rea
       if (step.step !== "launch") continue;
       const each = use[step.kernel]!;
       each.launches++;
-      each.bytes += step.args.reduce((sum, i) => sum + byteSize(func.locations[i]!.type), 0);
+      each.bytes += launchBytes(plan.kernels[step.kernel]!);
     }
   };
   visit(plan.funcs.get(plan.entry)!);
   return use;
+}
+
+/** Ops of these kinds first: they are what a kernel is about. */
+const mainKinds: readonly string[] = ["composite", "dot", "contract", "update", "opaque", "reduce"];
+
+/** "contract, 3 mul" of lines such as `q = mul f32[2,3]`. */
+export function opsOf(origin: readonly string[]): string {
+  const counts = new Map<string, number>();
+  for (const line of origin) {
+    const op = line.replace(/^.*= /, "").split(" ")[0] ?? "";
+    counts.set(op, (counts.get(op) ?? 0) + 1);
+  }
+  const place = (op: string) => {
+    const at = isOpName(op) ? mainKinds.indexOf(opKind(op)) : -1;
+    return at === -1 ? mainKinds.length : at;
+  };
+  const sorted = [...counts].sort(([a], [b]) => place(a) - place(b));
+  return sorted.map(([op, times]) => (times === 1 ? op : `${times} ${op}`)).join(", ");
 }
 
 function tracedFunc(func: FuncPlan, plan: Plan, calls: number): TracedFunc {

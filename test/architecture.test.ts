@@ -15,6 +15,8 @@ const owners = {
   "src/passes/constant.ts": ["broadcast", "reshape"],
   // Casts are what this pass inserts; a contraction takes f32 where the target says so.
   "src/passes/legalize.ts": ["cast", "contract"],
+  // Casts that widen are to the bit what ours are.
+  "src/backends/tfjs/graph-files.ts": ["cast"],
   // A cast that only widens what is loaded is free; a broadcast along an outer axis repeats what it is made of.
   "src/passes/fuse.ts": ["cast"],
   "src/passes/reductions.ts": ["broadcast"],
@@ -34,6 +36,8 @@ const owners = {
   "src/passes/hold-narrow.ts": ["contract", "gather", "cast", "transpose", "reshape", "concat"],
   // What quantize made of chosen weights.
   "src/passes/unpack-tables.ts": ["dequantizeGroups", "gather"],
+  // One op in parts, and what puts them together.
+  "src/passes/split-attention.ts": ["attention"],
   // Lowerings own the ops they lower.
   // Packs what the pass quantize makes of contractions.
   "src/passes/pack-dots.ts": ["contract", "dequantizeGroups", "gather"],

@@ -14,9 +14,10 @@ import type { Plan } from "../../src/ir/plan.ts";
 import { type Tensor, zeros } from "../../src/ir/tensor.ts";
 import { deriveWeights, isDerivedWeight } from "../../src/models/deepseek/rope-tables.ts";
 import { namesOf, weightSpecs } from "../../src/models/deepseek/weights.ts";
-import { bucketKey } from "../../src/runtime/bucket-ladder.ts";
-import { KernelProfile, type KernelTime } from "../../src/runtime/kernel-profile.ts";
+import { type KernelTime, showKernelTimes } from "../../src/runtime/kernel-profile.ts";
 import { ModelRunner } from "../../src/runtime/model-runner.ts";
+import { profileStep } from "../../src/runtime/profile-step.ts";
+import { singleBatch, someTokens } from "../../src/runtime/single-batch.ts";
 import { WeightStore } from "../../src/runtime/weight-store.ts";
 import { measureBandwidth } from "./bandwidth.ts";
 import { describeMachine } from "./machine.ts";
@@ -76,13 +77,13 @@ async function randomWeight(name: string): Promise<Tensor> {
   return tensor;
 }
 
-function open(device: Device, store: WeightStore, quantize: Quantize | null, profile?: KernelProfile): ModelRunner {
+function open(device: Device, store: WeightStore, quantize: Quantize | null): ModelRunner {
   const limits = {
     ...{ tokens: 512, sequences: 1, outputs: 1, blockSize, slots: context, ropeRows: context },
     blocks: context / blockSize,
   };
   const compile = quantize === null ? {} : { quantize };
-  return new ModelRunner(config, store, { device, limits, build: {}, compile, profile });
+  return new ModelRunner(config, store, { device, limits, build: {}, compile });
 }
 
 /** The engine optimises code while it runs: until nothing is left of what it does at first. */
@@ -92,15 +93,7 @@ async function warmUp(runner: ModelRunner, step: Step): Promise<void> {
 }
 
 function run(runner: ModelRunner, { tokens, after }: Step): Promise<Float32Array> {
-  const positions = Int32Array.from({ length: tokens }, (_, i) => after + i);
-  return runner.step({
-    tokens: positions.map((position) => (position * 7919) % 1000),
-    positions,
-    sequence: new Int32Array(tokens),
-    slots: positions,
-    blockTables: [Int32Array.from({ length: Math.ceil((after + tokens) / blockSize) }, (_, i) => i)],
-    outputs: Int32Array.of(tokens - 1),
-  });
+  return runner.step(singleBatch(runner.sizes, someTokens(tokens, 1000), { start: after }));
 }
 
 /** Multiplications and additions of one launch, by the packed weights that it reads, of which each row has scales. */
@@ -126,23 +119,18 @@ function dotOperations(plan: Plan): (kernel: number) => number {
   return (kernel) => operations[kernel]!;
 }
 
-function show(times: readonly KernelTime[], plan: Plan, rounds: number): string {
+function show(times: readonly KernelTime[], plan: Plan): string {
   const operations = dotOperations(plan);
   const total = times.reduce((sum, { ms }) => sum + ms, 0);
   const dots = times.filter(({ index }) => operations(index) > 0);
   const dotMs = dots.reduce((sum, { ms }) => sum + ms, 0);
   const dotOps = dots.reduce((sum, { index, launches }) => sum + operations(index) * launches, 0);
-  const row = ({ name, index, launches, ms, bytes }: KernelTime) => {
-    const rate = operations(index) === 0 ? "" : ((operations(index) * launches) / ms / 1e6).toFixed(0);
-    const each = plan.kernels[index]!.origin.map((line) => line.split(" ").at(-1)).at(-1) ?? "";
-    return [
-      `${((100 * ms) / total).toFixed(1).padStart(6)} %${(ms / rounds).toFixed(3).padStart(10)} ms`,
-      `${String(launches / rounds).padStart(5)} x${(bytes / ms / 1e6).toFixed(1).padStart(7)} GB/s`,
-      `${rate.padStart(6)} GOP/s  ${name}#${index} ${each}`,
-    ].join("");
+  const note = ({ index, launches, ms }: KernelTime) => {
+    const rate = operations(index) === 0 ? "" : `${((operations(index) * launches) / ms / 1e6).toFixed(0)} GOP/s `;
+    return rate + (plan.kernels[index]!.origin.at(-1)?.split(" ").at(-1) ?? "");
   };
-  const head = `  dots ${(dotMs / rounds).toFixed(2)} ms at ${(dotOps / dotMs / 1e6).toFixed(0)} GOP/s, all ${(total / rounds).toFixed(2)} ms (${((100 * dotMs) / total).toFixed(0)} % dots)`;
-  return [head, ...times.slice(0, Number(values.kernels)).map(row)].join("\n");
+  const head = `  dots ${dotMs.toFixed(2)} ms at ${(dotOps / dotMs / 1e6).toFixed(0)} GOP/s, all ${total.toFixed(2)} ms (${((100 * dotMs) / total).toFixed(0)} % dots)`;
+  return `${head}\n${showKernelTimes(times, { most: Number(values.kernels), note })}`;
 }
 
 const median = (times: readonly number[]) => times.toSorted((a, b) => a - b)[times.length >> 1]!;
@@ -156,8 +144,6 @@ async function profileFormat(name: string): Promise<void> {
     const device = openDevice("wasm", { threads, ...(values.tier && { tier: values.tier }) });
     const store = new WeightStore(randomWeight, device);
     const runner = open(device, store, quantize);
-    const profile = new KernelProfile();
-    const profiled = threads === 1 ? open(device, store, quantize, profile) : undefined;
     console.log(`\n## ${name}, ${device.summary}`);
     for (const step of steps) {
       const size = {
@@ -167,7 +153,7 @@ async function profileFormat(name: string): Promise<void> {
         outputs: 1,
       };
       const before = performance.now();
-      const { executable, bucket } = runner.compile(size);
+      const { executable } = runner.compile(size);
       const compileMs = performance.now() - before;
       await warmUp(runner, step);
       const times: number[] = [];
@@ -180,14 +166,9 @@ async function profileFormat(name: string): Promise<void> {
       console.log(
         `\n${name}, ${threads} threads, ${step.tokens} tokens after ${step.after}: ${ms.toFixed(2)} ms [${Math.min(...times).toFixed(2)}], ${((1000 * step.tokens) / ms).toFixed(1)} tokens/s; compiled in ${compileMs.toFixed(0)} ms`,
       );
-      if (profiled === undefined) continue;
-      await warmUp(profiled, step);
-      profile.reset();
-      const counted = Math.min(rounds, 5);
-      for (let i = 0; i < counted; i++) await run(profiled, step);
-      const key = bucketKey(bucket);
-      const own = profile.times().filter(({ program }) => program === key);
-      console.log(show(own, executable.plan, counted));
+      if (threads > 1) continue;
+      const { kernels } = await profileStep(runner, { ...step, steps: Math.min(rounds, 5), warmup: 1.5 });
+      console.log(show(kernels, executable.plan));
     }
     await device.close();
   }

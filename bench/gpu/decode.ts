@@ -3,45 +3,62 @@ import { mkdirSync } from "node:fs";
 import type { QuantizeOptions } from "../../src/compile.ts";
 import { planTotals } from "../../src/ir/plan.ts";
 import { samplerKind } from "../../src/runtime/ahead.ts";
-import { KernelProfile, showRunTimes } from "../../src/runtime/kernel-profile.ts";
+import { showKernelTimes } from "../../src/runtime/kernel-profile.ts";
 import { type LoadOptions, loadModel } from "../../src/runtime/load-model.ts";
 import type { Model } from "../../src/runtime/model.ts";
 import type { ModelRunner } from "../../src/runtime/model-runner.ts";
+import { profileAhead, profileStep, type StepProfile, showSides } from "../../src/runtime/profile-step.ts";
 import { planSampling } from "../../src/runtime/sampler.ts";
 import { checkSampling, type SamplingOptions } from "../../src/runtime/sampling-options.ts";
 import type { AheadRow, RaggedBatch } from "../../src/runtime/step.ts";
 import { tokenCost } from "../../src/runtime/token-cost.ts";
 import { makeCheckpoint } from "../cpu/make/make-models.ts";
-import type { Shape } from "../cpu/make/shapes.ts";
+import { batchOf, batchTogether, runTokens } from "./batches.ts";
 import { recordFigures } from "./figures.ts";
+import { gpuFlags, type Mode, openBenchGpu, type ShapeOptions, shapeFlags, shapeOptions } from "./mode.ts";
 
-export interface DecodeOptions {
-  readonly shape: Shape;
+interface DecodeOptions extends ShapeOptions {
   /** `f32` and `bf16` as stored; `int8` and `int4` with inputs in int8. */
   readonly formats: readonly string[];
   /** Shows the time of each kernel, by timestamps. */
   readonly profile: boolean;
-  /** Tokens decoded for a measurement. */
-  readonly tokens: number;
-  /** Tokens of the prompt that is measured. */
-  readonly prefill: number;
-  /** Tokens in the cache where decoding starts. */
-  readonly context: number;
   /** Sequences that are decoded together, for a row of its own; 1 leaves it out. */
   readonly sequences: number;
   /** A folder with a model to measure instead of one that is made. */
   readonly folder: string | null;
-  /** Folder of the models made. */
-  readonly cache: string;
-  /** Where figures are left for `all`. */
-  readonly figures: string | undefined;
   /** How fast this GPU reads memory, as far as is known. */
   readonly gigabytesPerSecond: readonly number[];
+  readonly matrixUnits: boolean;
+}
+
+export const decodeMode: Mode = {
+  name: "decode",
+  does: "a published shape with random weights: prompts, and tokens one after another",
+  flags: [...shapeFlags, "formats", "profile", "sequences", "folder", "rate", "matrix-units", ...gpuFlags],
+  run: async (flags) => {
+    const { gpu, name } = await openBenchGpu(flags);
+    await measureDecode(gpu, {
+      ...shapeOptions(flags),
+      formats: flags.formats.split(","),
+      profile: flags.profile,
+      sequences: Number(flags.sequences ?? 1),
+      folder: flags.folder ?? null,
+      gigabytesPerSecond: flags.rate === undefined ? ratesOf(name) : [Number(flags.rate)],
+      matrixUnits: flags["matrix-units"],
+    });
+    return true;
+  },
+};
+
+/** GB/s at which a shader reads memory on this GPU: measured on an H200; an H100's is between these. */
+function ratesOf(name: string): readonly number[] {
+  if (name.includes("H200")) return [4460];
+  return name.includes("H100") ? [2000, 3000] : [];
 }
 
 const repetitions = 3;
 
-export async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<void> {
+async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<void> {
   const { shape } = options;
   console.log(options.folder ?? shape.title);
   mkdirSync(options.cache, { recursive: true });
@@ -50,43 +67,36 @@ export async function measureDecode(gpu: GPU, options: DecodeOptions): Promise<v
       const dtype = format === "f32" ? "f32" : "bf16";
       const folder = options.folder ?? makeCheckpoint(shape, dtype, options.cache, console.log);
       await measureFormat(gpu, folder, format, options);
-      if (options.profile) await profileKernels(gpu, folder, format, options);
     } catch (error) {
       console.log(`${format}: FAILED ${error instanceof Error ? error.message : String(error)}`);
     }
   }
 }
 
-/** What each kernel takes in a prompt, with every launch in a pass of its own. */
-async function profileKernels(gpu: GPU, folder: string, format: string, options: DecodeOptions): Promise<void> {
+/** What each kernel takes in a prompt and in a step of several sequences, with every launch in a pass of its own. */
+async function profileKernels(runner: ModelRunner, format: string, options: DecodeOptions): Promise<void> {
   const { prefill, sequences } = options;
-  const steps: [string, number, (runner: ModelRunner) => Promise<unknown>][] = [
-    ["prefill", prefill, (runner) => runTokens(runner, 0, prefill)],
-  ];
-  if (sequences > 1) {
-    steps.push(["decode together", sequences, (runner) => runner.step(batchTogether(runner, options, 0))]);
-  }
-  for (const [name, tokens, step] of steps) {
-    const profile = new KernelProfile();
-    const model = await loadModel(folder, { ...loadOptions(gpu, format, options), profile });
-    try {
-      const runner = model.runner as ModelRunner; // as above
-      for (let i = 0; i < profiledSteps; i++) await step(runner);
-      console.log(`\n${format} ${name}, ${profiledSteps} steps of ${tokens}: ${profile.show(16)}`);
-    } finally {
-      await model.close();
-    }
-  }
+  showStep(`${format} prefill`, await profileStep(runner, { tokens: prefill, steps: profiledSteps }));
+  if (sequences === 1) return;
+  const step = { tokens: sequences, after: options.context - 1, steps: profiledSteps };
+  showStep(`${format} decode together`, await profileStep(runner, step, batchTogether(runner, options, 0)));
+}
+
+function showStep(name: string, { tokens, after, how, kernels, sides }: StepProfile): void {
+  const lines = [...(sides === null ? [] : [showSides(sides)]), showKernelTimes(kernels, { most: 16 })];
+  console.log(`\n${name}, ${tokens} tokens after ${after}, ${how}: ${lines.join("\n")}`);
 }
 
 const profiledSteps = 8;
 
-function loadOptions(gpu: GPU, format: string, { prefill, context, tokens, sequences }: DecodeOptions): LoadOptions {
+function loadOptions(gpu: GPU, format: string, options: DecodeOptions): LoadOptions {
+  const { prefill, context, tokens, sequences, matrixUnits } = options;
   const contextLength = Math.max(prefill, context + repetitions * tokens + 2);
   const quantize = { weights: format, activations: "int8" } as QuantizeOptions; // its formats are checked by the loader
   return {
     backend: "webgpu",
     gpu,
+    matrixUnits,
     contextLength,
     maxSequences: sequences,
     maxBatchTokens: Math.max(prefill, context),
@@ -99,6 +109,7 @@ async function measureFormat(gpu: GPU, folder: string, format: string, options: 
   const start = performance.now();
   const model = await loadModel(folder, loadOptions(gpu, format, options));
   try {
+    if (options.matrixUnits) console.log(model.device?.summary);
     console.log(`\n${format}: loaded in ${seconds(start)}, weights ${megabytes(model.memory.weights)}`);
     const runner = model.runner as ModelRunner; // what every backend but the interpreter has
     const first = performance.now();
@@ -129,6 +140,7 @@ async function measureFormat(gpu: GPU, folder: string, format: string, options: 
       });
     }
     if (options.sequences > 1) await measureTogether(runner, format, one, options);
+    if (options.profile) await profileKernels(runner, format, options);
   } finally {
     await model.close();
   }
@@ -166,10 +178,8 @@ async function measureAhead(
     `${name}, ahead by ${chunk} steps: ${perSecond.toFixed(1)} tokens/s, ${(1000 / perSecond).toFixed(3)} ms a token in ` +
       `${launches} launches (${(1e6 / perSecond / launches).toFixed(2)} us each); first ${prepared}`,
   );
-  if (profile) {
-    const measured = await ahead.measure(batchOf(runner, context - 1, 1, steps), rows, chunk);
-    if (measured) console.log(`${name}, ${showRunTimes(measured.times, measured.plan)}`);
-  }
+  const profiled = profile ? await profileAhead(runner, context - 1, { steps: chunk, sampling: given }) : null;
+  if (profiled !== null) showStep(name, profiled);
   const prompt = Array.from({ length: context }, (_, i) => (i * 7919) % runner.sizes.vocabSize);
   const { result } = await model.generate(prompt, { ...given, maxTokens: tokens, ignoreEos: true }).collect();
   console.log(`${name}, through the engine: ${result.timings.tokensPerSecond?.toFixed(1)} tokens/s`);
@@ -242,44 +252,6 @@ async function best(run: () => Promise<void>): Promise<number> {
     least = Math.min(least, (performance.now() - start) / 1000);
   }
   return least;
-}
-
-/** A step of `count` tokens of one sequence from position `start`. */
-async function runTokens(runner: ModelRunner, start: number, count: number): Promise<void> {
-  const logits = await runner.step(batchOf(runner, start, count));
-  if (!Number.isFinite(logits[0])) throw new Error(`the logits are not finite: ${logits[0]}`);
-}
-
-/** With blocks for `more` tokens. */
-function batchOf(runner: ModelRunner, start: number, count: number, more = 0): RaggedBatch {
-  const positions = Int32Array.from({ length: count }, (_, i) => start + i);
-  const blocks = Math.ceil((start + count + more) / runner.sizes.blockSize);
-  return {
-    tokens: positions.map((i) => (i * 7919) % runner.sizes.vocabSize),
-    positions,
-    sequence: new Int32Array(count),
-    slots: positions,
-    blockTables: [Int32Array.from({ length: blocks }, (_, i) => i)],
-    outputs: Int32Array.of(count - 1),
-  };
-}
-
-/** A token of each of several sequences, with blocks for `more` tokens. */
-function batchTogether(
-  { sizes: { blockSize, vocabSize } }: ModelRunner,
-  { context, sequences }: DecodeOptions,
-  more: number,
-): RaggedBatch {
-  const numbers = Int32Array.from({ length: sequences }, (_, i) => i);
-  const blocks = Math.ceil((context + more) / blockSize);
-  return {
-    tokens: numbers.map((i) => (i * 7919) % vocabSize),
-    positions: numbers.map(() => context - 1),
-    sequence: numbers,
-    slots: numbers.map((i) => i * blocks * blockSize + context - 1),
-    blockTables: [...numbers].map((i) => Int32Array.from({ length: blocks }, (_, j) => i * blocks + j)),
-    outputs: numbers,
-  };
 }
 
 function seconds(start: number): string {

@@ -3,12 +3,23 @@
 import { loadModel } from "../../src/runtime/load-model.ts";
 import { scoreTokens } from "../../src/runtime/score.ts";
 import { goldenNames, readSafetensors } from "../../test/models/read-golden.ts";
+import { beside, gpuFlags, type Mode, openBenchGpu } from "./mode.ts";
+
+export const goldensMode: Mode = {
+  name: "goldens",
+  does: "every golden model's logits and greedy tokens",
+  flags: ["goldens", "only", ...gpuFlags],
+  run: async (flags) => {
+    const { gpu } = await openBenchGpu(flags);
+    return (await compareGoldens(gpu, flags.goldens ?? `${beside}goldens`, flags.only?.split(",") ?? null)) === 0;
+  },
+};
 
 /** As in the tests of the other backends: room for other orders of addition in f32. */
 const tolerance = 1e-4;
 
 /** Prints a line for each; how many are wrong. */
-export async function compareGoldens(gpu: GPU, folder: string, only: readonly string[] | null): Promise<number> {
+async function compareGoldens(gpu: GPU, folder: string, only: readonly string[] | null): Promise<number> {
   let wrong = 0;
   for (const name of goldenNames) {
     if (only !== null && !only.includes(name)) continue;

@@ -5,22 +5,27 @@
 import { mkdirSync } from "node:fs";
 import { openLlama } from "../cpu/candidates/llama.ts";
 import { type GgufFormat, makeGguf } from "../cpu/make/make-models.ts";
-import type { Shape } from "../cpu/make/shapes.ts";
 import { recordFigures } from "./figures.ts";
+import { gpuFlags, type Mode, openBenchGpu, type ShapeOptions, shapeFlags, shapeOptions } from "./mode.ts";
 
-export interface LlamaOptions {
-  readonly shape: Shape;
+interface LlamaOptions extends ShapeOptions {
   readonly formats: readonly GgufFormat[];
-  readonly tokens: number;
-  readonly prefill: number;
-  readonly context: number;
-  readonly cache: string;
-  readonly figures: string | undefined;
 }
+
+export const llamaMode: Mode = {
+  name: "llama",
+  does: "the same shape under llama.cpp with Vulkan",
+  flags: [...shapeFlags, ...gpuFlags],
+  run: async (flags) => {
+    await openBenchGpu(flags); // says what it is
+    await measureLlama({ ...shapeOptions(flags), formats: ["q4_0", "q8_0"] });
+    return true;
+  },
+};
 
 const repetitions = 3;
 
-export async function measureLlama(options: LlamaOptions): Promise<void> {
+async function measureLlama(options: LlamaOptions): Promise<void> {
   const { shape, formats, tokens, prefill, context, cache, figures } = options;
   mkdirSync(cache, { recursive: true });
   for (const format of formats) {

@@ -12,9 +12,11 @@ import { type DeployOptions, shardAndDeploy } from "../../src/runtime/mesh/shard
 import type { Model } from "../../src/runtime/model.ts";
 import { readSafetensors } from "../../test/models/read-golden.ts";
 import { makeCheckpoint } from "../cpu/make/make-models.ts";
-import type { Shape } from "../cpu/make/shapes.ts";
+import { type Shape, shapeOf } from "../cpu/make/shapes.ts";
+import { beside, dawnFlags, gpuFlags, type Mode, numbers, openBenchGpu } from "./mode.ts";
+import { measureReadBack } from "./read-back.ts";
 
-export interface MeshOptions {
+interface MeshOptions {
   readonly shape: Shape;
   /** `bf16` as stored; `int8` and `int4` with inputs in int8. */
   readonly formats: readonly string[];
@@ -30,11 +32,38 @@ export interface MeshOptions {
   readonly gpuFlags: readonly string[];
 }
 
+/** Of V2-Lite's 27: what is made and loaded in a minute. */
+const usualLayers = 12;
+
+export const meshMode: Mode = {
+  name: "mesh",
+  does: "V2-Lite's shape as a pipeline, a process a GPU, against one GPU; with --only golden models over the GPUs",
+  flags: ["goldens", "only", "layers", "formats", "tokens", "sequences", "lanes", "gpus", "cache", ...gpuFlags],
+  run: async (flags) => {
+    const { gpu } = await openBenchGpu(flags);
+    const [gpus, ofDawn] = [numbers(flags.gpus), dawnFlags(flags)];
+    if (flags.only !== undefined)
+      return (await checkMeshGoldens(flags.goldens ?? `${beside}goldens`, flags.only.split(","), gpus, ofDawn)) === 0;
+    await measureReadBack(gpu);
+    await measureMesh(gpu, {
+      shape: shapeOf("v2lite", Number(flags.layers ?? usualLayers)),
+      tokens: Number(flags.tokens),
+      cache: flags.cache ?? `${beside}models`,
+      formats: flags.formats.split(","),
+      sequences: Number(flags.sequences ?? 8),
+      lanes: numbers(flags.lanes),
+      gpus,
+      gpuFlags: ofDawn,
+    });
+    return true;
+  },
+};
+
 const contextLength = 512;
 const promptTokens = 16;
 
 /** Greedy tokens of golden models with a stage on each GPU; prints a line for each and gives how many are wrong. */
-export async function checkMeshGoldens(
+async function checkMeshGoldens(
   folder: string,
   names: readonly string[],
   gpus: readonly number[],
@@ -62,7 +91,7 @@ export async function checkMeshGoldens(
   return wrong;
 }
 
-export async function measureMesh(gpu: GPU, options: MeshOptions): Promise<void> {
+async function measureMesh(gpu: GPU, options: MeshOptions): Promise<void> {
   const { shape, cache, formats, gpus, gpuFlags, sequences } = options;
   const begin = performance.now();
   const folder = makeCheckpoint(shape, "bf16", cache, console.log);

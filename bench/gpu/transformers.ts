@@ -2,19 +2,20 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import type { Shape } from "../cpu/make/shapes.ts";
 import { recordFigures } from "./figures.ts";
+import { type Mode, type ShapeOptions, shapeFlags, shapeOptions } from "./mode.ts";
 
-export interface TransformersOptions {
-  readonly shape: Shape;
-  readonly tokens: number;
-  readonly prefill: number;
-  readonly context: number;
-  readonly cache: string;
-  readonly figures: string | undefined;
+interface TransformersOptions extends ShapeOptions {
   /** Seconds that torch.compile may take. */
   readonly patience: number;
 }
+
+export const transformersMode: Mode = {
+  name: "transformers",
+  does: "the same shape under Hugging Face transformers, with the machine's python3, torch and transformers",
+  flags: [...shapeFlags, "patience"],
+  run: (flags) => measureTransformers({ ...shapeOptions(flags), patience: Number(flags.patience) }),
+};
 
 interface Line {
   readonly how: string;
@@ -23,7 +24,7 @@ interface Line {
 }
 
 /** Whether it ran. */
-export function measureTransformers(options: TransformersOptions): boolean {
+function measureTransformers(options: TransformersOptions): boolean {
   const { shape, tokens, prefill, context, cache, figures, patience } = options;
   const folder = `${cache}/${shape.key}-config`;
   mkdirSync(folder, { recursive: true });

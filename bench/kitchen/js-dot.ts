@@ -2,7 +2,7 @@
  * Which form of a dot-product kernel plain JavaScript runs fastest: rows per iteration, tokens per tile, and whether sums
  * are kept as doubles or rounded to f32. The kernels go through the kernel passes and the emitter as a model's do.
  *
- *     npx tsx bench/kitchen/js-dot.ts
+ *     node bench/kitchen/js-dot.ts
  */
 import { compileKernel, type JsKernel } from "../../src/backends/js/emit.ts";
 import {

@@ -3,7 +3,7 @@
  * second at real shapes, for each kind of products that the engine has, against a loop that only reads the same bytes:
  * medians, and the best in brackets, of rounds in turn.
  *
- *     npx tsx bench/kitchen/wasm-dots.ts [--bits 4,8] [--tokens 1] [--threads 1,2] [--tiers quads,pairs,simd] [--rounds 5]
+ *     node bench/kitchen/wasm-dots.ts [--bits 4,8] [--tokens 1] [--threads 1,2] [--tiers quads,pairs,simd] [--rounds 5]
  */
 import { parseArgs } from "node:util";
 import { compileToPlan, type Device, type Instance, openDevice } from "../../src/compile.ts";

@@ -3,7 +3,7 @@
  * of 32-bit addresses with the weights in the second. A matrix-vector product that streams its weights from main memory,
  * and a product of matrices that stay in the cache, each the same instructions but for the addresses.
  *
- *     npx tsx bench/kitchen/wasm-memory.ts
+ *     node bench/kitchen/wasm-memory.ts
  */
 import { signedLeb } from "../../src/backends/wasm/encode.ts";
 import { unsignedLeb } from "../../src/backends/wasm/instr.ts";

@@ -3,7 +3,7 @@
  * many sums along each row, of rows that are neighbours or far apart (so that each stream of memory goes on from tile to
  * tile); medians, and the best in brackets, of rounds in turn.
  *
- *     npx tsx bench/kitchen/wasm-rows.ts [--dtypes f32,bf16] [--tiles 4x1,8x1,2x4far] [--threads 1,2] [--rounds 9]
+ *     node bench/kitchen/wasm-rows.ts [--dtypes f32,bf16] [--tiles 4x1,8x1,2x4far] [--threads 1,2] [--rounds 9]
  */
 import { parseArgs } from "node:util";
 import { compileToPlan, type Device, type Instance, openDevice } from "../../src/compile.ts";

@@ -1,8 +1,10 @@
 /** What a backend is: a target record, and devices that hold memory and run plans. */
+import type { Node } from "../ir/graph.ts";
 import type { Plan } from "../ir/plan.ts";
 import type { Target } from "../ir/target.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import type { TensorType } from "../ir/types.ts";
+import type { StoredTensor } from "../ir/weight.ts";
 
 export interface Backend {
   readonly target: Target;
@@ -24,6 +26,11 @@ export interface DeviceOptions {
   readonly gpu?: GPU;
   /** The WebGPU device to use; it belongs to the device opened on it. */
   readonly gpuDevice?: GPUDevice;
+  /**
+   * Whether a GPU's matrix units may multiply codes of several tokens, where it has such units and they compute rightly: an
+   * experiment, off by default, that needs the WebGPU feature chromium-experimental-subgroup-matrix.
+   */
+  readonly matrixUnits?: boolean;
   /** How optional packages are imported, by name. Default: `import(name)`. */
   readonly importPackage?: (name: string) => Promise<unknown>;
   /** The folder in whose node_modules optional packages are. Default: they are found like other packages. */
@@ -46,6 +53,15 @@ export interface Device {
   readonly hold: (type: TensorType, data: TensorData) => TensorData;
   /** Memory for a weight, where the device has memory of its own: filled as parts become known, and held there alone. */
   readonly fill?: (type: TensorType) => WeightFill;
+  /**
+   * Stands for a weight expression that the device computes from files by itself, when a program first needs it. `stored`
+   * gives the tensors of a weight that is a leaf of it, in order, or null where they are not as such in files. Null where
+   * the device cannot. The array has no elements.
+   */
+  readonly fromFiles?: (
+    expr: Node,
+    stored: (weight: Node<"weight">) => readonly StoredTensor[] | null,
+  ) => TensorData | null;
   /** Gives memory back; no program may use it any more. */
   readonly free: (data: TensorData) => void;
   /**

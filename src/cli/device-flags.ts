@@ -13,6 +13,10 @@ export const deviceOptions = {
     value: "N",
     doc: "Threads of wasm. Default: as many as should be fastest; one for very small models.",
   },
+  "matrix-units": {
+    kind: "flag",
+    doc: "On a GPU that has matrix units: use them for several tokens. An experiment.",
+  },
   "package-folder": {
     kind: "text",
     value: "FOLDER",
@@ -22,8 +26,8 @@ export const deviceOptions = {
 
 /** The same as options of `loadModel`. */
 export function deviceFlags(values: OptionValues<typeof deviceOptions>): DeviceFlags {
-  const { backend, threads, "package-folder": packageFolder } = values;
-  return { backend, threads, packageFolder };
+  const { backend, threads, "matrix-units": matrixUnits, "package-folder": packageFolder } = values;
+  return { backend, threads, matrixUnits, packageFolder };
 }
 
-type DeviceFlags = Pick<LoadOptions, "backend" | "threads" | "packageFolder">;
+type DeviceFlags = Pick<LoadOptions, "backend" | "threads" | "matrixUnits" | "packageFolder">;

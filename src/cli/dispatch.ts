@@ -1,5 +1,6 @@
 /** Finds the command, runs it, and turns what went wrong into a message and an exit code. */
 import { didYouMean, InputError } from "../ir/errors.ts";
+import { bench } from "./bench.ts";
 import { chat } from "./chat.ts";
 import { type Command, exitCodes } from "./command.ts";
 import { evaluate } from "./eval.ts";
@@ -21,6 +22,7 @@ import { verify } from "./verify.ts";
 export const commands: readonly Command[] = [
   run,
   chat,
+  bench,
   evaluate,
   prune,
   inspect,

@@ -1,7 +1,7 @@
 /** The summary at the end of `ciuic inspect`: what each pass did, and what a step costs. */
 import type { Compiled } from "../compile.ts";
 import type { Module } from "../ir/graph.ts";
-import { maxElements } from "../ir/kernel/verify.ts";
+import { maxElements } from "../ir/kernel/runnable.ts";
 import { byteSize, type TensorType, tensorType } from "../ir/types.ts";
 import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";

@@ -23,6 +23,7 @@ import { optimizationSummary } from "../runtime/optimization-summary.ts";
 import { showSummary } from "../runtime/summary-text.ts";
 import { write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
+import { deviceFlags, deviceOptions } from "./device-flags.ts";
 import { inspectSummary } from "./inspect-summary.ts";
 import { modelPath, withModel } from "./model-source.ts";
 import type { OptionTable } from "./options.ts";
@@ -48,6 +49,7 @@ const options = {
   },
   measure: { kind: "flag", doc: "With --summary: also load the model and run it, to compare with what is expected." },
   backend: { kind: "text", value: "NAME", doc: "What to compile for. Default: wasm." },
+  "package-folder": deviceOptions["package-folder"],
   ...quantizeOptions,
   ...pruneOptions,
 } as const satisfies OptionTable;
@@ -73,7 +75,7 @@ export const inspect = defineCommand({
     if (values.measure && !values.summary) throw new InputError("inspect --measure", "needs --summary");
     const quantize = quantizeFlags("inspect", values);
     const prune = await pruneFlags(values);
-    if (values.measure) return measured(positionals[0], { backend: values.backend, quantize, prune });
+    if (values.measure) return measured(positionals[0], { ...deviceFlags(values), quantize, prune });
     const { config: stored, headers } = await readModel(modelPath(positionals[0]));
     const config = prune?.experts === undefined ? stored : prunedConfig(stored, prune.experts);
     const bucket = parseBucket(values.bucket ?? "1,1", config);
@@ -107,10 +109,7 @@ export const inspect = defineCommand({
 });
 
 /** The summary of the model as it runs here. */
-async function measured(
-  path: string | undefined,
-  options: Pick<LoadOptions, "backend" | "quantize" | "prune">,
-): Promise<number> {
+async function measured(path: string | undefined, options: LoadOptions): Promise<number> {
   const summary = await withModel(path, options, (model) => optimizationSummary(model));
   await write(process.stdout, showSummary(summary));
   return exitCodes.done;

@@ -1,7 +1,7 @@
 /** The model that a command works on: the folder named, or the one that comes with the package. */
 import { fileURLToPath } from "node:url";
 import { readEnv } from "../env.ts";
-import { KernelProfile } from "../runtime/kernel-profile.ts";
+import { KernelProfile, showKernelTimes } from "../runtime/kernel-profile.ts";
 import { type LoadOptions, loadModel } from "../runtime/load-model.ts";
 import type { Model } from "../runtime/model.ts";
 import { progressBar } from "./progress.ts";
@@ -29,7 +29,7 @@ export async function withModel<T>(
     return await use(model);
   } finally {
     await model.close();
-    if (profile !== undefined && DEBUG >= 2) console.error(profile.show());
+    if (profile !== undefined && DEBUG >= 2) console.error(showKernelTimes(profile.times(), { programs: true }));
   }
 }
 

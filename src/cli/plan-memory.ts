@@ -21,6 +21,11 @@ const options = {
   context: { kind: "whole", value: "N", doc: "Tokens of each sequence. Default: 4096, or the model's most." },
   sequences: { kind: "whole", value: "N", doc: "Sequences at a time. Default: 1." },
   tokens: { kind: "whole", value: "N", doc: "Tokens of a prompt that are computed at once. Default: 128." },
+  backends: {
+    kind: "text",
+    value: "NAMES",
+    doc: "Backends to show, with commas between them, or all. Default: webgpu, wasm, and TensorFlow where ciuic probe found it.",
+  },
   memory: { kind: "text", value: "SIZE", doc: "Memory, such as 24GiB. Default: this machine's; unknown for a GPU." },
   binding: {
     kind: "text",
@@ -32,16 +37,16 @@ const options = {
 
 export const planMemory = defineCommand({
   name: "plan-memory",
-  usage: ["[MODEL] [--context N] [--sequences N] [--memory SIZE] [--binding SIZE] [--json]"],
+  usage: ["[MODEL] [--backends NAMES] [--context N] [--sequences N] [--memory SIZE] [--json]"],
   summary: "Say what a model takes in memory, and where it fits.",
   details: [
-    "Weights, caches, values of a step and the largest single buffer, for every backend and precision, and what would make it fit. Exit code 1 where nothing fits.",
+    "Weights, caches, values of a step and the largest single buffer, by backend and precision, and what would make it fit. Exit code 1 where nothing shown fits.",
     "MODEL may be a config.json, a folder with weights but no config, or the address of a folder: of weights only the headers are read, over HTTP as ranges of bytes.",
   ],
   options,
   examples: [
     "ciuic plan-memory",
-    "ciuic plan-memory --context 2048 --sequences 8",
+    "ciuic plan-memory --context 2048 --sequences 8 --backends all",
     "ciuic plan-memory --memory 256MB --json",
   ],
   positionals: 1,
@@ -49,6 +54,7 @@ export const planMemory = defineCommand({
     const { name, sizes } = await readSizes(modelPath(positionals[0]));
     const limits = await memoryLimits({
       ...(values.memory === undefined ? {} : { memory: parseBytes(values.memory, "plan-memory --memory") }),
+      ...(values.backends === undefined ? {} : { backends: values.backends.split(",").map((name) => name.trim()) }),
       ...(values.binding === undefined ? {} : { binding: parseBytes(values.binding, "plan-memory --binding") }),
     });
     const { context, sequences, tokens } = values;

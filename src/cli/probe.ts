@@ -4,16 +4,18 @@ import type { BackendProbe } from "../runtime/probe/backend-probe.ts";
 import { type ProbeReport, probe } from "../runtime/probe/probe.ts";
 import { write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
+import { deviceOptions } from "./device-flags.ts";
 import type { OptionTable } from "./options.ts";
 
 const options = {
   fresh: { kind: "flag", doc: "Measure again, whatever is kept." },
   json: { kind: "flag", doc: "Print everything as JSON." },
+  "package-folder": deviceOptions["package-folder"],
 } as const satisfies OptionTable;
 
 export const probeCommand = defineCommand({
   name: "probe",
-  usage: ["[--fresh] [--json]"],
+  usage: ["[--fresh] [--package-folder FOLDER] [--json]"],
   summary: "Say what each backend can do on this machine.",
   details: [
     "Whether it runs, on what, within what limits, and how fast small programs are: memory read per second, operations of a matrix times one vector (decoding) and many (prompts), what a launch and a step cost. Of what does not run: why, and what would make it.",
@@ -23,7 +25,7 @@ export const probeCommand = defineCommand({
   examples: ["ciuic probe", "ciuic probe --fresh --json"],
   positionals: 0,
   run: async ({ values }) => {
-    const report = await probe({ fresh: values.fresh ?? false });
+    const report = await probe({ fresh: values.fresh ?? false, packageFolder: values["package-folder"] });
     for (const note of report.notes) process.stderr.write(`ciuic: ${note}\n`);
     await write(process.stdout, values.json ? `${JSON.stringify(report, null, 2)}\n` : showProbe(report));
     return exitCodes.done;

@@ -2,6 +2,7 @@
 import { InputError } from "../ir/errors.ts";
 import type { Generation } from "../runtime/generation.ts";
 import type { Model } from "../runtime/model.ts";
+import { measureSpeed, showSpeed } from "../runtime/speed.ts";
 import { printAnswer, summary, write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { generateOptions, generationOptions } from "./generation-flags.ts";
@@ -10,7 +11,6 @@ import { modelFlags, showChanges } from "./model-flags.ts";
 import { withModel } from "./model-source.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
 import { readText } from "./read-input.ts";
-import { measureSpeed, showSpeed } from "./speed.ts";
 import { checkTokenIds, readTokenIds } from "./token-ids.ts";
 
 const options = {
@@ -74,7 +74,7 @@ async function runText(values: Values, path: string | undefined, signal: AbortSi
     const { result } = await printAnswer(begin(model, prompt, values, signal), process.stdout);
     if (values.quiet) return;
     process.stderr.write(summary(result));
-    const speed = signal.aborted ? null : await measureSpeed(model, result);
+    const speed = signal.aborted ? null : await measureSpeed(model, result.timings.tokensPerSecond);
     if (speed !== null) process.stderr.write(showSpeed(speed));
     if (model.choice !== null && !signal.aborted) process.stderr.write(`[${model.choice.why}]\n`);
   });

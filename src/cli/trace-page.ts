@@ -2,14 +2,24 @@
 import { readFile } from "node:fs/promises";
 import { html } from "../plan/page.ts";
 import type { TraceFile } from "../trace-file.ts";
+import { findSources, type TraceSources } from "./rule-sources.ts";
 import { traceStyle } from "./trace-style.ts";
 
 /** Each before those that use it. */
-const scripts = ["dom", "diff", "passes-tab", "kernels-tab", "memory-tab", "start"];
+const scripts = ["dom", "diff", "rewrite-lines", "rules-view", "passes-tab", "kernels-tab", "memory-tab", "start"];
+
+/** What the page carries. */
+export interface PageData {
+  readonly trace: TraceFile;
+  readonly sources: TraceSources;
+}
 
 export async function tracePage(trace: TraceFile): Promise<string> {
+  const rules = trace.passes.flatMap(({ matches }) => matches.map(({ rule }) => rule));
+  const passes = trace.passes.map(({ name }) => name);
+  const page: PageData = { trace, sources: await findSources([...new Set(rules)], [...new Set(passes)]) };
   // As JSON the text may not end the script element that holds it.
-  const data = JSON.stringify(trace).replaceAll("<", "\\u003c");
+  const data = JSON.stringify(page).replaceAll("<", "\\u003c");
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>${html(trace.name)}: trace</title><link rel="icon" href="data:,"><style>${traceStyle}</style></head><body>

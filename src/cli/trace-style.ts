@@ -28,10 +28,15 @@ pre.code{margin:0;padding:.5em 0;overflow:auto;flex:1;min-height:0;tab-size:2;wh
 .fold{display:block;width:100%;min-width:max-content;color:var(--dim);background:var(--panel);padding:.1em 2.6em;font:inherit;border-block:1px solid var(--line)}
 .fold:hover{color:var(--accent)}
 details{border-top:1px solid var(--line);padding:.35em 0}summary{cursor:pointer}
-.match{margin:.4em 0;overflow-wrap:anywhere;border-radius:4px;overflow:hidden}.match div{padding:.15em .5em}
+.match{display:block;width:100%;padding:0;margin:.4em 0;overflow-wrap:anywhere;border-radius:4px;overflow:hidden}.match div{padding:.15em .5em}
+.match:hover,.match[aria-pressed=true]{outline:2px solid var(--accent);outline-offset:-2px}
+.rules h3{margin-top:0}.rules .count{border-top:1px solid var(--line);padding-top:.7em;margin-top:.9em}.place{overflow-wrap:anywhere}
+pre.rule{background:var(--panel);border-radius:6px;padding:.5em .7em;margin:.5em 0;white-space:pre-wrap;overflow-wrap:anywhere}
+.steps{border-bottom:1px solid var(--line);flex-wrap:nowrap}.steps input{flex:1;min-width:6em;accent-color:var(--accent);margin:0}
+.bar output{flex:1;min-width:0;font-variant-numeric:tabular-nums}.step-by{border:1px solid var(--line);border-radius:6px;padding:0 .6em;flex:none}.step-by:hover{border-color:var(--accent)}
 .table{width:54%;max-width:760px;flex:none;overflow:auto;padding:.6em 1em;border-right:1px solid var(--line)}
 table{border-collapse:collapse;width:100%;font-size:.93em}th,td{padding:.25em .5em;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
-th{position:sticky;top:0;background:var(--bg);color:var(--dim);font-weight:600}td:first-child{overflow-wrap:anywhere}
+th{position:sticky;top:0;background:var(--bg);color:var(--dim);font-weight:600}td:first-child{overflow-wrap:break-word;min-width:8em}
 .number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}.number button{text-align:right}
 .link{padding:0}.link:hover{color:var(--accent)}tbody tr{cursor:pointer}tr[aria-selected=true]{background:var(--panel)}
 .share{white-space:nowrap;width:150px;font-variant-numeric:tabular-nums}.share span{display:inline-block;height:.65em;background:var(--accent);border-radius:2px;margin-right:.4em;max-width:90px;min-width:1px}
@@ -44,5 +49,8 @@ th{position:sticky;top:0;background:var(--bg);color:var(--dim);font-weight:600}t
 .value:hover,.value:focus{outline:2px solid var(--text);outline-offset:-2px;z-index:1}
 .call{background:#6b7788}.v0{background:#2f6fb0}.v1{background:#2c7d55}.v2{background:#a36d1c}.v3{background:#b0455a}.v4{background:#7a5fb0}.v5{background:#237f87}
 .axis{display:flex;font-size:.8em}.axis span{flex:1 1 0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;padding:0 .2em}.about{min-height:1.5em}
-@media(max-width:900px){.columns{flex-direction:column;height:auto}nav,aside,.table{width:auto;max-width:none;border:0}pre.code{max-height:70vh}}
+@media(max-width:900px){.columns{flex-direction:column;height:auto}nav,aside,.table{width:auto;max-width:none;border:0}pre.code{max-height:70vh}
+nav{display:flex;padding:0;border-bottom:1px solid var(--line)}.pass{flex:none;width:10.5em;border-left:0;border-bottom:3px solid transparent}
+header .choice{margin-left:0}.table{padding:.6em}th,td{padding:.25em .3em}.share{width:auto}.share span{display:none}aside{border-top:1px solid var(--line)}}
+@media(max-width:600px){.axis{display:none}table{font-size:.86em}}
 `;

@@ -1,12 +1,14 @@
 /** `ciuic trace`: a page that shows what the compiler did with a model, pass by pass and kernel by kernel. */
 import { stat } from "node:fs/promises";
-import { InputError } from "../ir/errors.ts";
+import { InputError, UnsupportedError } from "../ir/errors.ts";
 import { type Trace, tracing } from "../passes/instruments.ts";
 import { asObject, parseJson } from "../runtime/json.ts";
-import { KernelProfile } from "../runtime/kernel-profile.ts";
 import type { Model } from "../runtime/model.ts";
+import { ModelRunner } from "../runtime/model-runner.ts";
+import { profileStep } from "../runtime/profile-step.ts";
 import { type TraceFile, traceFile, traceFormat } from "../trace-file.ts";
 import { defineCommand, exitCodes } from "./command.ts";
+import { deviceFlags, deviceOptions } from "./device-flags.ts";
 import { withModel } from "./model-source.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
 import { pruneFlags, pruneOptions } from "./prune-flags.ts";
@@ -17,7 +19,12 @@ import { writeOutput } from "./write-output.ts";
 
 const options = {
   out: { kind: "text", value: "FILE.html", doc: "Where to write the page. Default: trace.html." },
-  backend: { kind: "text", value: "NAME", doc: "What to compile for and run on. Default: wasm." },
+  backend: {
+    kind: "text",
+    value: "NAME",
+    doc: "What to compile for and run on. Default: what should be fastest (ciuic probe), on one thread.",
+  },
+  "package-folder": deviceOptions["package-folder"],
   ...quantizeOptions,
   ...pruneOptions,
 } as const satisfies OptionTable;
@@ -44,38 +51,29 @@ export const trace = defineCommand({
   },
 });
 
-/** As many as are certain to be computed in the smallest bucket, whose sequences have one block. */
-const timedTokens = 12;
-const timedRuns = 4;
-
 async function traceModel(path: string | undefined, values: OptionValues<typeof options>): Promise<TraceFile> {
   const { instrument, trace } = tracing();
-  const profile = new KernelProfile();
   // What is compiled first is the step of one token.
-  const load = { backend: values.backend, threads: 1, maxSequences: 1, profile };
+  const load = { ...deviceFlags(values), threads: 1, maxSequences: 1 };
   const changes = { quantize: quantizeFlags("trace", values), prune: await pruneFlags(values) };
   const compile = { instruments: [instrument] };
   return withModel(path, { ...load, ...changes, compile }, async (model) => {
     const { program } = model;
-    return traceFile(trace, program, program.program.sources, await timesOf(model, profile));
+    return traceFile(trace, program, program.program.sources, await timesOf(model));
   });
 }
 
 /** Milliseconds of each kernel in a step of one token; none where the device cannot time its kernels. */
-async function timesOf(model: Model, profile: KernelProfile): Promise<(number | null)[]> {
-  const run = async (): Promise<void> => {
-    for (let i = 0; i < timedRuns; i++) {
-      await model.generate([0], { maxTokens: timedTokens, temperature: 0, ignoreEos: true }).result;
-    }
-  };
-  await run();
-  profile.reset();
-  await run();
-  const times = profile.times();
-  // Sequences of one block are computed in the smallest bucket alone.
-  const ms = new Map(times.filter(({ program }) => program === times[0]?.program).map((each) => [each.index, each.ms]));
-  if (ms.size === 0) return [];
-  return model.program.plan.kernels.map((_, i) => (ms.get(i) ?? 0) / (timedRuns * timedTokens));
+async function timesOf({ runner, program }: Model): Promise<(number | null)[]> {
+  if (!(runner instanceof ModelRunner)) return [];
+  try {
+    const { kernels } = await profileStep(runner, { tokens: 1, steps: 48 });
+    const ms = new Map(kernels.map((each) => [each.index, each.ms]));
+    return program.plan.kernels.map((_, i) => ms.get(i) ?? 0);
+  } catch (error) {
+    if (error instanceof UnsupportedError) return [];
+    throw error;
+  }
 }
 
 /** A trace as `TRACE` writes it. @throws InputError for another file */

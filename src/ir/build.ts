@@ -115,6 +115,7 @@ export function maths(builder: Builder) {
     rope: (x: Node, cos: Node, sin: Node, interleaved: boolean) => make("rope", [x, cos, sin], { interleaved }),
     attention: (q: Node, k: Node, v: Node, positions: Node, sequence: Node, scale: number) =>
       make("attention", [q, k, v, positions, sequence], { scale }),
+    mergeParts: (x: Node) => make("mergeParts", [x], {}),
     dequantizeBlocks: (x: Node, scale: Node, block: readonly number[]) =>
       make("dequantizeBlocks", [x, scale], { block }),
     groupScales: (x: Node, attrs: { group: number; to: DType; method: string }) => make("groupScales", [x], attrs),

@@ -1,4 +1,5 @@
 /** What passes and lowerings may know about a device: plain data, the same record for every backend. */
+import type { ProductSize } from "./kernel/multiply.ts";
 import type { CompositeOp } from "./ops/all.ts";
 import type { DType } from "./types.ts";
 
@@ -27,6 +28,8 @@ export interface Target {
   readonly scratchBytes: number;
   /** Invocations that meet at barriers, for devices of thousands of threads; null where a grid iteration runs alone. */
   readonly workgroup: Workgroup | null;
+  /** What multiplies matrices of signed bytes, for products of several tokens. Default: nothing does. */
+  readonly matrices?: MatrixUnits | null;
   /** Most bindings of buffers that a kernel may have: a buffer each, but for those that are larger than a binding. */
   readonly buffers: number;
   /** How much of a buffer a binding shows. Null: all of it, whatever its size. */
@@ -52,6 +55,14 @@ export interface Workgroup {
   readonly most?: number;
   /** Memory that they share. */
   readonly bytes: number;
+}
+
+/** Units that multiply matrices of signed bytes, adding up in 32 bits. */
+export interface MatrixUnits {
+  /** Neighbours in a workgroup that use one together. */
+  readonly subgroup: number;
+  /** What they multiply at once, the best first. */
+  readonly sizes: readonly ProductSize[];
 }
 
 /** Products of bytes that a device has. All are exact, so that a choice among them changes no bit of a result. */
@@ -98,6 +109,7 @@ export interface WebGpuLimits {
   readonly sharedBytes: number;
   readonly buffers: number;
   readonly binding: BindingSizes;
+  readonly matrices?: MatrixUnits | null;
 }
 
 /** The limits that the WebGPU specification guarantees ("Limits", default values). */
@@ -109,15 +121,17 @@ export const leastWebGpu: WebGpuLimits = {
 };
 
 /** WGSL: packed storage is unpacked by kernels, sums in f32. */
-export function webgpuTargetOf({ invocations, sharedBytes, buffers, binding }: WebGpuLimits): Target {
+export function webgpuTargetOf({ invocations, sharedBytes, buffers, binding, matrices = null }: WebGpuLimits): Target {
   return {
     ...jsTarget,
     name: "webgpu",
+    keeps: ["attention", "attentionParts", "mergeParts"],
     accumulator: "f32",
     byteDots: { small: "quads", any: "signed" }, // of WGSL, on every device
     // WGSL allows 8192 bytes of private variables ("Limits"); the emitter needs a few.
     scratchBytes: 8064,
     workgroup: { invocations: Math.min(invocations, 256), most: Math.min(invocations, 512), bytes: sharedBytes },
+    matrices,
     buffers,
     binding,
   };

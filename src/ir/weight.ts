@@ -6,6 +6,16 @@ import { dtypeInfo, type Shape, sameType, showType, sizeOf, type TensorType, ten
 /** Where weights come from: a checkpoint, or a table in tests. */
 export type WeightSource = (name: string) => Tensor;
 
+/** A tensor in a file: elements one after another, little-endian. */
+export interface StoredTensor {
+  readonly type: TensorType;
+  /** The file, from the root of the file system. */
+  readonly path: string;
+  /** Its first byte in the file, and how many bytes the file has. */
+  readonly offset: number;
+  readonly fileBytes: number;
+}
+
 export interface WeightParts {
   /** Checkpoint names, in order along axis 0 if stacked. */
   readonly names: readonly string[];

@@ -5,6 +5,7 @@
 import { lastDim, type Maths, maths } from "../ir/build.ts";
 import { type Node, named, rebuild } from "../ir/graph.ts";
 import type { CompositeOp, OpName } from "../ir/ops/all.ts";
+import { lowestScore } from "../ir/ops/attention.ts";
 import { keepName } from "../ir/rewrite.ts";
 import { noComposites } from "../ir/verify.ts";
 import { mapOuts, type Pass } from "./pass.ts";
@@ -35,31 +36,74 @@ export const expansions = {
     return reshape(concat(axis, sub(mul(a, c), mul(b, s)), add(mul(b, c), mul(a, s))), x!.type.shape);
   },
 
-  /**
-   * n tokens, b sequences of s keys, g key heads each shared by r query heads, d and e head dims. Keys and values
-   * beyond a token's position get weight 0, so they must be finite (a cache is zeroed when it is made).
-   */
-  attention: ({ ins: [q, k, v, positions, sequence], attrs: { scale } }, build) => {
-    const { contract, div, exp, expandLast, full, gather, iota, le, max, mul } = build;
-    const { reduceMax, reduceSum, reshape, select, sub } = build;
-    const [n, h, d] = dims(q!);
-    const [b, s, g, e] = dims(v!);
-    // One sequence is read in place; of several, each token gathers its own: [n, s, g, d].
-    const ofToken = (x: Node) => (b === 1 ? reshape(x, dims(x).slice(1)) : gather(x, sequence!));
-    const lead = b === 1 ? "" : "n ";
-    const scores = contract(`n g r d, ${lead}s g d -> n g r s`, reshape(q!, [n!, g!, h! / g!, d!]), ofToken(k!));
-    const scaled = named("scores", mul(scores, scale));
-    const visible = reshape(le(iota("i32", [n!, s!], 1), expandLast(positions!)), [n!, 1, 1, s!]);
+  attention: (node, build) => {
+    const { contract, div, exp, expandLast, full, max, reduceMax, reduceSum, reshape, select, sub } = build;
+    const { scaled, visible, values, read } = scoresOf(node, build);
     const most = expandLast(
       reduceMax(select(visible, scaled, full("f32", scaled.type.shape, Number.NEGATIVE_INFINITY))),
     );
     const powers = named("powers", select(visible, exp(sub(scaled, most)), 0));
     // The largest visible score adds exp(0) = 1 to the total, so `max` changes it only where nothing is visible.
     const total = expandLast(max(reduceSum(powers), 1));
-    const sums = contract(`n g r s, ${lead}s g e -> n g r e`, powers, ofToken(v!));
-    return reshape(div(sums, total), [n!, h!, e!]);
+    return reshape(div(contract(`n g r s, ${read} e -> n g r e`, powers, values), total), node.type.shape);
+  },
+
+  /** The same with an axis of p parts, to which other parts' keys are as if they were not visible. */
+  attentionParts: (node, build) => {
+    const { add, and, concat, contract, eq, exp, expandLast, full, iota, mul } = build;
+    const { reduceMax, reduceSum, reshape, select, sub } = build;
+    const { parts: p, block } = node.attrs;
+    const { scaled, visible, values, read } = scoresOf(node, build);
+    const [n, g, r, s] = dims(scaled);
+    // Part floor(t / block) % p has key t.
+    const dealt = iota("i32", [Math.ceil(s! / block), block], 0);
+    const turns = build.slice(reshape(dealt, [Math.ceil(s! / block) * block]), 0, 0, s!);
+    const own = eq(reshape(build.rem(turns, p), [1, s!]), iota("i32", [p, s!], 0));
+    const seen = and(reshape(visible, [n!, 1, 1, 1, s!]), reshape(own, [1, 1, 1, p, s!]));
+    const shape = [n!, g!, r!, p, s!];
+    const scores = add(reshape(scaled, [n!, g!, r!, 1, s!]), full("f32", shape, 0));
+    const most = reduceMax(select(seen, scores, full("f32", shape, lowestScore)));
+    const powers = mul(select(seen, exp(sub(scores, expandLast(most))), 0), full("f32", shape, 1));
+    const sums = contract(`n g r p s, ${read} e -> n g r p e`, powers, values);
+    return reshape(concat(4, sums, expandLast(most), expandLast(reduceSum(powers))), node.type.shape);
+  },
+
+  mergeParts: ({ ins: [x], type }, { contract, div, exp, expandLast, max, reduceMax, reshape, slice, sub }) => {
+    const [n, h, p, width] = dims(x!);
+    const e = type.shape[2]!;
+    const most = reshape(slice(x!, 3, e, e + 1), [n!, h!, p!]);
+    const scale = exp(sub(most, expandLast(reduceMax(most))));
+    const sum = (from: number, to: number) => contract("n h p, n h p j -> n h j", scale, slice(x!, 3, from, to));
+    return div(sum(0, e), max(sum(e + 1, width!), 1));
   },
 } as const satisfies { [N in CompositeOp]: Expand<N> };
+
+interface Scores {
+  /** f32[n, g, r, s], and whether the token sees the key, [n, 1, 1, s]. */
+  readonly scaled: Node;
+  readonly visible: Node;
+  /** The values of each token, and their axes but the last. */
+  readonly values: Node;
+  readonly read: string;
+}
+
+/**
+ * n tokens, b sequences of s keys, g key heads each shared by r query heads, d and e head dims. Keys and values
+ * beyond a token's position get weight 0, so they must be finite (a cache is zeroed when it is made).
+ */
+function scoresOf(
+  { ins: [q, k, v, positions, sequence], attrs: { scale } }: Node<"attention"> | Node<"attentionParts">,
+  { contract, expandLast, gather, iota, le, mul, reshape }: Maths,
+): Scores {
+  const [n, h, d] = dims(q!);
+  const [b, s, g] = dims(v!);
+  // One sequence is read in place; of several, each token gathers its own: [n, s, g, d].
+  const ofToken = (x: Node) => (b === 1 ? reshape(x, dims(x).slice(1)) : gather(x, sequence!));
+  const read = `${b === 1 ? "" : "n "}s g`;
+  const scores = contract(`n g r d, ${read} d -> n g r s`, reshape(q!, [n!, g!, h! / g!, d!]), ofToken(k!));
+  const visible = reshape(le(iota("i32", [n!, s!], 1), expandLast(positions!)), [n!, 1, 1, s!]);
+  return { scaled: named("scores", mul(scores, scale)), visible, values: ofToken(v!), read };
+}
 
 /** The expansion of a composite node, or the node itself. */
 export function expandNode(node: Node, build: Maths): Node {

@@ -133,7 +133,7 @@ function whyStored(
   if (cut.has(node)) return { why: `its expression would have more than ${maxInlined} ops`, missed: true };
   if (isFree(node)) return null;
   const inner = [...needs].flatMap(([root, way]) => (way === "inner" ? [root] : []));
-  if (inner.length > 0) return { why: `an inner loop would compute it again: ${namesOf(inner)}`, missed: true };
+  if (inner.length > 0) return { why: `${namesOf(inner)} would compute it again in an inner loop`, missed: true };
   if (needs.size > 1) return { why: `${needs.size} kernels read it: ${namesOf([...needs.keys()])}`, missed: true };
   return needs.size === 1 ? null : { why: "nothing reads it", missed: false };
 }

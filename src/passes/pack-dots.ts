@@ -9,26 +9,34 @@
  * products is `zero` times the sum of the input's codes. Chosen experts are chosen from packed experts. Groups are then
  * added up in integers first, which only changes rounding. An input whose scales serve more than 32 codes, such as one
  * calibrated scale, is read with the scale of each group's first code.
+ *
+ * Where weights are sparse, two of each four, the two are stored with their places: 5 bits a weight instead of 8.
  */
 import { parseAxes } from "../ir/axes.ts";
 import { type Maths, maths } from "../ir/build.ts";
 import { isOp, type Node, named, nameOf, rebuild } from "../ir/graph.ts";
-import { dotBlock, dotGroup } from "../ir/ops/dot.ts";
+import { dotBlock, dotGroup, pairBits } from "../ir/ops/dot.ts";
 import { keepName } from "../ir/rewrite.ts";
 import type { DType } from "../ir/types.ts";
 import { stageOf } from "./constant.ts";
 import { mapOuts, type Pass } from "./pass.ts";
 
-export const packDots: Pass = {
-  name: "pack-dots",
-  level: "tensor",
-  exact: false,
-  run: (module, { builder }) => {
-    const build = maths(builder);
-    const change = (node: Node) => (isOp(node, "contract") ? keepName(node, packContract(node, build) ?? node) : node);
-    return mapOuts(module, (func) => rebuild(func.outs, builder, change).roots);
-  },
-};
+export const packDots = packDotsOf(() => false);
+
+/** @param arePairs whether codes of 8 bits are known to be 0 but for two of each four in a row, and to be stored so */
+export function packDotsOf(arePairs: (codes: Node) => boolean): Pass {
+  return {
+    name: "pack-dots",
+    level: "tensor",
+    exact: false,
+    run: (module, { builder }) => {
+      const build = maths(builder);
+      const change = (node: Node) =>
+        isOp(node, "contract") ? keepName(node, packContract(node, build, arePairs) ?? node) : node;
+      return mapOuts(module, (func) => rebuild(func.outs, builder, change).roots);
+    },
+  };
+}
 
 /** Codes and their scales, a weight's or an input's. */
 interface Codes {
@@ -36,7 +44,7 @@ interface Codes {
   readonly scales: Node;
 }
 
-function packContract(node: Node<"contract">, build: Maths): Node | undefined {
+function packContract(node: Node<"contract">, build: Maths, arePairs: (codes: Node) => boolean): Node | undefined {
   const { ins, out } = parseAxes(node.attrs.axes);
   const side = node.ins.findIndex((x) => weightOf(x) !== undefined);
   if (side < 0) return undefined;
@@ -58,28 +66,30 @@ function packContract(node: Node<"contract">, build: Maths): Node | undefined {
     [...kept, row].join(" ") === out.join(" ");
   const [rows, length] = node.ins[side]!.type.shape.slice(-2) as [number, number]; // of rank 2 or more
   if (!fits || rows % dotBlock(bitsOf(weight)) !== 0 || length % dotGroup !== 0) return undefined;
-  const dot = dotOf(weight, input, build);
+  const pairs = weight.codes.type.dtype === "i8" && arePairs(weight.codes);
+  const dot = dotOf(weight, input, build, pairs);
   if (!overLast) return dot;
   const rank = dot.type.shape.length;
   const order = Array.from({ length: rank }, (_, i) => (i < rank - 2 ? i : i === rank - 2 ? rank - 1 : rank - 2));
   return build.reduceSum(build.transpose(dot, order));
 }
 
-function dotOf(weight: Weight, { codes, scales, group }: Input, build: Maths): Node {
+function dotOf(weight: Weight, { codes, scales, group }: Input, build: Maths, pairs: boolean): Node {
   const { cast, reduceSum, reshape } = build;
   const groups = codes.type.shape.at(-1)! / dotGroup;
   const name = nameOf(codes) ?? "x";
   const grouped = reshape(cast(codes, "f32"), [...codes.type.shape.slice(0, -1), groups, dotGroup]);
   const sums = named(`${name}_sums`, reduceSum(grouped));
-  const bits = bitsOf(weight);
+  const bits = pairs ? pairBits : bitsOf(weight);
   const label = nameOf(weight.codes) ?? "w";
   const choose = (table: Node) => (weight.index === undefined ? table : build.gather(table, weight.index));
-  const packed = choose(named(`${label}_packed`, packCodes(weight.codes, build)));
+  const packed = choose(named(`${label}_packed`, (pairs ? packPairs : packCodes)(weight.codes, build)));
   const packedParams = [weight.scales, ...weight.minimums].map((each, i) =>
     choose(named(`${label}_packed_${i === 0 ? "scales" : "minimums"}`, packScales(each, dotBlock(bits), build))),
   );
   const ins = [codes, scalesPerGroup(scales, groups, group / dotGroup, build), sums, packed, ...packedParams];
-  return build.builder.make("dotGroups", ins, { bits, zero: zeros[weight.codes.type.dtype]! });
+  const zero = pairs ? 0 : zeros[weight.codes.type.dtype]!;
+  return build.builder.make("dotGroups", ins, { bits, zero });
 }
 
 const bitsOf = ({ codes }: Weight): number => (codes.type.dtype === "i8" ? 8 : 4);
@@ -145,6 +155,36 @@ function packCodes(codes: Node, { add, cast, mul, reshape, slice, transpose }: M
   const split = reshape(bytes, [...lead, blocks, 4, groups, 8, 4]);
   const perm = [...lead.keys(), at, at + 2, at + 3, at + 1, at + 4];
   return cast(transpose(split, perm), "u8");
+}
+
+/** i8 codes [m.., o, i], two of each four other than 0, as `dotGroups` of 5 bits reads them. Of more, the first and the last. */
+function packPairs(codes: Node, { add, cast, concat, mul, ne, lt, reshape, slice, sub, transpose }: Maths): Node {
+  const lead = codes.type.shape.slice(0, -2);
+  const [rows, length] = codes.type.shape.slice(-2) as [number, number]; // of rank 2 or more
+  const [blocks, groups, at] = [rows / 4, length / dotGroup, lead.length];
+  const fours = reshape(cast(codes, "i32"), [...lead, rows, length / 4, 4]);
+  const [a, b, c, d] = [0, 1, 2, 3].map((t) => slice(fours, at + 2, t, t + 1)) as [Node, Node, Node, Node]; // four
+  /** 1 where a code is 0. */
+  const gone = (x: Node) => sub(1, cast(ne(x, 0), "i32"));
+  const walk = (next: Node, x: Node, rest: Node | number) => add(next, mul(gone(x), rest));
+  const one = (x: Node) => add(gone(x), 1);
+  const firstPlace = mul(gone(a), add(mul(gone(b), one(c)), 1));
+  const lastPlace = sub(3, mul(gone(d), add(mul(gone(c), one(b)), 1)));
+  const first = walk(a, a, walk(b, b, walk(c, c, d)));
+  const last = walk(d, d, walk(c, c, walk(b, b, a)));
+  const byte = (x: Node) => add(x, mul(cast(lt(x, 0), "i32"), 256));
+  const values = reshape(concat(at + 2, byte(first), byte(last)), [...lead, blocks, 4, groups, 8, 2]);
+  // [block, row, group, chunk, s] -> [block, group, chunk, row, s]
+  const perm = [...lead.keys(), at, at + 2, at + 3, at + 1, at + 4];
+  const places = reshape(add(firstPlace, mul(lastPlace, 4)), [...lead, blocks, 2, 2, groups, 8]);
+  const half = (i: number) => slice(places, at + 2, i, i + 1);
+  // [block, rows, 1, group, chunk] -> [block, group, 1, chunk, rows]
+  const ofRows = transpose(add(half(0), mul(half(1), 16)), [...lead.keys(), at, at + 3, at + 2, at + 4, at + 1]);
+  const all = [...lead, blocks, groups];
+  return cast(
+    concat(at + 2, reshape(transpose(values, perm), [...all, 4, 4, 4]), reshape(ofRows, [...all, 1, 4, 4])),
+    "u8",
+  );
 }
 
 /** Scales [m.., o, g] as [m.., o/block, g, block]. */

@@ -11,12 +11,13 @@ import { vectorizeLoops } from "./kernel/vectorize.ts";
 import { legalize } from "./legalize.ts";
 import { mergeContracts, mergeContractsBy } from "./merge-contracts.ts";
 import { orientWeights } from "./orient-weights.ts";
-import { packDots } from "./pack-dots.ts";
+import { packDots, packDotsOf } from "./pack-dots.ts";
 import type { Pass } from "./pass.ts";
 import { observe } from "./quantize/observe.ts";
-import { planExpression, type QuantizeOptions } from "./quantize/policy.ts";
+import { isMatrixOfLayers, planExpression, type QuantizeOptions, weightNames } from "./quantize/policy.ts";
 import { quantize } from "./quantize/quantize.ts";
 import { simplify } from "./simplify.ts";
+import { splitAttention } from "./split-attention.ts";
 import { unpackTables } from "./unpack-tables.ts";
 
 export interface PipelineOptions {
@@ -25,9 +26,13 @@ export interface PipelineOptions {
   readonly absorb?: AbsorbOptions;
   /** Left out, weights stay as they are stored. */
   readonly quantize?: QuantizeOptions;
+  /** The matrices of layers are 0 but for two of each four in a row: their codes are stored so, where products take them. */
+  readonly pairs?: boolean;
   /** Quantises nothing, but makes the program tell how large the inputs are that `quantize` asks calibrated scales for. */
   readonly observe?: boolean;
 }
+
+const packPairs = packDotsOf((codes) => weightNames(codes).every(isMatrixOfLayers));
 
 /** From the model's functions to functions of primitive ops and `attention` that the target can take. */
 export function tensorPasses(target: Target, options: PipelineOptions = {}): Pass[] {
@@ -48,10 +53,11 @@ export function tensorPasses(target: Target, options: PipelineOptions = {}): Pas
     merged, // after legalize, so that all weights of contractions are f32
     ...quantized,
     ...(target.level === "tensor" ? [unpackTables] : []), // what quantize made of chosen weights
-    ...(target.byteDots === null ? [] : [packDots]), // what quantize made of weights and inputs
+    ...(target.byteDots === null ? [] : [options.pairs && target.workgroup === null ? packPairs : packDots]), // what quantize made
     simplify(), // what absorb, expand, merge-contracts and quantize left
     ...(target.inputMajor ? [orientWeights] : []), // after simplify, which takes transposes into contractions
     ...(target.narrowWeights === undefined ? [] : [holdNarrow(target.narrowWeights)]), // wants weights as they are read
+    ...(target.workgroup === null ? [] : [splitAttention(target.workgroup)]), // after absorb, which knows attention whole
   ];
 }
 

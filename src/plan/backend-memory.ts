@@ -66,7 +66,8 @@ export const backendHoldings: readonly BackendHolding[] = [
     around: { ...inNode, programs: 16 * MB, quantized: 12 * MB },
   },
   ...(["tensorflow", "tensorflow-gpu"] as const).map((backend) => ({
-    ...{ backend, precisions: formats, hostCopy: true, expands: inGraphs, launching: "graph" as const },
+    // TensorFlow reads the files itself, but where codes are made of what is in them.
+    ...{ backend, precisions: formats, hostCopy: "codes" as const, expands: inGraphs, launching: "graph" as const },
     ...{ ownMemory: backend === "tensorflow-gpu", around: inTensorFlow },
   })),
   ...(["tensorflow-ops", "tensorflow-gpu-ops"] as const).map((backend) => ({

@@ -1,7 +1,7 @@
 /** `plan-memory`: for every backend and precision what a model takes, whether it fits, and if not, with what it would. */
 import { InputError } from "../ir/errors.ts";
 import { type BackendMemory, backendHoldings, type MemoryRequest, memoryOn } from "./backend-memory.ts";
-import { showBytes } from "./show.ts";
+import { showBytes, showTable } from "./show.ts";
 import type { WeightSizes } from "./weight-groups.ts";
 
 /** What one backend may use. */
@@ -110,41 +110,39 @@ function checked(name: string, value: number, most: number): number {
 /** The table as text. */
 export function showMemoryTable({ model, request, rows, limits }: MemoryTable): string {
   const { context, sequences, tokens } = request;
-  const of = `${sequences} x ${context} tokens, prompts ${tokens} tokens at a time`;
-  const head = [
-    "backend",
-    "weights",
-    "weights",
-    "caches",
-    "a token",
-    "values",
-    "resident",
-    "device",
-    "largest buffer",
+  const shown = new Set(rows.map(({ backend }) => backend));
+  const given = limits.filter(({ backend }) => shown.has(backend)).map(showLimits);
+  const others = backendHoldings.map(({ backend }) => backend).filter((name) => !shown.has(name));
+  const lines = [
+    `${model}: ${sequences} x ${context} tokens, prompts ${tokens} tokens at a time`,
+    `given: ${given.join("; ")}`,
     "",
+    ...showTable([columns, ...rows.map(cellsOf)]),
+    ...(others.length === 0 ? [] : ["", `not shown: ${others.join(", ")} (--backends NAMES, or all)`]),
   ];
-  const cells = rows.map((row) => [
+  return `${lines.join("\n")}\n`;
+}
+
+const columns = [
+  ...["backend", "precision", "weights", "caches", "a token", "values"],
+  ...["resident", "device", "largest buffer", ""],
+] as const;
+
+function cellsOf(row: MemoryRow): string[] {
+  return [
     row.backend,
     row.precision,
     ...[row.weights, row.caches, row.cachePerToken, row.working, row.resident].map(showBytes),
     row.ownMemory ? showBytes(row.device) : "",
     showBytes(row.largest.bytes),
     row.fits ? "fits" : `does not fit: ${[row.problems.join(", and "), ...row.advice].join("; ")}`,
-  ]);
-  const widths = head.map((text, i) => Math.max(text.length, ...cells.map((row) => row[i]!.length)));
-  const line = (row: readonly string[]) =>
-    row
-      .map((text, i) => text.padEnd(widths[i]!))
-      .join("  ")
-      .trimEnd();
-  const given = limits
-    .filter(({ backend }) => rows.some((row) => row.backend === backend))
-    .map(({ backend, memory, binding }) => {
-      const parts = [
-        memory === null ? "memory unknown" : showBytes(memory),
-        ...(binding === null ? [] : [`buffers of ${showBytes(binding)}`]),
-      ];
-      return `${backend} ${parts.join(", ")}`;
-    });
-  return `${[`${model}: ${of}`, `given: ${given.join("; ")}`, "", line(head), ...cells.map(line)].join("\n")}\n`;
+  ];
+}
+
+function showLimits({ backend, memory, binding }: BackendLimits): string {
+  const parts = [
+    memory === null ? "memory unknown" : showBytes(memory),
+    ...(binding === null ? [] : [`buffers of ${showBytes(binding)}`]),
+  ];
+  return `${backend} ${parts.join(", ")}`;
 }

@@ -13,8 +13,11 @@ export type Precision = "f32" | "bf16" | "int8" | "int4";
 /** How a backend holds a model. */
 export interface Holding {
   readonly precision: Precision;
-  /** Whether weights on the device are held a second time in memory of the host, or only those that differ there. */
-  readonly hostCopy: boolean | "others";
+  /**
+   * Whether weights on the device are held a second time in memory of the host, or only those that differ there, or all where
+   * there are codes among them.
+   */
+  readonly hostCopy: boolean | "others" | "codes";
   /** What engines make of the weights that are loaded. Default: nothing, they are held as they are compiled. */
   readonly expands?: Expansion | undefined;
 }
@@ -82,7 +85,9 @@ export function modelMemory(sizes: WeightSizes, holding: Holding, step: StepSize
   const device = weights + caches + working;
   // Of arrays that are the tensors themselves there is one.
   const others = compiled.filter(({ bytes }, i) => bytes !== held[i]?.bytes);
-  const host = hostCopy === false ? 0 : hostCopy === true ? bytesOfAll(compiled) + tables : bytesOfAll(others);
+  const all = bytesOfAll(compiled) + tables;
+  const codes = precision === "f32" ? 0 : all;
+  const host = { others: bytesOfAll(others), codes, true: all, false: 0 }[`${hostCopy}`];
   return { weights, caches, cachePerToken, working, largest, largestWeight, layerCache, device, host };
 }
 

@@ -21,3 +21,10 @@ function digits(value: number): string {
   if (value === 0) return "0";
   return value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2);
 }
+
+/** Rows of cells as lines of columns, two spaces apart; the columns numbered in `right` end together. */
+export function showTable(rows: readonly (readonly string[])[], right: readonly number[] = []): string[] {
+  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
+  const cell = (text: string, i: number) => (right.includes(i) ? text.padStart(widths[i]!) : text.padEnd(widths[i]!));
+  return rows.map((row) => row.map(cell).join("  ").trimEnd());
+}

@@ -24,6 +24,8 @@ export interface ModelFolder {
   /** The file as text. @throws InputError when it is missing, longer than `maxBytes` or not UTF-8. */
   readText(file: string, maxBytes: number): Promise<string>;
   open(file: string): Promise<ByteSource>;
+  /** The file's path from the root of the file system, where it has one. */
+  readonly pathOf?: (file: string) => string;
 }
 
 /** Largest part of a file read in one piece: 4 GiB. The largest tensor of a published DeepSeek checkpoint has 1.9 GB. */

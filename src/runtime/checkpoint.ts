@@ -5,6 +5,7 @@
 import { didYouMean, InputError, showValue, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor, TensorData } from "../ir/tensor.ts";
 import { type DType, type Shape, type TensorType, tensorType } from "../ir/types.ts";
+import type { StoredTensor } from "../ir/weight.ts";
 import { isPlainFileName, type ModelFolder } from "./byte-source.ts";
 import { openFilePool } from "./file-pool.ts";
 import { asObject, asText, parseJsonObject } from "./json.ts";
@@ -32,6 +33,8 @@ export interface Checkpoint {
   find(name: string): CheckpointTensor;
   /** Some elements of a tensor, read into `into`, which has their length. @throws InputError as `read` */
   readInto(name: string, range: ElementRange, into: TensorData): Promise<void>;
+  /** Where a tensor is, for who reads files without us; null where it is in none, or not as it is given here. */
+  locate(name: string): StoredTensor | null;
   close(): Promise<void>;
 }
 
@@ -40,15 +43,21 @@ export function headersOf({ tensors }: Checkpoint): ReadonlyMap<string, TensorTy
   return new Map([...tensors].map(([name, { dtype, shape }]) => [name, tensorType(dtype, shape)]));
 }
 
-type Located = TensorEntry & { readonly file: string };
+type Located = TensorEntry & { readonly file: string; readonly fileBytes: number };
+
+function storedTensor({ dtype, shape, offset, fileBytes, format }: Located, path: string): StoredTensor | null {
+  return format === "I64" ? null : { type: tensorType(dtype, shape), path, offset, fileBytes };
+}
 
 /** Opens and checks a folder's weights. @throws InputError, UnsupportedError */
 export async function openCheckpoint(folder: ModelFolder): Promise<Checkpoint> {
   const files = openFilePool(folder);
   try {
     const tensors = await locateTensors(folder, async (file) => {
-      const { tensors } = await files.use(file, (source) => readSafetensorsHeader(source, file));
-      return tensors;
+      return files.use(file, async (source) => {
+        const { tensors } = await readSafetensorsHeader(source, file);
+        return new Map([...tensors].map(([name, entry]) => [name, { ...entry, file, fileBytes: source.size }]));
+      });
     });
     const find = (name: string): Located => {
       const entry = tensors.get(name);
@@ -65,6 +74,11 @@ export async function openCheckpoint(folder: ModelFolder): Promise<Checkpoint> {
       readInto: async (name, range, into) => {
         const entry = find(name);
         await files.use(entry.file, (source) => readElements(source, entry, entry.file, range, into));
+      },
+      locate: (name) => {
+        const entry = tensors.get(name);
+        const path = entry === undefined ? undefined : folder.pathOf?.(entry.file);
+        return entry === undefined || path === undefined ? null : storedTensor(entry, path);
       },
       close: () => files.close(),
     };
@@ -97,13 +111,10 @@ export function parseIndex(text: string, where: string): ReadonlyMap<string, rea
 
 async function locateTensors(
   folder: ModelFolder,
-  readHeader: (file: string) => Promise<ReadonlyMap<string, TensorEntry>>,
+  readHeader: (file: string) => Promise<ReadonlyMap<string, Located>>,
 ): Promise<ReadonlyMap<string, Located>> {
+  if (await folder.has(singleFile)) return readHeader(singleFile);
   const located = new Map<string, Located>();
-  if (await folder.has(singleFile)) {
-    for (const [name, entry] of await readHeader(singleFile)) located.set(name, { ...entry, file: singleFile });
-    return located;
-  }
   if (!(await folder.has(indexFile))) throw await noWeights(folder);
   const shards = parseIndex(await folder.readText(indexFile, maxIndexBytes), indexFile);
   for (const [file, names] of shards) {
@@ -118,7 +129,7 @@ async function locateTensors(
       if (entry === undefined) {
         throw new InputError(file, `has no tensor ${showValue(name)}, which ${indexFile} places there`);
       }
-      located.set(name, { ...entry, file });
+      located.set(name, entry);
     }
   }
   return located;

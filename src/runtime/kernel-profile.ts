@@ -1,7 +1,9 @@
-/** Time per kernel over the steps of a run: what `DEBUG=2` shows. */
+/** Time per kernel: counted launch by launch over the steps of a run (`DEBUG=2`, `ciuic bench --profile`), or replayed by a device. */
 import type { RunTimes } from "../compile.ts";
+import type { Kernel } from "../ir/kernel/kernel.ts";
 import type { Plan } from "../ir/plan.ts";
-import { byteSize } from "../ir/types.ts";
+import { showTable } from "../plan/show.ts";
+import { launchBytes, opsOf } from "../trace-file.ts";
 
 /** What the launches of one kernel of one program took. */
 export interface KernelTime {
@@ -10,9 +12,11 @@ export interface KernelTime {
   /** Its number in the program's plan. */
   readonly index: number;
   readonly name: string;
+  /** The tensor ops that it computes: "contract, 2 mul". */
+  readonly ops: string;
   readonly launches: number;
   readonly ms: number;
-  /** Of all buffers of the launches. */
+  /** Read and written, at most. */
   readonly bytes: number;
 }
 
@@ -23,10 +27,8 @@ export class KernelProfile {
 
   /** A listener for one program's launches. */
   listen(plan: Plan, label: string): (kernel: number, ms: number) => void {
-    const bytes = bytesPerLaunch(plan);
-    const entries = plan.kernels.map(
-      ({ name }, index): Entry => ({ program: label, index, name, launches: 0, ms: 0, bytes: 0 }),
-    );
+    const bytes = plan.kernels.map(launchBytes);
+    const entries = plan.kernels.map((kernel, index): Entry => timeOf(label, kernel, index, 0, 0));
     this.#entries.push(...entries);
     return (kernel, ms) => {
       const entry = entries[kernel]!;
@@ -36,56 +38,75 @@ export class KernelProfile {
     };
   }
 
-  /** Kernels that ran, the slowest first. */
-  times(): KernelTime[] {
-    const used = this.#entries.filter(({ launches }) => launches > 0);
-    return used.map((entry) => ({ ...entry })).sort((a, b) => b.ms - a.ms);
+  /** Kernels that ran, the slowest first; of one program, or of all. */
+  times(program?: string): KernelTime[] {
+    const used = this.#entries.filter((each) => each.launches > 0 && (program ?? each.program) === each.program);
+    return used.map((entry) => ({ ...entry })).sort(slowestFirst);
   }
 
   /** Counts from zero again. */
   reset(): void {
     for (const entry of this.#entries) Object.assign(entry, { launches: 0, ms: 0, bytes: 0 });
   }
-
-  /** A table, the slowest kernels first, with the share of all time and the rate at which buffers were passed over. */
-  show(most = 20): string {
-    const used = this.times();
-    const total = used.reduce((sum, { ms }) => sum + ms, 0);
-    const rows = used.slice(0, most).map(({ program, name, index, launches, ms, bytes }) => {
-      const share = ((100 * ms) / total).toFixed(1);
-      return `${share.padStart(5)} % ${ms.toFixed(1).padStart(9)} ms ${String(launches).padStart(7)} x ${(bytes / ms / 1e6).toFixed(2).padStart(6)} GB/s  ${program} ${name}#${index}`;
-    });
-    return [`${total.toFixed(1)} ms in ${used.length} kernels`, ...rows].join("\n");
-  }
 }
 
-/** Where a step's time goes: both sides of it, then its kernels by their share, each replayed by itself. */
-export function showRunTimes({ recordMs, finishMs, submitMs, deviceMs, kernels }: RunTimes, plan: Plan): string {
-  const bytes = bytesPerLaunch(plan);
-  const sum = kernels.reduce((total, { ms }) => total + ms, 0);
-  const launches = kernels.reduce((total, each) => total + each.launches, 0);
-  const us = (ms: number) => (1000 * ms).toFixed(1);
-  const rows = [...kernels]
-    .sort((a, b) => b.ms - a.ms)
-    .map(({ kernel, launches, ms }) => {
-      const rate = (bytes[kernel]! * launches) / ms / 1e6;
-      return `${((100 * ms) / sum).toFixed(1).padStart(5)} % ${us(ms).padStart(8)} us ${String(launches).padStart(4)} x ${us(ms / launches).padStart(7)} us ${(bytes[kernel]! / 1e6).toFixed(3).padStart(8)} MB ${rate.toFixed(0).padStart(5)} GB/s  ${plan.kernels[kernel]!.name}#${kernel}`;
-    });
-  return [
-    `a step: device ${us(deviceMs)} us (${us(deviceMs / launches)} a launch); this side ${us(recordMs + finishMs + submitMs)} us: recording ${us(recordMs)}, finishing ${us(finishMs)}, submitting ${us(submitMs)}`,
-    `kernels replayed: ${us(sum)} us in ${launches} launches`,
-    ...rows,
-  ].join("\n");
+/** Times of a run as a device replayed them. */
+export function timesOfRun(plan: Plan, { kernels }: RunTimes): KernelTime[] {
+  const times = kernels.map(({ kernel, launches, ms }) =>
+    timeOf(plan.name, plan.kernels[kernel]!, kernel, launches, ms),
+  );
+  return times.sort(slowestFirst);
 }
 
-/** Bytes of the buffers that each kernel is launched with, an upper bound where it reads only some rows. */
-function bytesPerLaunch(plan: Plan): number[] {
-  const bytes = plan.kernels.map(() => 0);
-  for (const func of plan.funcs.values()) {
-    for (const step of func.steps) {
-      if (step.step !== "launch") continue;
-      bytes[step.kernel] = step.args.reduce((sum, i) => sum + byteSize(func.locations[i]!.type), 0);
-    }
-  }
-  return bytes;
+function timeOf(program: string, kernel: Kernel, index: number, launches: number, ms: number): KernelTime {
+  const { name, origin } = kernel;
+  return { program, index, name, ops: opsOf(origin), launches, ms, bytes: launches * launchBytes(kernel) };
+}
+
+function slowestFirst(a: KernelTime, b: KernelTime): number {
+  return b.ms - a.ms;
+}
+
+export interface TableOptions {
+  /** Kernels shown. Default 20. */
+  readonly most?: number;
+  /** Whether to say which program a kernel is of. */
+  readonly programs?: boolean;
+  /** Something more on each. */
+  readonly note?: (time: KernelTime) => string;
+}
+
+/** Of many ops, the first few. */
+function mainOps({ ops }: KernelTime): string {
+  const all = ops.split(", ");
+  const most = 5;
+  return all.length <= most + 1 ? ops : `${all.slice(0, most).join(", ")} and ${all.length - most} others`;
+}
+
+/** A table: share of all time, time, launches, bytes, the rate at which they were passed over, and what it computes. */
+export function showKernelTimes(
+  times: readonly KernelTime[],
+  { most = 20, programs = false, note = mainOps }: TableOptions = {},
+): string {
+  const total = times.reduce((sum, { ms }) => sum + ms, 0);
+  const launches = times.reduce((sum, each) => sum + each.launches, 0);
+  const head = ["share", "time", "launches", "each", "bytes", "GB/s", "kernel", "computes"];
+  const cells = times.slice(0, most).map((time) => {
+    const { name, index, ms, bytes, program } = time;
+    return [
+      `${((100 * ms) / total).toFixed(1)} %`,
+      `${ms.toFixed(3)} ms`,
+      String(time.launches),
+      `${((1000 * ms) / time.launches).toFixed(1)} us`,
+      `${(bytes / 1e6).toFixed(3)} MB`,
+      ms === 0 ? "" : (bytes / ms / 1e6).toFixed(2),
+      `${programs ? `${program} ` : ""}${name}#${index}`,
+      note(time),
+    ];
+  });
+  const rest = times.slice(most).reduce((sum, { ms }) => sum + ms, 0);
+  const more =
+    times.length > most ? [`and ${times.length - most} more kernels, ${((100 * rest) / total).toFixed(1)} %`] : [];
+  const sum = `${total.toFixed(3)} ms in ${launches} launches of ${times.length} kernels`;
+  return [sum, ...showTable([head, ...cells], [0, 1, 2, 3, 4, 5]), ...more].join("\n");
 }

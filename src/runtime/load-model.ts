@@ -1,6 +1,7 @@
 /** `loadModel`: a Hugging Face folder becomes a model that chats. */
 import {
   allBackendNames,
+  arePairs,
   type CompileOptions,
   checkPruneOptions,
   type Device,
@@ -8,6 +9,7 @@ import {
   missingWasm,
   openDefaultDevice,
   type PruneOptions,
+  parseSparsity,
   prepareDevice,
   pruneSentences,
   type QuantizeOptions,
@@ -62,6 +64,8 @@ export interface LoadOptions extends LimitOptions {
   readonly threads?: number | undefined;
   /** Where backends webgpu and tfjs-webgpu find their GPU. Default: `navigator.gpu`, under Node the package `webgpu`. */
   readonly gpu?: GPU | undefined;
+  /** On a GPU, see `DeviceOptions`. */
+  readonly matrixUnits?: boolean | undefined;
   /** In a browser, see `DeviceOptions`. */
   readonly threadUrl?: string | undefined;
   /** Where TensorFlow.js is, see `DeviceOptions`. */
@@ -88,6 +92,7 @@ const optionNames = [
   "backend",
   "threads",
   "gpu",
+  "matrixUnits",
   "threadUrl",
   "packageFolder",
   "contextLength",
@@ -177,7 +182,8 @@ async function loadOn(
     const first = () => buildModel(config, bucketFor(oneToken, limits), build);
     const { options: compile, why } = resolve(choices, first, device.target, await compileOptions(options));
     const inputScales = options.inputScales ?? (await readInputScales(folder)) ?? undefined;
-    const how = { device, limits, build, compile, profile, stepsAhead };
+    const pairs = prune?.sparsity !== undefined && arePairs(parseSparsity(prune.sparsity));
+    const how = { device, limits, build, compile: { ...compile, pairs }, profile, stepsAhead };
     const runner = await loadCompiled(config, checkpoint, how, { ...options, inputScales });
     const rounded = compile.quantize === undefined ? [] : [quantizeSentence(compile.quantize)];
     const quantized = compile.quantize !== undefined;
@@ -191,11 +197,12 @@ async function loadOn(
 /** Null for the interpreter. */
 async function openFor(backend: string | undefined, threads: number, options: LoadOptions): Promise<Device | null> {
   if (backend === interpreterName) return null;
-  const { threadUrl, gpu, packageFolder } = options;
+  const { threadUrl, gpu, matrixUnits, packageFolder } = options;
   return openNamedDevice(backend, {
     threads,
     ...(threadUrl && { threadUrl }),
     ...(gpu && { gpu }),
+    ...(matrixUnits && { matrixUnits }),
     ...(packageFolder && { packageFolder }),
   });
 }
@@ -216,15 +223,15 @@ async function openNamedDevice(backend: string | undefined, options: DeviceOptio
     const hint = didYouMean(backend, names) ?? `Backends: ${names.join(", ")}.`;
     throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(backend)}`, { hint });
   }
-  const gpu = options.gpu ?? (onGpu.includes(backend) ? await nodeGpu() : undefined);
+  const gpu = options.gpu ?? (onGpu.includes(backend) ? await nodeGpu(options.matrixUnits) : undefined);
   return prepareDevice(backend, { ...options, ...(gpu && { gpu }) });
 }
 
 /** The GPU of a process under Node; a browser's backend finds its own. */
-async function nodeGpu(): Promise<GPU | undefined> {
+async function nodeGpu(matrixUnits = false): Promise<GPU | undefined> {
   if (typeof process === "undefined" || globalThis.navigator?.gpu !== undefined) return undefined;
-  const { openNodeGpu } = await import("./node-gpu.ts");
-  return openNodeGpu();
+  const { openNodeGpu, unitFlags } = await import("./node-gpu.ts");
+  return openNodeGpu(matrixUnits ? unitFlags : []);
 }
 
 /** Compiles and loads what every request needs: a step of one token. Other steps share its weights. */
@@ -237,7 +244,7 @@ async function loadCompiled(
   const read = weightReader(config, checkpoint, options.limits.ropeRows, inputScales);
   // Where the GPU's weights are made the processor has nothing else to do.
   const foldThreads = typeof process === "undefined" ? 1 : defaultThreads(config);
-  const weights = new WeightStore(read, options.device, { foldThreads });
+  const weights = new WeightStore(read, options.device, { foldThreads, locate: checkpoint.locate });
   const runner = new ModelRunner(config, weights, options);
   onProgress?.({ phase: "compile", done: 0, total: 1 });
   runner.compile(oneToken);

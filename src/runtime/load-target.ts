@@ -2,6 +2,7 @@
 import type { QuantizeOptions } from "../compile.ts";
 import { UnsupportedError } from "../ir/errors.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
+import type { Precision } from "../plan/model-memory.ts";
 import { defaultTarget } from "./probe/default-target.ts";
 import type { TargetChoice } from "./probe/target-choice.ts";
 
@@ -11,16 +12,22 @@ export interface TargetWish {
   readonly contextLength?: number | undefined;
   readonly maxSequences?: number | undefined;
   readonly quantize?: QuantizeOptions | undefined;
+  readonly packageFolder?: string | undefined;
 }
 
 /** Null where nothing is left to choose. @throws UnsupportedError where nothing that was asked for runs */
 export async function chooseFor(config: ModelConfig, wish: TargetWish): Promise<TargetChoice | null> {
-  const { backend, threads, contextLength: context, maxSequences: sequences, quantize } = wish;
+  const { backend, threads, contextLength: context, maxSequences: sequences, quantize, packageFolder } = wish;
   // Of the others only this one has threads.
   if (backend !== undefined && (backend !== "wasm" || threads !== undefined)) return null;
+  const precision = precisionOf(quantize);
+  return defaultTarget(config, { backend, threads, context, sequences, precision, packageFolder });
+}
+
+/** How matrices are held that are quantised so. */
+export function precisionOf(quantize: QuantizeOptions | null | undefined): Precision {
   const weights = quantize?.weights ?? "none";
-  const precision = weights === "none" ? "f32" : weights === "int8" ? "int8" : "int4";
-  return defaultTarget(config, { backend, threads, context, sequences, precision });
+  return weights === "none" ? "f32" : weights === "int8" ? "int8" : "int4";
 }
 
 export interface LoadTarget {

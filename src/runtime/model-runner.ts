@@ -11,6 +11,7 @@ import {
 import { InternalError } from "../ir/errors.ts";
 import type { Node } from "../ir/graph.ts";
 import type { Plan } from "../ir/plan.ts";
+import type { Target } from "../ir/target.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import { byteSize, type TensorType, tensorType } from "../ir/types.ts";
 import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
@@ -74,6 +75,10 @@ export class ModelRunner implements StepRunner {
       maxSteps === 0 || options.profile ? undefined : new DecodeAhead({ ...options, config, maxSteps, bind });
   }
 
+  get target(): Target {
+    return this.#options.device.target;
+  }
+
   /** Bytes of the compiled weights loaded so far. */
   get weightBytes(): number {
     return this.#weights.bytes;
@@ -128,12 +133,27 @@ export class ModelRunner implements StepRunner {
 
   /** A runner of its own cache for one sequence on the same weights, to score tokens beside running requests. */
   single(): ModelRunner {
-    const { limits } = this.#options;
-    this.#single ??= new ModelRunner(this.#config, this.#weights, {
-      ...this.#options,
-      limits: { ...limits, sequences: 1, slots: limits.blocks * limits.blockSize },
-    });
+    this.#single ??= this.profiled(this.#options.profile);
     return this.#single;
+  }
+
+  /** Such a runner, for `sequences` at a time, of which `profile` hears every launch: on one thread. */
+  profiled(profile: KernelProfile | undefined, sequences = 1): ModelRunner {
+    const { limits } = this.#options;
+    return new ModelRunner(this.#config, this.#weights, {
+      ...this.#options,
+      limits: { ...limits, sequences, slots: sequences * limits.blocks * limits.blockSize },
+      profile,
+    });
+  }
+
+  /** Gives back the memory of its programs and caches; weights stay, which others use too. It cannot run any more. */
+  release(): void {
+    for (const { instance } of this.#loaded.values()) instance.release();
+    this.#loaded.clear();
+    this.ahead?.forget();
+    for (const data of this.#caches?.values() ?? []) this.#options.device.free(data);
+    this.#caches = null;
   }
 
   /** Loads and binds programs anew where they are needed next, as after the device's variants changed. */

@@ -17,7 +17,7 @@ const maxCallBytes = 2 ** 30;
 /** The folder at `path`. @throws InputError when it is not a folder. */
 export async function openNodeFolder(path: string): Promise<ModelFolder> {
   const { stat } = process.getBuiltinModule("node:fs/promises");
-  const { join } = process.getBuiltinModule("node:path");
+  const { join, resolve } = process.getBuiltinModule("node:path");
   const info = await stat(path).catch((cause: unknown) => {
     throw new InputError(path, `cannot open the model folder: ${reason(cause)}`, { cause });
   });
@@ -32,6 +32,7 @@ export async function openNodeFolder(path: string): Promise<ModelFolder> {
   return {
     name: path,
     open,
+    pathOf: (file) => resolve(pathOf(file)),
     has: async (file) => {
       const found = await stat(pathOf(file)).catch(() => undefined);
       return found?.isFile() ?? false;

@@ -3,6 +3,9 @@ import { UnsupportedError } from "../ir/errors.ts";
 
 const packageName = "webgpu";
 
+/** Dawn's flags without which adapters do not offer their matrix units. */
+export const unitFlags = ["enable-dawn-features=allow_unsafe_apis,use_vulkan_memory_model"];
+
 /** Dawn under Node frees what a device needs when nobody holds the GPU object that it came from any more. */
 const held = new Map<string, GPU>();
 

@@ -2,7 +2,14 @@
  * What the optimizer did with a model and what came of it, as plain data: the hardware, every pass and what it changed,
  * fusions made and those that nearly were, bytes before and after, the speed to expect and the speed measured.
  */
-import { type Compiled, type Executable, type FuncHistory, quantizeSentence } from "../compile.ts";
+import {
+  type Compiled,
+  type Executable,
+  type FuncHistory,
+  quantizeSentence,
+  type WeightForm,
+  weightForms,
+} from "../compile.ts";
 import { heldBytes } from "../ir/plan.ts";
 import { Model } from "./model.ts";
 import { type ProgramSummary, summarizeProgram } from "./program-summary.ts";
@@ -23,6 +30,8 @@ export interface OptimizationSummary extends ProgramSummary {
     /** Bytes by dtype: as the model has them, and as the program holds them, those of all layers. */
     readonly stored: Readonly<Record<string, number>>;
     readonly held: Readonly<Record<string, number>>;
+    /** Which are in which form and why, for a quantised model; else empty. */
+    readonly forms: readonly WeightForm[];
   };
   readonly functions: readonly FuncHistory[];
   readonly totals: StepTotals;
@@ -112,7 +121,11 @@ function summarize(compiled: Compiled | Executable, options: SummaryOptions, mea
     ...summarizeProgram(compiled),
     hardware: { backend: target.name, device, why: options.why ?? "asked for", reasons: options.reasons ?? [] },
     lossy: options.lossy ?? (report.quantize === null ? [] : [quantizeSentence(report.quantize)]),
-    weights: { stored: built.storedBytes, held: heldBytes(plan) },
+    weights: {
+      stored: built.storedBytes,
+      held: heldBytes(plan),
+      forms: report.quantize === null ? [] : weightForms(plan, report.quantize),
+    },
     functions: funcs,
     totals: {
       unfused: total(funcs, ({ ops, opBytes }) => ({ launches: ops, bytes: opBytes })),

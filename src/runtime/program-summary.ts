@@ -10,7 +10,7 @@ export interface KernelSummary {
   /** The tensor ops it came from, as printed text. */
   readonly origin: readonly string[];
   readonly launches: number;
-  /** Of all its launches in a step: every buffer that is read or written. */
+  /** Of all its launches in a step: what they read and write, at most. */
   readonly bytes: number;
 }
 

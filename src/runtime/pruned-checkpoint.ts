@@ -39,5 +39,9 @@ export function prunedCheckpoint(checkpoint: Checkpoint, kept: KeptExperts): Che
     await readInto(name, { from: 0, to: sizeOf(shape) }, data);
     return tensorFrom(tensorType(dtype, shape), data);
   };
-  return { ...checkpoint, find, read, readInto };
+  const locate: Checkpoint["locate"] = (name) => {
+    const { name: original, rows } = originOf(name, kept);
+    return rows === null ? checkpoint.locate(original) : null;
+  };
+  return { ...checkpoint, find, read, readInto, locate };
 }

@@ -1,5 +1,6 @@
 /** Logits of given tokens: every position's prediction, for evaluation and comparison with other implementations. */
 import { InputError } from "../ir/errors.ts";
+import { singleBatch } from "./single-batch.ts";
 import type { StepRunner } from "./step.ts";
 
 /** Logits [ids.length, vocab] of one sequence, computed in chunks of at most `chunk` tokens through the cache. */
@@ -10,22 +11,12 @@ export async function scoreTokens(
 ): Promise<Float32Array> {
   checkIds(runner, ids);
   const tokens = Int32Array.from(ids);
-  const table = Int32Array.from({ length: Math.ceil(tokens.length / runner.sizes.blockSize) }, (_, i) => i);
-  const logits = new Float32Array(tokens.length * runner.sizes.vocabSize);
+  const { sizes } = runner;
+  const logits = new Float32Array(tokens.length * sizes.vocabSize);
   for (let start = 0; start < tokens.length; start += chunk) {
-    const count = Math.min(chunk, tokens.length - start);
-    const range = Int32Array.from({ length: count }, (_, i) => i);
-    // Blocks are handed out in order, so a token's cache row is its position.
-    const positions = range.map((i) => start + i);
-    const part = await runner.step({
-      tokens: tokens.subarray(start, start + count),
-      positions,
-      sequence: new Int32Array(count),
-      slots: positions,
-      blockTables: [table.subarray(0, Math.ceil((start + count) / runner.sizes.blockSize))],
-      outputs: range,
-    });
-    logits.set(part, start * runner.sizes.vocabSize);
+    const part = tokens.subarray(start, start + chunk);
+    const found = await runner.step(singleBatch(sizes, part, { start, everyOutput: true }));
+    logits.set(found, start * sizes.vocabSize);
   }
   return logits;
 }

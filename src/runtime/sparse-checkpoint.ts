@@ -25,5 +25,9 @@ export function sparseCheckpoint(checkpoint: Checkpoint, sparsity: Sparsity): Ch
     await readInto(name, { from: 0, to: sizeOf(shape) }, data);
     return tensorFrom(tensorType(dtype, shape), data);
   };
-  return { ...checkpoint, read, readInto };
+  const locate: Checkpoint["locate"] = (name) => {
+    const found = checkpoint.locate(name);
+    return found !== null && isMatrixOfLayers(name) && canBeSparse(found.type.dtype, found.type.shape) ? null : found;
+  };
+  return { ...checkpoint, read, readInto, locate };
 }

@@ -1,5 +1,6 @@
 /** The optimizer's summary as text for people. */
 import type { FuncHistory } from "../compile.ts";
+import { showTable } from "../plan/show.ts";
 import type { OptimizationSummary, Speed, StepTotals } from "./optimization-summary.ts";
 
 /** How many fusions and near misses are shown of each function; the data has all. */
@@ -15,6 +16,7 @@ export function showSummary(summary: OptimizationSummary, details = false): stri
     ...hardware.reasons.map((each) => `          ${each}`),
     ...lossy.map((each) => `changed   ${each}`),
     `weights   ${weightSentence(weights)}`,
+    ...formLines(weights.forms),
     "",
     "passes",
     ...passTable(summary),
@@ -48,6 +50,27 @@ function mainDTypes(sizes: Readonly<Record<string, number>>): string {
   const all = sum(sizes);
   const large = Object.entries(sizes).filter(([, size]) => size > all / 50);
   return large.map(([dtype]) => dtype).join(" and ") || "nothing";
+}
+
+/** A row for each form, and below it which weights that are. */
+function formLines(forms: OptimizationSummary["weights"]["forms"]): string[] {
+  const cells = forms.map(({ format, held, tensors, storedBytes, heldBytes }) => [
+    format === "none" ? `kept in ${held.join(", ")}` : `${format}: ${held.join(", ")}`,
+    `${tensors} ${tensors === 1 ? "tensor" : "tensors"}`,
+    `${bytes(storedBytes)} -> ${bytes(heldBytes)}`,
+  ]);
+  const lines = showTable(cells.map((row, i) => [...row, `${forms[i]!.pattern}: ${forms[i]!.reason}`]));
+  const rows = forms.flatMap(({ names }, i) => [`  ${lines[i]}`, `    ${shortNames(names).join(", ")}`]);
+  return rows.length === 0 ? [] : ["", "weights by form", ...rows];
+}
+
+/** The last parts of names, each once: weights of layers of two kinds are called the same. */
+function shortNames(names: readonly string[]): string[] {
+  const most = 16;
+  const all = [
+    ...new Set(names.map((name) => name.replace(/^(model\.)?(layers\.\{layer\}\.)?/, "").replace("{0}", "*"))),
+  ];
+  return all.length > most ? [...all.slice(0, most), `${all.length - most} more`] : all;
 }
 
 function sum(sizes: Readonly<Record<string, number>>): number {
@@ -107,9 +130,20 @@ function functionLines(func: FuncHistory, most: number): string[] {
     `  @${name}${calls > 1 ? ` x${calls}` : ""}: ${ops} values in ${kernels} kernels (${kinds.join(", ") || "nothing fused"}), ${launches} launches after merging ${merged.length}`,
     ...some(largest, most, ({ into, values }) => `    in ${into}: ${short(values)}`),
     ...some(missed, most, ({ value, why }) => `    not fused: ${value}: ${why}`),
-    ...some(merged, most, ({ first, second, into }) => `    merged: ${first} + ${second} -> ${into}`),
+    ...some(mergedChains(merged), most, ({ parts, into }) => `    merged: ${parts.join(" + ")} -> ${into}`),
     ...some(unmerged, most, ({ first, second, why }) => `    not merged: ${first} | ${second}: ${why}`),
   ];
+}
+
+/** Launches that became one, whatever steps it took: a kernel that was merged again is told of by what it was made of. */
+function mergedChains(merged: FuncHistory["merged"]): { readonly parts: readonly string[]; readonly into: string }[] {
+  const chains: { readonly parts: readonly string[]; readonly into: string }[] = [];
+  const take = (name: string): readonly string[] => {
+    const at = chains.findLastIndex(({ into }) => into === name);
+    return at === -1 ? [name] : chains.splice(at, 1)[0]!.parts;
+  };
+  for (const { first, second, into } of merged) chains.push({ parts: [...take(first), ...take(second)], into });
+  return chains;
 }
 
 function some<T>(items: readonly T[], most: number, show: (item: T) => string): string[] {

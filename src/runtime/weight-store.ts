@@ -21,7 +21,7 @@ import { isOp, type Node, topoOrder } from "../ir/graph.ts";
 import type { Plan } from "../ir/plan.ts";
 import { storageLength, type Tensor, type TensorData, viewOf, zeros } from "../ir/tensor.ts";
 import { byteSize, dtypeInfo, sameType, showType, sizeOf, type TensorType, tensorType } from "../ir/types.ts";
-import { putElements } from "../ir/weight.ts";
+import { putElements, type StoredTensor, weightParts } from "../ir/weight.ts";
 import { ReadBuffers, readAhead } from "./read-ahead.ts";
 import type { ElementRange } from "./safetensors.ts";
 
@@ -41,6 +41,8 @@ export interface WeightStoreOptions {
   readonly readAhead?: number;
   /** Blocks of fewer elements are interpreted instead of compiled. Default 8192. */
   readonly smallFold?: number;
+  /** Where a tensor is, for devices that read files themselves. Default: in no file. */
+  readonly locate?: (name: string) => StoredTensor | null;
   /** Threads that evaluate the weights of devices that leave this to the processor. Default 1. */
   readonly foldThreads?: number;
 }
@@ -84,7 +86,8 @@ export class WeightStore {
   constructor(read: ReadWeight, device: Device, options: WeightStoreOptions = {}) {
     this.#read = read;
     this.#device = device;
-    this.#options = { blockElements: 2 ** 19, readAhead: 3, foldThreads: 1, smallFold, ...options };
+    const locate = () => null;
+    this.#options = { blockElements: 2 ** 19, readAhead: 3, foldThreads: 1, smallFold, locate, ...options };
   }
 
   /** Bytes of all values held. */
@@ -109,7 +112,8 @@ export class WeightStore {
   /** The value of a weight expression, which is kept only if a plan that was loaded needs it. */
   async evaluate(expr: Node, layer: number | null): Promise<TensorData> {
     const known = this.#values.get(keyOf(expr, layer));
-    if (known !== undefined && this.#device.fill === undefined) return known;
+    // What is on the device alone, or in files, has no elements here.
+    if (known !== undefined && known.length === storageLength(expr.type)) return known;
     let value: TensorData | undefined;
     const task = { exprs: [expr], layer, blocks: blocksOf([expr], this.#options.blockElements) };
     const done = (_: Task, values: readonly TensorData[]) => {
@@ -140,7 +144,7 @@ export class WeightStore {
         const key = keyOf(expr, layer);
         const isNew = !taken.has(key);
         taken.add(key);
-        return isNew;
+        return isNew && !this.#isInFiles(expr, layer);
       });
       for (const exprs of groupsOf(wanted)) {
         const key = exprs.map(({ id }) => id).join();
@@ -151,6 +155,22 @@ export class WeightStore {
     };
     visit(plan.entry, null);
     return tasks;
+  }
+
+  /** Leaves a weight to the device, where it reads files. */
+  #isInFiles(expr: Node, layer: number | null): boolean {
+    const data = this.#device.fromFiles?.(expr, ({ attrs: { name, dtype }, type }) => {
+      const { names, shape } = weightParts(name, type.shape, layer ?? undefined);
+      const found = names.map(this.#options.locate);
+      // What is not as expected is read, which says so.
+      return found.every((each) => each !== null && sameType(each.type, tensorType(dtype, shape)))
+        ? (found as readonly StoredTensor[]) // each of them
+        : null;
+    });
+    if (!data) return false;
+    this.#values.set(keyOf(expr, layer), data);
+    this.#bytes += byteSize(expr.type);
+    return true;
   }
 
   async #run(

@@ -286,16 +286,31 @@ const others: readonly Maker[] = [
       return [maths(program.builder).rope(x, cos!, sin!, picks[5]! % 2 === 1)];
     },
   },
+  ...(["attention", "attentionParts"] as const).map(
+    (op): Maker => ({
+      op,
+      make: (program, { picks }) => {
+        const size = (i: number, most: number) => 1 + (picks[i]! % most);
+        const [n, g, b, s, d, e] = [size(0, 3), size(1, 2), size(2, 2), size(3, 3), size(4, 2), size(5, 3)];
+        const q = program.exactly(picks[1]!, "f32", [n, g * size(2, 2), d]);
+        const k = program.exactly(picks[2]!, "f32", [b, s, g, d]);
+        const v = program.exactly(picks[3]!, "f32", [b, s, g, e]);
+        const [positions, sequence] = [0, 1].map((i) => program.exactly(picks[i]!, "i32", [n]));
+        const ins = [q, k, v, positions!, sequence!];
+        if (op === "attention") return [program.builder.make(op, ins, { scale: 0.5 })];
+        return [program.builder.make(op, ins, { scale: 0.5, parts: size(4, 3), block: size(5, 2) })];
+      },
+    }),
+  ),
   {
-    op: "attention",
+    op: "mergeParts",
     make: (program, { picks }) => {
-      const size = (i: number, most: number) => 1 + (picks[i]! % most);
-      const [n, g, b, s, d, e] = [size(0, 3), size(1, 2), size(2, 2), size(3, 3), size(4, 2), size(5, 3)];
-      const q = program.exactly(picks[1]!, "f32", [n, g * size(2, 2), d]);
-      const k = program.exactly(picks[2]!, "f32", [b, s, g, d]);
-      const v = program.exactly(picks[3]!, "f32", [b, s, g, e]);
-      const [positions, sequence] = [0, 1].map((i) => program.exactly(picks[i]!, "i32", [n]));
-      return [maths(program.builder).attention(q, k, v, positions!, sequence!, 0.5)];
+      const shape = [0, 1, 2, 3].map((i) => 1 + (picks[i]! % 3) + (i === 3 ? 2 : 0));
+      return [
+        maths(program.builder).mergeParts(
+          tame(program, maths(program.builder), program.exactly(picks[4]!, "f32", shape)),
+        ),
+      ];
     },
   },
   {

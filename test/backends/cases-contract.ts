@@ -71,6 +71,34 @@ function attention(
   };
 }
 
+/** What attention gives where parts of the keys are put together. */
+function inParts(
+  n: number,
+  [b, s]: [number, number],
+  [h, g]: [number, number],
+  [parts, block]: [number, number],
+  [d, e]: [number, number] = [3, 5],
+): CaseSpec {
+  return {
+    name: `attention of ${n} tokens, ${b} sequences of ${s} keys, ${h} heads on ${g}, in ${parts} parts of ${block} in turn`,
+    op: "attentionParts",
+    build: (m, p) => {
+      const [q, k, v] = [p("q", "f32", n, h, d), p("k", "f32", b, s, g, d), p("v", "f32", b, s, g, e)];
+      const ins = [q, k, v, p("positions", "i32", n), p("sequence", "i32", n)];
+      const found = m.builder.make("attentionParts", ins, { scale: 0.5, parts, block });
+      return [found, m.mergeParts(found)];
+    },
+    inputs: [
+      contentsOf(f32(n, h, d), 1),
+      contentsOf(f32(b, s, g, d), 2),
+      contentsOf(f32(b, s, g, e), 3),
+      ints([n], ...Array.from({ length: n }, (_, i) => (i === 0 ? s : (i * 7) % s) - 1)),
+      ints([n], ...Array.from({ length: n }, (_, i) => i % b)),
+    ],
+    tolerance: composed,
+  };
+}
+
 const callee = funcOf("callee", (m, p) => {
   const x = p("x", "f32", 2, 3);
   return [m.add(x, 1), m.contract("n i, o i -> n o", x, x)];
@@ -129,4 +157,8 @@ export const modelCases: readonly CaseSpec[] = [
   attention(9, [1, 20], [2, 1], [-1, 0, 19, 19, 17, 1, 2, 3, 4], [4, 12]),
   attention(16, [2, 9], [1, 1], [-1, 9, 0, ...Array.from({ length: 13 }, (_, i) => (i % 9) - 1)], [4, 12]),
   attention(2, [2, 7], [8, 2], [-2_147_483_648, 6]),
+  inParts(3, [1, 9], [2, 1], [2, 2]),
+  inParts(2, [2, 30], [4, 2], [3, 4], [8, 12]),
+  inParts(1, [1, 5], [1, 1], [7, 1], [4, 4]),
+  inParts(1, [1, 70], [2, 1], [20, 2], [4, 8]),
 ];

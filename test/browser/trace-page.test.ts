@@ -71,8 +71,46 @@ describe.skipIf(chromium === null)("the trace page", () => {
 
   it("shows the rules with what they matched", async () => {
     await page.locator('.pass:has-text("simplify")').first().click();
+    expect(await page.locator("aside .place").first().textContent()).toMatch(/^src\/passes\/simplify\.ts:\d+$/);
+    expect(await page.locator("aside .doc").textContent()).toContain("rule tables and constant folding");
     await page.locator("aside summary").first().click();
     expect(await page.locator("aside .match").first().textContent()).toMatch(/broadcast\(/);
+  });
+
+  it("goes over all rewrites with a slider, by mouse and by keys", async () => {
+    const slider = page.locator('input[type="range"]');
+    const label = () => page.locator("output").textContent();
+    await slider.focus();
+    await page.keyboard.press("Home");
+    expect(await label()).toMatch(/^simplify, match 1 of \d+: \w+$/);
+    const rule = (await label())!.split(": ")[1]!;
+    // The rule as it is written, where it is, and what it did here.
+    expect(await page.locator("aside .place").textContent()).toMatch(/^src\/passes\/.*\.ts:\d+$/);
+    expect(await page.locator("aside pre.rule").textContent()).toContain(`"${rule}"`);
+    expect(await page.locator(".diff .removed").count()).toBeGreaterThan(0);
+    expect(await page.locator(".diff .added").count()).toBeGreaterThan(0);
+    expect(await page.locator('aside .match[aria-pressed="true"]').count()).toBe(1);
+    // Every place has something to show, and the last is all of the last pass.
+    const last = Number(await slider.getAttribute("max"));
+    for (let i = 0; i <= last; i++) {
+      expect(await slider.inputValue()).toBe(String(i));
+      expect(await page.locator(".diff > *").count()).toBeGreaterThan(0);
+      if (i < last) await page.keyboard.press("ArrowRight");
+    }
+    expect(await label()).toMatch(/: all that it changed$/);
+    // Elsewhere on the page the keys do the same; in a text they scroll.
+    await page.locator(".pass").first().focus();
+    await page.keyboard.press("ArrowLeft");
+    expect(await slider.inputValue()).toBe(String(last - 1));
+    await page.locator("pre.diff").focus();
+    await page.keyboard.press("ArrowLeft");
+    expect(await slider.inputValue()).toBe(String(last - 1));
+    await page.click('button[title^="one back"]');
+    expect(await slider.inputValue()).toBe(String(last - 2));
+    await page.locator('.pass:has-text("simplify")').first().click();
+    await page.locator("aside summary").first().click();
+    await page.locator("aside .match").first().click();
+    expect(await label()).toMatch(/^simplify, match \d+ of/);
   });
 
   it("sorts kernels, and shows the source of one", async () => {

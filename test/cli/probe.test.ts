@@ -63,50 +63,58 @@ it("shows what runs, how fast, and what does not", () => {
 
 describe("plan-memory", () => {
   it("says what the bundled model takes on a machine that is given", async () => {
-    const { code, stdout, stderr } = await ciuic(["plan-memory", "--memory", "250MB", "--context", "512"]);
+    const { code, stdout, stderr } = await ciuic([
+      "plan-memory",
+      "--memory",
+      "250MB",
+      "--context",
+      "512",
+      "--backends",
+      "all",
+    ]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toMatchInlineSnapshot(`
       "tiny-deepseek: 1 x 512 tokens, prompts 128 tokens at a time
       given: webgpu 250 MB, buffers of 134 MB; wasm 250 MB; js 250 MB; tensorflow-gpu 250 MB; tensorflow 250 MB; tensorflow-gpu-ops 250 MB; tensorflow-ops 250 MB; tfjs-webgpu 250 MB, buffers of 134 MB; tfjs-wasm 250 MB; tfjs-cpu 250 MB
 
-      backend             weights  weights  caches  a token  values   resident  device   largest buffer
-      webgpu              f32      39.0 MB  983 kB  1.92 kB  2.39 MB  221 MB    42.3 MB  4.19 MB         fits
-      webgpu              int8     11.0 MB  983 kB  1.92 kB  2.39 MB  231 MB    14.4 MB  1.05 MB         fits
-      webgpu              int4     7.13 MB  983 kB  1.92 kB  2.39 MB  231 MB    10.5 MB  1.05 MB         fits
-      wasm                f32      39.0 MB  983 kB  1.92 kB  2.39 MB  159 MB             4.19 MB         fits
-      wasm                int8     11.0 MB  983 kB  1.92 kB  2.39 MB  141 MB             1.05 MB         fits
-      wasm                int4     7.13 MB  983 kB  1.92 kB  2.39 MB  138 MB             1.05 MB         fits
-      js                  f32      39.0 MB  983 kB  1.92 kB  2.39 MB  155 MB             4.19 MB         fits
-      js                  int8     11.0 MB  983 kB  1.92 kB  2.39 MB  139 MB             1.05 MB         fits
-      js                  int4     7.13 MB  983 kB  1.92 kB  2.39 MB  136 MB             1.05 MB         fits
-      tensorflow-gpu      f32      36.9 MB  983 kB  1.92 kB  2.39 MB  568 MB    40.2 MB  3.15 MB         fits
-      tensorflow-gpu      int8     38.0 MB  983 kB  1.92 kB  2.39 MB  622 MB    41.4 MB  4.19 MB         fits
-      tensorflow-gpu      int4     38.0 MB  983 kB  1.92 kB  2.39 MB  618 MB    41.4 MB  4.19 MB         fits
-      tensorflow          f32      36.9 MB  983 kB  1.92 kB  2.39 MB  608 MB             3.15 MB         does not fit: needs 608 MB of 250 MB
-      tensorflow          int8     38.0 MB  983 kB  1.92 kB  2.39 MB  663 MB             4.19 MB         does not fit: needs 663 MB of 250 MB
-      tensorflow          int4     38.0 MB  983 kB  1.92 kB  2.39 MB  660 MB             4.19 MB         does not fit: needs 660 MB of 250 MB
-      tensorflow-gpu-ops  f32      41.1 MB  983 kB  1.92 kB  2.39 MB  505 MB    44.4 MB  4.19 MB         fits
-      tensorflow-gpu-ops  int8     41.2 MB  983 kB  1.92 kB  2.39 MB  507 MB    44.6 MB  4.33 MB         fits
-      tensorflow-gpu-ops  int4     41.2 MB  983 kB  1.92 kB  2.39 MB  503 MB    44.6 MB  4.33 MB         fits
-      tensorflow-ops      f32      41.1 MB  983 kB  1.92 kB  2.39 MB  549 MB             4.19 MB         does not fit: needs 549 MB of 250 MB
-      tensorflow-ops      int8     41.2 MB  983 kB  1.92 kB  2.39 MB  552 MB             4.33 MB         does not fit: needs 552 MB of 250 MB
-      tensorflow-ops      int4     41.2 MB  983 kB  1.92 kB  2.39 MB  548 MB             4.33 MB         does not fit: needs 548 MB of 250 MB
-      tfjs-webgpu         f32      41.1 MB  983 kB  1.92 kB  2.39 MB  294 MB    44.4 MB  4.19 MB         fits
-      tfjs-webgpu         int8     41.2 MB  983 kB  1.92 kB  2.39 MB  271 MB    44.6 MB  4.33 MB         fits
-      tfjs-webgpu         int4     41.2 MB  983 kB  1.92 kB  2.39 MB  267 MB    44.6 MB  4.33 MB         fits
-      tfjs-wasm           f32      41.1 MB  983 kB  1.92 kB  2.39 MB  232 MB             4.19 MB         fits
-      tfjs-wasm           int8     41.2 MB  983 kB  1.92 kB  2.39 MB  210 MB             4.33 MB         fits
-      tfjs-wasm           int4     41.2 MB  983 kB  1.92 kB  2.39 MB  206 MB             4.33 MB         fits
-      tfjs-cpu            f32      41.1 MB  983 kB  1.92 kB  2.39 MB  178 MB             4.19 MB         fits
-      tfjs-cpu            int8     41.2 MB  983 kB  1.92 kB  2.39 MB  191 MB             4.33 MB         fits
-      tfjs-cpu            int4     41.2 MB  983 kB  1.92 kB  2.39 MB  188 MB             4.33 MB         fits
+      backend             precision  weights  caches  a token  values   resident  device   largest buffer
+      webgpu              f32        39.0 MB  983 kB  1.92 kB  2.39 MB  221 MB    42.3 MB  4.19 MB         fits
+      webgpu              int8       11.0 MB  983 kB  1.92 kB  2.39 MB  231 MB    14.4 MB  1.05 MB         fits
+      webgpu              int4       7.13 MB  983 kB  1.92 kB  2.39 MB  231 MB    10.5 MB  1.05 MB         fits
+      wasm                f32        39.0 MB  983 kB  1.92 kB  2.39 MB  159 MB             4.19 MB         fits
+      wasm                int8       11.0 MB  983 kB  1.92 kB  2.39 MB  141 MB             1.05 MB         fits
+      wasm                int4       7.13 MB  983 kB  1.92 kB  2.39 MB  138 MB             1.05 MB         fits
+      js                  f32        39.0 MB  983 kB  1.92 kB  2.39 MB  155 MB             4.19 MB         fits
+      js                  int8       11.0 MB  983 kB  1.92 kB  2.39 MB  139 MB             1.05 MB         fits
+      js                  int4       7.13 MB  983 kB  1.92 kB  2.39 MB  136 MB             1.05 MB         fits
+      tensorflow-gpu      f32        36.9 MB  983 kB  1.92 kB  2.39 MB  531 MB    40.2 MB  3.15 MB         fits
+      tensorflow-gpu      int8       38.0 MB  983 kB  1.92 kB  2.39 MB  622 MB    41.4 MB  4.19 MB         fits
+      tensorflow-gpu      int4       38.0 MB  983 kB  1.92 kB  2.39 MB  618 MB    41.4 MB  4.19 MB         fits
+      tensorflow          f32        36.9 MB  983 kB  1.92 kB  2.39 MB  571 MB             3.15 MB         does not fit: needs 571 MB of 250 MB
+      tensorflow          int8       38.0 MB  983 kB  1.92 kB  2.39 MB  663 MB             4.19 MB         does not fit: needs 663 MB of 250 MB
+      tensorflow          int4       38.0 MB  983 kB  1.92 kB  2.39 MB  660 MB             4.19 MB         does not fit: needs 660 MB of 250 MB
+      tensorflow-gpu-ops  f32        41.1 MB  983 kB  1.92 kB  2.39 MB  505 MB    44.4 MB  4.19 MB         fits
+      tensorflow-gpu-ops  int8       41.2 MB  983 kB  1.92 kB  2.39 MB  507 MB    44.6 MB  4.33 MB         fits
+      tensorflow-gpu-ops  int4       41.2 MB  983 kB  1.92 kB  2.39 MB  503 MB    44.6 MB  4.33 MB         fits
+      tensorflow-ops      f32        41.1 MB  983 kB  1.92 kB  2.39 MB  549 MB             4.19 MB         does not fit: needs 549 MB of 250 MB
+      tensorflow-ops      int8       41.2 MB  983 kB  1.92 kB  2.39 MB  552 MB             4.33 MB         does not fit: needs 552 MB of 250 MB
+      tensorflow-ops      int4       41.2 MB  983 kB  1.92 kB  2.39 MB  548 MB             4.33 MB         does not fit: needs 548 MB of 250 MB
+      tfjs-webgpu         f32        41.1 MB  983 kB  1.92 kB  2.39 MB  294 MB    44.4 MB  4.19 MB         fits
+      tfjs-webgpu         int8       41.2 MB  983 kB  1.92 kB  2.39 MB  271 MB    44.6 MB  4.33 MB         fits
+      tfjs-webgpu         int4       41.2 MB  983 kB  1.92 kB  2.39 MB  267 MB    44.6 MB  4.33 MB         fits
+      tfjs-wasm           f32        41.1 MB  983 kB  1.92 kB  2.39 MB  232 MB             4.19 MB         fits
+      tfjs-wasm           int8       41.2 MB  983 kB  1.92 kB  2.39 MB  210 MB             4.33 MB         fits
+      tfjs-wasm           int4       41.2 MB  983 kB  1.92 kB  2.39 MB  206 MB             4.33 MB         fits
+      tfjs-cpu            f32        41.1 MB  983 kB  1.92 kB  2.39 MB  178 MB             4.19 MB         fits
+      tfjs-cpu            int8       41.2 MB  983 kB  1.92 kB  2.39 MB  191 MB             4.33 MB         fits
+      tfjs-cpu            int4       41.2 MB  983 kB  1.92 kB  2.39 MB  188 MB             4.33 MB         fits
       "
     `);
   });
 
   it("ends with 1 where nothing fits, with the same table", async () => {
     const config = folderWith({ "config.json": JSON.stringify(published["DeepSeek-V3"]!.config) });
-    const { code, stdout } = await ciuic(["plan-memory", config, "--memory", "24GiB", "--json"]);
+    const { code, stdout } = await ciuic(["plan-memory", config, "--memory", "24GiB", "--backends", "all", "--json"]);
     expect(code).toBe(1);
     const { rows } = JSON.parse(stdout) as { rows: { fits: boolean; weights: number; precision: string }[] }; // printed above
     expect(rows).toHaveLength(30);
@@ -114,7 +122,25 @@ describe("plan-memory", () => {
     expect(rows.find(({ precision }) => precision === "int4")!.weights / 671e9).toBeCloseTo(0.57, 1);
   });
 
+  it("shows what is likely, or what is asked for, and names the rest", async () => {
+    const shown = async (...flags: string[]) => {
+      const env = { CIUIC_CACHE: folderWith({}) };
+      const { code, stdout } = await ciuic(["plan-memory", "--memory", "1GB", ...flags], { env });
+      const names = [...stdout.matchAll(/^([a-z-]+) +(?:f32|int8|int4) /gm)].map((match) => match[1]);
+      return {
+        code,
+        names: [...new Set(names)],
+        rest: /^not shown: (.*) \(--backends NAMES, or all\)$/m.exec(stdout)?.[1]?.split(", ").length,
+      };
+    };
+    expect(await shown()).toEqual({ code: 0, names: ["webgpu", "wasm"], rest: 8 });
+    expect(await shown("--backends", "js, tensorflow")).toEqual({ code: 0, names: ["js", "tensorflow"], rest: 8 });
+    expect((await shown("--backends", "all")).rest).toBeUndefined();
+  });
+
   it.each([
+    [["--backends", "wasm,webgp"], 'plan-memory --backends: there is no backend "webgp". Did you mean "webgpu"?'],
+    [["--backends", ""], 'plan-memory --backends: there is no backend "". Backends: webgpu, wasm, js'],
     [["--memory", "much"], 'plan-memory --memory: expected a size such as 24GiB, got "much"'],
     [["--context", "0"], "plan-memory context: expected a whole number from 1 to 2048, got 0"],
     [["/nowhere"], "/nowhere: cannot open the model folder"],

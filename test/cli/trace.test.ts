@@ -111,7 +111,7 @@ describe("the page", () => {
     // Its own two scripts, and no end that a name brought along.
     expect(page.match(/<\/script/g)).toHaveLength(2);
     const data = /<script type="application\/json" id="trace">([^<]*)<\/script>/.exec(page)?.[1] ?? "";
-    expect(JSON.parse(data)).toMatchObject({ name: "a</script>b" });
+    expect(JSON.parse(data)).toMatchObject({ trace: { name: "a</script>b" } });
   });
 });
 

@@ -22,6 +22,10 @@ interface Case {
 const f32 = (...shape: number[]) => ({ dtype: "f32" as const, shape });
 const i32 = (...shape: number[]) => ({ dtype: "i32" as const, shape });
 
+const attentionIns = fc
+  .tuple(dim, dim, dim, dim, dim, dim, dim)
+  .map(([n, b, s, g, r, d, e]) => [f32(n, g * r, d), f32(b, s, g, d), f32(b, s, g, e), i32(n), i32(n)]);
+
 /** Operand types and attributes of each composite op. */
 const cases: Record<CompositeOp, fc.Arbitrary<Case>> = {
   silu: fc.record({ attrs: fc.constant({}), ins: fc.tuple(dim, dim).map(([n, d]) => [f32(n, d)]) }),
@@ -36,11 +40,14 @@ const cases: Record<CompositeOp, fc.Arbitrary<Case>> = {
     attrs: fc.record({ interleaved: flag }),
     ins: fc.tuple(dim, dim, dim).map(([n, h, half]) => [f32(n, h, 2 * half), f32(n, half), f32(n, half)]),
   }),
-  attention: fc.record({
-    attrs: fc.record({ scale: fc.constantFrom(1, 0.25, -0.5) }),
-    ins: fc
-      .tuple(dim, dim, dim, dim, dim, dim, dim)
-      .map(([n, b, s, g, r, d, e]) => [f32(n, g * r, d), f32(b, s, g, d), f32(b, s, g, e), i32(n), i32(n)]),
+  attention: fc.record({ attrs: fc.record({ scale: fc.constantFrom(1, 0.25, -0.5) }), ins: attentionIns }),
+  attentionParts: fc.record({
+    attrs: fc.record({ scale: fc.constantFrom(1, -0.5), parts: dim, block: dim }),
+    ins: attentionIns,
+  }),
+  mergeParts: fc.record({
+    attrs: fc.constant({}),
+    ins: fc.tuple(dim, dim, dim, dim).map(([n, h, parts, e]) => [f32(n, h, parts, e + 2)]),
   }),
 };
 

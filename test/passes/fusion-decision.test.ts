@@ -63,7 +63,7 @@ describe("the history of a function", () => {
       ops: 4,
       placed: { epilogue: 1, inlined: 0, stored: 3 },
       fused: [{ into: "b", values: ["a"] }],
-      missed: [{ value: "h", why: "an inner loop would compute it again: b" }],
+      missed: [{ value: "h", why: "b would compute it again in an inner loop" }],
       kernels: 3,
     });
     const count = topoOrder(func.outs).filter((node) => !isOp(node, "param")).length;

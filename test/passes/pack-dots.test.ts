@@ -1,14 +1,16 @@
 /** Packing of quantised contractions: the same values as unpacking and multiplying, by the interpreter and on devices. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { compile } from "../../src/compile.ts";
+import { compile, compileToPlan } from "../../src/compile.ts";
 import { maths } from "../../src/ir/build.ts";
 import { Builder, isOp, type Module, makeModule, topoOrder } from "../../src/ir/graph.ts";
 import { interpret } from "../../src/ir/interpret.ts";
 import { wasmTarget } from "../../src/ir/target.ts";
 import { tensorOf, valuesOf } from "../../src/ir/tensor.ts";
-import { packDots } from "../../src/passes/pack-dots.ts";
+import { byteSize, sizeOf } from "../../src/ir/types.ts";
+import { packDots, packDotsOf } from "../../src/passes/pack-dots.ts";
 import { runPasses } from "../../src/passes/pass.ts";
+import { keepLargest } from "../../src/passes/prune/sparsity.ts";
 import type { QuantizeOptions } from "../../src/passes/quantize/policy.ts";
 import { quantize } from "../../src/passes/quantize/quantize.ts";
 
@@ -18,6 +20,8 @@ interface Sizes {
   readonly blocks: number;
   readonly groups: number;
   readonly policy: QuantizeOptions;
+  /** Weights of which two of each four stay. */
+  readonly pairs?: boolean;
 }
 
 /** A layer, experts chosen for each token, and their products summed, as models write them. */
@@ -27,17 +31,17 @@ const forms: Record<string, (sizes: Sizes) => Module> = {
       m.contract(
         "n i, o i -> n o",
         p("f32", [n, groups * 32]),
-        m.builder.weight("w", "f32", [blocks * 8, groups * 32]),
+        m.builder.weight("w.weight", "f32", [blocks * 8, groups * 32]),
       ),
     ),
   "chosen experts": ({ n, k, blocks, groups }) =>
     built((m, p) => {
-      const table = m.builder.weight("w", "f32", [3, blocks * 8, groups * 32]);
+      const table = m.builder.weight("w.weight", "f32", [3, blocks * 8, groups * 32]);
       return m.contract("n i, n k f i -> n k f", p("f32", [n, groups * 32]), m.gather(table, p("i32", [n, k])));
     }),
   "experts summed": ({ n, k, blocks, groups }) =>
     built((m, p) => {
-      const table = m.builder.weight("w", "f32", [3, blocks * 8, groups * 32]);
+      const table = m.builder.weight("w.weight", "f32", [3, blocks * 8, groups * 32]);
       return m.contract("n k f, n k i f -> n i", p("f32", [n, k, groups * 32]), m.gather(table, p("i32", [n, k])));
     }),
 };
@@ -64,6 +68,7 @@ describe.each(Object.entries(forms))("%s", (_, form) => {
     k: fc.integer({ min: 1, max: 3 }),
     blocks: fc.integer({ min: 1, max: 3 }),
     groups: fc.integer({ min: 1, max: 3 }),
+    pairs: fc.boolean(),
     policy: fc.constantFrom<QuantizeOptions>(
       { weights: "int4", activations: "int8" },
       { weights: "int4-affine", activations: "int8" },
@@ -74,11 +79,12 @@ describe.each(Object.entries(forms))("%s", (_, form) => {
   test("packed and not packed agree, interpreted and compiled", async () => {
     const check = async (given: Sizes, seed: number) => {
       const module = form(given);
-      const { policy } = given;
+      const { policy, pairs = false } = given;
       const plain = runPasses(module, [quantize(policy)], wasmTarget);
-      const packed = runPasses(plain, [packDots], wasmTarget);
+      const packed = runPasses(plain, [pairs ? packDotsOf(() => true) : packDots], wasmTarget);
       const ops = topoOrder(packed.funcs.get("main")!.outs);
-      expect(ops.some((node) => isOp(node, "dotGroups"))).toBe(true);
+      const dot = ops.find((node) => isOp(node, "dotGroups"));
+      expect(dot?.attrs.bits).toBe(policy.weights === "int8" ? (pairs ? 5 : 8) : 4);
       const { params } = module.funcs.get("main")!;
       const inputs = params.map(({ type: { dtype, shape } }) => {
         const length = shape.reduce((a, b) => a * b, 1);
@@ -89,20 +95,16 @@ describe.each(Object.entries(forms))("%s", (_, form) => {
         );
       });
       const weight = ops.find((node) => isOp(node, "weight"))!.type.shape;
-      const source = () =>
-        tensorOf(
-          "f32",
-          weight,
-          spread(
-            weight.reduce((a, b) => a * b, 1),
-            seed + 1,
-          ),
-        );
+      const source = () => {
+        const tensor = tensorOf("f32", weight, spread(sizeOf(weight), seed + 1));
+        if (pairs) keepLargest(tensor.data, "f32", weight.at(-1)!, { keep: 1 + (seed % 2), of: 4 });
+        return tensor;
+      };
       const expected = valuesOf(interpret(plain, inputs, { weights: source })[0]!);
       const results = [
         interpret(packed, inputs, { weights: source })[0]!,
-        (await compile(module, "wasm", { quantize: policy }).run(inputs, source))[0]!,
-        (await compile(module, "js", { quantize: policy }).run(inputs, source))[0]!,
+        (await compile(module, "wasm", { quantize: policy, pairs }).run(inputs, source))[0]!,
+        (await compile(module, "js", { quantize: policy, pairs }).run(inputs, source))[0]!,
       ];
       // Up to 3 experts x 96 products below 1: the unpacked form rounds each product's factors to f32, the packed one each
       // group, so they differ by up to 288 roundings of 2^-24.
@@ -122,7 +124,7 @@ test("inputs of chosen experts have scales of groups where others have one calib
     const packed = runPasses(module, [quantize(policy), packDots], wasmTarget);
     const nodes = topoOrder(packed.funcs.get("main")!.outs);
     expect(nodes.some((node) => isOp(node, "dotGroups"))).toBe(true);
-    expect(nodes.flatMap((node) => (isOp(node, "weight") ? [node.attrs.name] : []))).toEqual(["w"]);
+    expect(nodes.flatMap((node) => (isOp(node, "weight") ? [node.attrs.name] : []))).toEqual(["w.weight"]);
   }
 });
 
@@ -178,7 +180,7 @@ test.each([
 
 test("what does not divide stays as it is", () => {
   const module = built((m, p) =>
-    m.contract("n i, o i -> n o", p("f32", [1, 40]), m.builder.weight("w", "f32", [6, 40])),
+    m.contract("n i, o i -> n o", p("f32", [1, 40]), m.builder.weight("w.weight", "f32", [6, 40])),
   );
   const plain = runPasses(module, [quantize({ weights: "int4", activations: "int8" })], wasmTarget);
   expect(runPasses(plain, [packDots], wasmTarget).funcs.get("main")!.outs[0]!.op).toBe("contract");
@@ -196,4 +198,29 @@ test("a zero point is one of the codes", () => {
   for (const zero of [-1, 16])
     expect(() => builder.make("dotGroups", ins, { bits: 4, zero })).toThrow("a zero point that is a code of 4 bits");
   expect(builder.make("dotGroups", ins, { bits: 4, zero: 15 }).type.shape).toEqual([1, 8]);
+});
+
+test("pairs take five bits of a weight where dense codes take eight", () => {
+  const module = forms.layer!({ n: 1, k: 1, blocks: 4, groups: 3, policy: {} as QuantizeOptions }); // the form has no policy
+  const bytes = (pairs: boolean) => {
+    const { plan } = compileToPlan(module, wasmTarget, { quantize: { weights: "int8", activations: "int8" }, pairs });
+    return plan.funcs.get(plan.entry)!.weights.reduce((sum, { type }) => sum + byteSize(type), 0);
+  };
+  const scales = (2 * 32 * 96) / 32;
+  expect(bytes(false)).toBe(32 * 96 + scales);
+  expect(bytes(true)).toBe((32 * 96 * 5) / 8 + scales);
+});
+
+test("weights that sparsity does not reach stay dense", () => {
+  const builder = new Builder();
+  const x = builder.param("x", "f32", [1, 32]);
+  const head = builder.weight("lm_head.weight", "f32", [8, 32]);
+  const out = maths(builder).contract("n i, o i -> n o", x, head);
+  const module = makeModule("m", [{ name: "main", params: [x], outs: [out] }], "main");
+  const { module: compiled } = compileToPlan(module, wasmTarget, {
+    quantize: { weights: "int8", activations: "int8" },
+    pairs: true,
+  });
+  const dot = topoOrder(compiled.funcs.get("main")!.outs).find((node) => isOp(node, "dotGroups"));
+  expect(dot?.attrs.bits).toBe(8);
 });

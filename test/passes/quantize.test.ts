@@ -194,8 +194,11 @@ test("the policy's formats", () => {
   const format = (name: string, overrides = {}) =>
     planWeight(name, { weights: "int4", activations: "int8", overrides });
   expect(format("model.layers.{layer}.mlp.gate.weight").format).toBe("none");
-  expect(format("model.layers.{layer}.mlp.gate_proj.weight")).toEqual({ format: "int4", activations: "int8" });
-  expect(format("model.layers.{layer}.self_attn.kv_b_proj.weight")).toEqual({ format: "int8", activations: "none" });
+  expect(format("model.layers.{layer}.mlp.gate_proj.weight")).toMatchObject({ format: "int4", activations: "int8" });
+  expect(format("model.layers.{layer}.self_attn.kv_b_proj.weight")).toMatchObject({
+    format: "int8",
+    activations: "none",
+  });
   expect(format("lm_head.weight").format).toBe("int8");
   expect(format("lm_head.weight", { "lm_*": "int4" }).format).toBe("int4");
   expect(format("model.layers.{layer}.mlp.experts.{0}.up_proj.weight", { "*.experts.*": "none" }).format).toBe("none");

@@ -119,7 +119,9 @@ describe.each(compiled)("$name on engines that take tensors", ({ config }) => {
     const { weights, host } = memoryOn(holding("tensorflow"), precision, sizesOfConfig(config), request);
     const narrow = precision === "f32" ? 16 : 32;
     expect(Math.abs(weights / (variableBytes(plan) + again(narrow)) - 1)).toBeLessThan(0.01);
-    expect(Math.abs(host / (compiledWeightBytes(plan) + again(precision === "f32" ? 16 : 8.5)) - 1)).toBeLessThan(0.01);
+    // TensorFlow reads files itself; codes are made here.
+    const codes = precision === "f32" ? 0 : compiledWeightBytes(plan) + again(8.5);
+    expect(Math.abs(host - codes)).toBeLessThanOrEqual(0.01 * codes);
   });
 
   it.each(["f32", "int8"] as const)("ops of a token are about those of its plan, %s", (precision) => {
@@ -139,9 +141,9 @@ test("every backend that loadModel takes has a row, and fits by its own memory w
     binding: null,
   }));
   const { rows } = memoryTable("qwen", sizesOfConfig(config), { context: 512 }, limits);
-  // bf16 stays bf16 in graphs, and is there twice; on a GPU once. Op by op everything becomes f32, whatever its codes.
+  // bf16 stays bf16 in graphs, and is there once. Op by op everything becomes f32, whatever its codes.
   expect(rows.map(({ backend, precision, fits }) => `${backend} ${precision} ${fits}`)).toEqual([
-    ...["tensorflow f32 false", "tensorflow int8 false", "tensorflow int4 false"],
+    ...["tensorflow f32 true", "tensorflow int8 false", "tensorflow int4 false"],
     ...["tensorflow-gpu f32 true", "tensorflow-gpu int8 false", "tensorflow-gpu int4 false"],
     ...["tfjs-cpu f32 false", "tfjs-cpu int8 false", "tfjs-cpu int4 false"],
   ]);

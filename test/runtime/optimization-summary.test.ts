@@ -5,6 +5,7 @@ import { type Compiled, compileToPlan } from "../../src/compile.ts";
 import { wasmTarget } from "../../src/ir/target.ts";
 import { parseModelConfigText } from "../../src/models/deepseek/config.ts";
 import { buildModel } from "../../src/models/deepseek/model.ts";
+import { namesOf, weightSpecs } from "../../src/models/deepseek/weights.ts";
 import { loadModel } from "../../src/runtime/load-model.ts";
 import type { Model } from "../../src/runtime/model.ts";
 import { type OptimizationSummary, optimizationSummary } from "../../src/runtime/optimization-summary.ts";
@@ -56,12 +57,50 @@ describe("of a compiled module", () => {
     expect(JSON.parse(JSON.stringify(summary))).toEqual(summary);
   });
 
+  it("tells of every weight in which form it is, and what decided", () => {
+    const { forms, held, stored } = summary.weights;
+    const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
+    expect(sum(forms.map(({ heldBytes }) => heldBytes))).toBeCloseTo(sum(Object.values(held)), 3);
+    expect(sum(forms.map(({ storedBytes }) => storedBytes))).toBe(sum(Object.values(stored)));
+    const names = weightSpecs(config).flatMap((spec) => [...namesOf(spec)]);
+    const tables = forms.find(({ pattern }) => pattern === "rope.*");
+    expect(sum(forms.map(({ tensors }) => tensors)) - tables!.tensors).toBe(names.length);
+    const of = (pattern: string) => forms.find((form) => form.pattern === pattern);
+    expect(of("lm_head")).toMatchObject({
+      format: "int8",
+      reason: "its error goes straight into the logits",
+      tensors: 1,
+    });
+    expect(of("*.mlp.gate")).toMatchObject({ format: "none", held: ["f32"], tensors: 5 });
+    expect(of("*")!.names).toContain("model.layers.{layer}.mlp.experts.{0}.up_proj");
+    expect(of("*")!.heldBytes / of("*")!.storedBytes).toBeCloseTo(4.5 / 16, 2);
+    expect(of("of one axis")!.names).toContain("model.norm");
+  });
+
+  it("tells of overrides, and of nothing where nothing is quantised", async () => {
+    const quantize = { weights: "int8", overrides: { "*.down_proj": "none" } } as const;
+    const other = compileToPlan(buildModel(config, bucket), wasmTarget, { quantize });
+    const { forms } = (await optimizationSummary(other)).weights;
+    expect(forms.find(({ pattern }) => pattern === "*.down_proj")).toMatchObject({
+      format: "none",
+      reason: "asked for",
+    });
+    const plain = await optimizationSummary(compileToPlan(buildModel(config, bucket), wasmTarget));
+    expect(plain.weights.forms).toEqual([]);
+    expect(showSummary(plain)).not.toContain("weights by form");
+  });
+
   it("prints", () => {
     const text = showSummary(summary);
     expect(text).toMatch(/weights {3}[\d.]+ MB \(i4 .*\), instead of 20.* MB in bf16/);
     expect(text).toMatch(/an op, a kernel +\d+ launches/);
     expect(text).toContain("not fused: mlp_in: 3 kernels read it");
-    expect(text.split("\n").length).toBeLessThan(90);
+    expect(text).toMatch(
+      /^ {2}int4: \w+, f16 +\d+ tensors +[\d.]+ MB -> [\d.]+ MB {2}\*: linear layers and experts: nearly all bytes$/m,
+    );
+    // However many steps it took.
+    expect(text).toMatch(/merged: \w+ \+ \w+ \+ .* -> /);
+    expect(text.split("\n").length).toBeLessThan(110);
     expect(showSummary(summary, true).length).toBeGreaterThan(text.length);
   });
 });

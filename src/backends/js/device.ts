@@ -1,42 +1,54 @@
 /** Plans on plain JavaScript: kernels as functions, memory as typed arrays, a step as a flat list of bound launches. */
 import { invariant } from "../../ir/errors.ts";
-import { checkRunnable } from "../../ir/kernel/verify.ts";
+import { checkRunnable } from "../../ir/kernel/runnable.ts";
 import type { FuncPlan, Location, Plan, Step } from "../../ir/plan.ts";
 import { jsTarget } from "../../ir/target.ts";
 import { storageLength, type TensorData, zeros } from "../../ir/tensor.ts";
 import type { TensorType } from "../../ir/types.ts";
 import type { Backend, Device, Instance, Program, ProgramMemory } from "../backend.ts";
+import { Workspace } from "../workspace.ts";
 import { compileKernel, emitKernel, type JsKernel } from "./emit.ts";
 
 export const jsBackend: Backend = {
   target: jsTarget,
   emit: ({ kernels }) => kernels.map(emitKernel),
-  open: () => jsDevice,
+  open: openJs,
 };
 
-/** Any typed array is memory of this device. */
-const jsDevice: Device = {
-  target: jsTarget,
-  summary: "JavaScript, one thread",
-  allocate: ({ dtype, shape }) => zeros(dtype, shape).data,
-  hold: (_, data) => data,
-  free: () => {},
-  load,
-  close: () => {},
-};
+/** Any typed array is memory of such a device. */
+function openJs(): Device {
+  const arenas = new Workspace(
+    (bytes) => new ArrayBuffer(bytes),
+    () => {},
+  );
+  return {
+    target: jsTarget,
+    summary: "JavaScript, one thread",
+    allocate: ({ dtype, shape }) => zeros(dtype, shape).data,
+    hold: (_, data) => data,
+    free: () => {},
+    load: (plan) => load(arenas, plan),
+    close: () => {},
+  };
+}
 
-function load(plan: Plan): Program {
+function load(arenas: Workspace<ArrayBuffer>, plan: Plan): Program {
   plan.kernels.forEach(checkRunnable);
   const kernels = plan.kernels.map(compileKernel);
   return {
     sources: kernels.map((kernel) => kernel.source),
-    instantiate: (memory) => instantiate(plan, kernels, memory),
+    instantiate: (memory) => instantiate(arenas, plan, kernels, memory),
   };
 }
 
 type Launch = () => void;
 
-function instantiate(plan: Plan, kernels: readonly JsKernel[], memory: ProgramMemory): Instance {
+function instantiate(
+  arenas: Workspace<ArrayBuffer>,
+  plan: Plan,
+  kernels: readonly JsKernel[],
+  memory: ProgramMemory,
+): Instance {
   const entry = plan.funcs.get(plan.entry)!;
   const allocate = ({ dtype, shape }: TensorType) => zeros(dtype, shape).data;
   const params = entry.params.map(({ name, type }) => {
@@ -51,7 +63,7 @@ function instantiate(plan: Plan, kernels: readonly JsKernel[], memory: ProgramMe
     const param = entry.donated[i] ?? null;
     return param === null ? (memory.results?.get(i) ?? allocate(type)) : params[param]!;
   });
-  const arena = new ArrayBuffer(entry.arenaBytes);
+  const { memory: arena, release } = arenas.take(entry.arenaBytes);
   const launches: Launch[] = [];
   bindFunc({ plan, kernels, memory, arena, launches }, entry, { params, results, base: 0, layer: null });
   return {
@@ -60,7 +72,7 @@ function instantiate(plan: Plan, kernels: readonly JsKernel[], memory: ProgramMe
     run: () => {
       for (let i = 0; i < launches.length; i++) launches[i]!();
     },
-    release: () => {},
+    release,
   };
 }
 

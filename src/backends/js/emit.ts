@@ -154,6 +154,7 @@ function emitStmt(place: Place, stmt: Stmt, facts: Facts): string[] {
     }
     case "barrier":
     case "combine":
+    case "multiply":
       throw new UnsupportedError(`kernel ${place.kernel.name}`, "the JavaScript backend has no barriers");
     case "note":
       return [`// ${stmt.text.replaceAll(/[\n\r\u2028\u2029]/g, " ")}`];

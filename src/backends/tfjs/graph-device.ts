@@ -22,6 +22,7 @@ export function openGraphDevice(target: Target, host: GraphHost): Device {
     queues: true,
     allocate: (type, use = "shared") => memory.allocate(type, use === "resident"),
     hold: (_, data) => memory.hold(data),
+    fromFiles: (expr, stored) => memory.fromFiles(expr, stored),
     free: (data) => memory.free(data),
     load: (plan): Program => {
       checkPlan(plan);

@@ -1,18 +1,20 @@
 /**
  * Memory of a device that runs TensorFlow graphs. A value's array is in host memory. Where a program reads it as a weight,
- * it is the content of a variable of the session; *resident* memory (caches) is a variable alone, so that its array means
- * nothing; all else is fed and fetched.
+ * it is the content of a variable of the session, unless it stands for what TensorFlow reads from files; *resident* memory
+ * (caches) is a variable alone, so that its array means nothing; all else is fed and fetched.
  */
 import { showAttrs } from "../../ir/attrs.ts";
 import { InternalError } from "../../ir/errors.ts";
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import { storageLength, type TensorData, viewOf, zeros } from "../../ir/tensor.ts";
 import { showType, type TensorType } from "../../ir/types.ts";
+import { type FileWeight, fileWeight } from "./graph-files.ts";
 import { formOf } from "./graph-forms.ts";
 import type { Variable } from "./graph-program.ts";
 
 interface Entry {
   readonly resident: TensorType | null;
+  readonly file?: FileWeight;
   variable: Variable | null;
 }
 
@@ -23,6 +25,8 @@ export interface HeldWeight {
   readonly parts: readonly HostValue[];
   /** Null where the variable holds the one part as it is. */
   readonly node: Node | null;
+  /** What is read from files instead of the part. */
+  readonly file: FileWeight | null;
 }
 
 export interface HostValue {
@@ -55,6 +59,15 @@ export class GraphMemory {
     return data;
   }
 
+  /** An array for a weight that TensorFlow reads from files, if it can. */
+  fromFiles(...weight: Parameters<typeof fileWeight>): TensorData | null {
+    const file = fileWeight(...weight);
+    if (file === null) return null;
+    const { data } = zeros(file.expr.type.dtype, [0]);
+    this.#entries.set(data, { resident: null, variable: null, file });
+    return data;
+  }
+
   /** Of all weights, and of all caches, that a program reads. */
   get weights(): readonly HeldWeight[] {
     return [...this.#weights.values()];
@@ -81,7 +94,8 @@ export class GraphMemory {
     let held = this.#weights.get(key);
     if (held === undefined) {
       const form = formOf(node === null ? parts[0]!.type : node.type);
-      held = { variable: { name: `w${this.#made++}`, form, spareRow: false }, parts, node };
+      const file = this.#entry(parts[0]!.data).file ?? null;
+      held = { variable: { name: `w${this.#made++}`, form, spareRow: false }, parts, node, file };
       this.#weights.set(key, held);
     }
     return held.variable;

@@ -6,8 +6,9 @@ import { sizeOf } from "../../ir/types.ts";
 import { GraphBuilder, type GraphTensor, infoOf, nodeOf, typeAttr } from "./graph.ts";
 import { crossingForm, packed, unpacked } from "./graph-bits.ts";
 import { graphEngine } from "./graph-engine.ts";
+import { readFileWeight } from "./graph-files.ts";
 import { formOf } from "./graph-forms.ts";
-import type { HeldWeight } from "./graph-memory.ts";
+import type { HeldWeight, HostValue } from "./graph-memory.ts";
 import { doneName, type GraphProgram, type Variable, variableForm } from "./graph-program.ts";
 import { lowerNode } from "./ops.ts";
 import { wholeOf } from "./row.ts";
@@ -40,11 +41,16 @@ export function loadSignature(group: number): string {
   return `load${group}`;
 }
 
-/** Which weights are loaded together. */
+/**
+ * Which weights are loaded together, the largest first: TensorFlow keeps what was made in between, and puts weights there
+ * that come later.
+ */
 export function weightGroups(weights: readonly HeldWeight[]): readonly (readonly HeldWeight[])[] {
   const groups: HeldWeight[][] = [];
   let room = 0;
-  for (const weight of weights) {
+  const isMade = ({ file }: HeldWeight) => (file !== null && file.expr.ins.length > 0 ? 1 : 0);
+  const order = (a: HeldWeight, b: HeldWeight) => bytesOf(b.variable) - bytesOf(a.variable) || isMade(b) - isMade(a);
+  for (const weight of weights.toSorted(order)) {
     const bytes = bytesOf(weight.variable) * (weight.node === null ? 1 : computedTimes);
     if (bytes > room || groups.length === 0) {
       groups.push([]);
@@ -87,11 +93,21 @@ export function partName({ variable }: HeldWeight, part: number): string {
   return `${variable.name}.${part}`;
 }
 
-/** Feeds weights, or what they are computed from. */
+/** What is fed for a weight. */
+export function fedParts({ parts, file }: HeldWeight): readonly HostValue[] {
+  return file === null ? parts : [];
+}
+
+/** Feeds weights, or what they are computed from, or reads them from files. */
 function loadWeights(graph: GraphBuilder, weights: readonly HeldWeight[]): Signature {
   const engine = graphEngine(graph);
   const inputs: Record<string, TensorInfo> = {};
+  let read: readonly string[] = [];
   const assigned = weights.map((weight) => {
+    if (weight.file !== null) {
+      read = [assign(graph, weight.variable, readFileWeight(graph, weight.file, read))];
+      return read[0]!;
+    }
     const parts = weight.parts.map(({ type }, i) => {
       const form = formOf(type);
       const fed = graph.placeholder(crossingForm(form));

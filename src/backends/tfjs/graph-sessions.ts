@@ -7,7 +7,15 @@ import { invariant } from "../../ir/errors.ts";
 import { type HostTensor, toHost } from "./graph-bits.ts";
 import { type GraphHost, once, type Repeat } from "./graph-host.ts";
 import type { GraphMemory } from "./graph-memory.ts";
-import { encodeModel, loadSignature, partName, restoreSignature, signatures, weightGroups } from "./graph-model.ts";
+import {
+  encodeModel,
+  fedParts,
+  loadSignature,
+  partName,
+  restoreSignature,
+  signatures,
+  weightGroups,
+} from "./graph-model.ts";
 import type { GraphProgram, Variable } from "./graph-program.ts";
 
 /** A session that runs, and what it has. */
@@ -126,7 +134,7 @@ export class GraphSessions {
     group.opened = [{ id, programs: new Set(programs.keys()), saved }];
     for (const [i, part] of weightGroups(weights).entries()) {
       const inputs = part.flatMap((weight) =>
-        weight.parts.map(({ type, data }, each) => [partName(weight, each), toHost(type, data)] as const),
+        fedParts(weight).map(({ type, data }, each) => [partName(weight, each), toHost(type, data)] as const),
       );
       await this.#host.run(id, loadSignature(i), Object.fromEntries(inputs));
     }

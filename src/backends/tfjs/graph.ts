@@ -158,6 +158,8 @@ function showAttrs(attrs: Attrs): string {
 
 function showAttr(attr: Attr): string {
   switch (attr.kind) {
+    case "none":
+      return "[]";
     case "type":
       return attr.type;
     case "shape":

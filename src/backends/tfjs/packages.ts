@@ -74,9 +74,15 @@ async function restoreUtil(): Promise<void> {
 }
 
 function explain(kind: EngineKind, name: string, cause: unknown): UnsupportedError {
-  const message = cause instanceof Error ? (cause.message.split("\n")[0] ?? "") : String(cause);
-  const { what, hint } = failureOf(kind, name, codeOf(cause), message);
+  const { what, hint } = failureOf(kind, name, codeOf(cause), firstOf(cause));
   return new UnsupportedError(kind.startsWith("tensorflow") ? kind : `tfjs-${kind}`, what, { hint, cause });
+}
+
+/** What an error says first: advice and lists of files follow. Node says in several lines what is wrong with an addon. */
+function firstOf(cause: unknown): string {
+  if (!(cause instanceof Error)) return String(cause);
+  const lines = cause.message.split("\n");
+  return codeOf(cause) === "ERR_DLOPEN_FAILED" ? lines.join(" ").replace(/\. Please .*/, "") : lines[0]!;
 }
 
 function codeOf(error: unknown): unknown {
@@ -101,10 +107,19 @@ function failureOf(
       hint: `Run the script: npm rebuild ${name}`,
     };
   }
+  // The script leaves files alone that are there.
+  const anew = `npm rm ${name} && npm install ${name}@${tfVersion}`;
   if (code === "ERR_DLOPEN_FAILED" && message.includes("libtensorflow")) {
+    const gone = message.includes("cannot open shared object file") && !message.includes("framework");
     return {
-      what: `the TensorFlow library that ${name} runs on is missing: ${message}`,
-      hint: `Let its install script fetch it: npm rebuild ${name}`,
+      what: `the TensorFlow library that ${name} runs on ${gone ? "is missing" : "is not whole"}: ${message}`,
+      hint: gone ? `Let its install script fetch it: npm rebuild ${name}` : `Install it anew: ${anew}`,
+    };
+  }
+  if (code === "ERR_DLOPEN_FAILED") {
+    return {
+      what: `the native addon of ${name} is not one that this Node can load here: ${message}`,
+      hint: `Install it anew with this Node: ${anew}`,
     };
   }
   return { what: `${name} cannot be loaded: ${message}`, hint: `Reinstall it: npm install ${name}@${tfVersion}` };

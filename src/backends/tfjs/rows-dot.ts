@@ -1,11 +1,13 @@
 /** The row of `dotGroups`: products of packed codes as one batched matrix product per group, in f32 throughout. */
-import { dotBlock, dotGroup, dotShapes } from "../../ir/ops/dot.ts";
+import { UnsupportedError } from "../../ir/errors.ts";
+import { dotBlock, dotGroup, dotShapes, pairBits } from "../../ir/ops/dot.ts";
 import { sizeOf } from "../../ir/types.ts";
 import { asFloat, floatMath } from "./build.ts";
 import type { TensorEngine } from "./engine.ts";
 import { type Row, whole } from "./row.ts";
 
 export const dotRow: Row<"dotGroups"> = whole((engine, xs, { ins, attrs: { bits, zero }, type }) => {
+  if (bits === pairBits) throw new UnsupportedError("dotGroups", "pairs of codes on engines of tensors");
   const { add, mul, sub } = floatMath(engine);
   const types = ins.map((x) => x.type);
   const { lead, rows, groups } = dotShapes(types, bits)!; // checked by the type rule

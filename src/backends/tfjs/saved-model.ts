@@ -12,6 +12,7 @@ export const tfTypes = {
   int32: { number: 3, bytes: 4 },
   uint8: { number: 4, bytes: 1 },
   int8: { number: 6, bytes: 1 },
+  int64: { number: 9, bytes: 8 },
   string: { number: 7, bytes: 0 },
   bool: { number: 10, bytes: 1 },
   bfloat16: { number: 14, bytes: 2 },
@@ -35,6 +36,8 @@ export type Attr =
   | { readonly kind: "float"; readonly value: number }
   | { readonly kind: "text"; readonly value: string }
   | { readonly kind: "shape"; readonly shape: Shape }
+  /** An empty list. */
+  | { readonly kind: "none" }
   | { readonly kind: "tensor"; readonly tensor: ConstantTensor };
 
 export interface GraphNode {
@@ -99,6 +102,8 @@ function attrField(attr: Attr): Field {
       return float(4, attr.value);
     case "bool":
       return bool(5, attr.value);
+    case "none":
+      return message(1, []);
     case "type":
       return int(6, tfTypes[attr.type].number);
     case "shape":

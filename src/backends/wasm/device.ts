@@ -1,6 +1,6 @@
 /** The WebAssembly device: one memory for weights, caches, arenas and results, one module per plan, perhaps threads. */
 import { InputError, invariant } from "../../ir/errors.ts";
-import { checkRunnable } from "../../ir/kernel/verify.ts";
+import { checkRunnable } from "../../ir/kernel/runnable.ts";
 import type { Plan } from "../../ir/plan.ts";
 import { wasmTarget } from "../../ir/target.ts";
 import { storageLength } from "../../ir/tensor.ts";
@@ -75,7 +75,7 @@ function instantiate(
     return param === null ? (given.results?.get(i) ?? memory.tensor(type)) : params[param]!;
   });
   const addresses = [...params, ...results].map((data) => home.memory.addressOf(data, () => `@${entry.name}`));
-  const arena = memory.allocate(entry.arenaBytes, () => "the arena");
+  const arena = memory.share(home.arenas, entry.arenaBytes);
   const args = [...addresses, arena, writeRows(memory, plan, entry, null, given)];
   const placed = { built, module, args, memory };
   if (given.onLaunch !== undefined) {

@@ -142,6 +142,7 @@ function emitStmt(frame: Frame, names: Map<string, readonly string[]>, stmt: Stm
     }
     case "barrier":
     case "combine":
+    case "multiply":
       throw new UnsupportedError("kernel", "the WebAssembly backend has no barriers in kernels");
     case "note":
       return [{ k: "comment", text: stmt.text }];

@@ -5,6 +5,7 @@
 import { UnsupportedError } from "../../ir/errors.ts";
 import type { FuncPlan, Plan } from "../../ir/plan.ts";
 import { byteSize } from "../../ir/types.ts";
+import { Workspace } from "../workspace.ts";
 import { type AddressType, narrow, wide } from "./address-type.ts";
 import type { Allotment } from "./allotment.ts";
 import { machineMemory, startWorker } from "./machine.ts";
@@ -42,7 +43,7 @@ export interface Bound {
   readonly forget: () => void;
 }
 
-/** Other buckets of a model share its weights and caches, but have arenas and results of their own. */
+/** Other buckets of a model share its weights, caches and arenas, but larger ones need larger arenas, and results of their own. */
 const laterBytes = 512 * 2 ** 20;
 const gibibyte = 2 ** 30;
 
@@ -51,6 +52,13 @@ export class Home {
   readonly #wanted: number;
   readonly #options: HomeOptions;
   #memory: DeviceMemory | null = null;
+  /** Intermediate values of the program that runs. */
+  readonly arenas = this.#workspace("the arena");
+  /**
+   * By thread: one that comes late to a step that is over may still write to its scratch, which must then be nothing that
+   * another thread uses.
+   */
+  readonly #scratches: Workspace<number>[] = [];
   #pool: ThreadPool | null = null;
   #closed = false;
 
@@ -115,29 +123,39 @@ export class Home {
   bind(placed: Placed): Bound {
     const { pool } = this;
     if (pool === null) return { run: this.bindHere(placed), forget: () => {} };
-    const { built, module, memory } = placed;
-    // Each thread's scratch begins a cache line of its own.
-    const size = Math.ceil(built.scratchBytes / 64) * 64;
-    const scratch = memory.allocate(size * pool.threads, () => "scratch");
+    const { built, module } = placed;
+    const scratches = Array.from({ length: pool.threads }, (_, thread) => this.#scratch(placed, thread));
     const id = pool.load({
       module,
       entry: built.entry,
       args: placed.args.map((address) => this.#value(address)),
-      scratch: (thread) => this.#value(scratch + thread * size),
+      scratch: (thread) => this.#value(scratches[thread]!),
       tickets: built.tickets,
     });
     return { run: (signal) => pool.run(id, signal), forget: () => pool.forget(id) };
   }
 
   /** A step of a program on the calling thread, with what it imports besides the memory. */
-  bindHere({ built, module, args, memory }: Placed, imports: WebAssembly.ModuleImports = {}): () => void {
+  bindHere(placed: Placed, imports: WebAssembly.ModuleImports = {}): () => void {
+    const { built, module, args } = placed;
     const { exports } = new WebAssembly.Instance(module, { env: { memory: this.memory.memory, ...imports } });
     // The driver and the global are exported by `buildProgram`.
     const step = exports[built.entry] as (...args: readonly (number | bigint)[]) => void;
-    const scratch = memory.allocate(built.scratchBytes, () => "scratch");
-    (exports.scratch as { value: number | bigint }).value = this.#value(scratch);
+    (exports.scratch as { value: number | bigint }).value = this.#value(this.#scratch(placed, 0));
     const addresses = args.map((address) => this.#value(address));
     return () => step(...addresses);
+  }
+
+  #scratch({ built, memory }: Placed, thread: number): number {
+    this.#scratches[thread] ??= this.#workspace("scratch");
+    return memory.share(this.#scratches[thread], built.scratchBytes);
+  }
+
+  #workspace(what: string): Workspace<number> {
+    return new Workspace(
+      (bytes) => this.memory.allocate(bytes, () => what),
+      (at) => this.memory.free(at),
+    );
   }
 
   #startPool(): ThreadPool {

@@ -117,5 +117,33 @@ export const intrinsicRows: Readonly<Partial<Record<IntrinsicName, Emit>>> = {
     const lanes = Array.from({ length: 16 }, (_, lane) => 4 * (number.value & 3) + (lane % 4));
     return [...assign(name, x!), ...local(name), ...local(name), { k: "shuffle", lanes }];
   },
+  pairs4: (_, temp, __, values, places, i) => {
+    const [number] = i!;
+    invariant(number?.k === "const", () => "pairs4 takes a constant");
+    const chunk = number.value & 7;
+    const [v, p] = [temp("v128"), temp("v128")];
+    const each = (of: (q: number, t: number) => number) => Array.from({ length: 16 }, (_, l) => of(l >> 2, l & 3));
+    const spread = (from: string, of: (q: number, t: number) => number): Code => [
+      ...local(from),
+      ...local(from),
+      { k: "shuffle", lanes: each(of) },
+    ];
+    const value = (second: number) => spread(v, (q) => 8 * (chunk & 1) + 2 * q + second);
+    // A row's places are in the low or the high half of a byte; there they are compared.
+    const at = (second: number): Code => {
+      const bits = (q: number, of: number) => of << (4 * (q & 1) + 2 * second);
+      const masked = apply("v128.and", local(p), [{ k: "const128", bytes: each((q) => bits(q, 3)) }]);
+      return apply("i8x16.eq", masked, [{ k: "const128", bytes: each(bits) }]);
+    };
+    return [
+      ...assign(v, values!),
+      ...assign(p, places!),
+      ...assign(
+        p,
+        spread(p, (q) => 2 * chunk + (q >> 1)),
+      ),
+      ...apply("v128.bitselect", value(0), apply("v128.and", value(1), at(1)), at(0)),
+    ];
+  },
   f16s: (_, temp, __, x) => [...apply("i32x4.extend_low_i16x8_u", x!), ...ruleCode(widenF16x4, temp)],
 };

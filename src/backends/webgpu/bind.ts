@@ -3,7 +3,7 @@
  * one kind of access per launch and no overlap of what is written with anything: a value that is read from the buffer that
  * is written (the arena) is bound for writing too, and one that is read twice there is read from a copy.
  */
-import { invariant } from "../../ir/errors.ts";
+import { invariant, UnsupportedError } from "../../ir/errors.ts";
 import type { FuncPlan, Location, Plan, Step } from "../../ir/plan.ts";
 import type { TensorData } from "../../ir/tensor.ts";
 import { byteSize } from "../../ir/types.ts";
@@ -18,7 +18,7 @@ export interface Range {
   readonly buffer: GPUBuffer;
   readonly offset: number;
   readonly size: number;
-  /** The buffers of a weight that no buffer can hold, `buffer` the first of them. */
+  /** The buffers of a weight or a cache that no buffer can hold, `buffer` the first of them. */
   readonly buffers?: readonly GPUBuffer[];
 }
 
@@ -53,8 +53,12 @@ export interface Frame {
 }
 
 export function wholeRange(memory: GpuMemory, data: TensorData, what: () => string): Range {
-  const buffer = memory.bufferOf(data, what);
-  return { buffer, offset: 0, size: buffer.size };
+  return rangeOfAll(memory.buffersOf(data, what));
+}
+
+function rangeOfAll(buffers: readonly GPUBuffer[]): Range {
+  const size = buffers.reduce((sum, each) => sum + each.size, 0);
+  return { buffer: buffers[0]!, offset: 0, size, ...(buffers.length > 1 && { buffers }) };
 }
 
 /** Appends what runs for every step of a function. */
@@ -87,9 +91,7 @@ function rangeOf({ plan: _, memory, given, arena }: Binding, func: FuncPlan, fra
       return frame.results[location.index]!;
     case "weight": {
       const data = given.weight(func.name, location.index, frame.layer);
-      const buffers = memory.filled(data, () => `weight ${location.index} of @${func.name}, layer ${frame.layer}`);
-      const size = buffers.reduce((sum, each) => sum + each.size, 0);
-      return { buffer: buffers[0]!, offset: 0, size, ...(buffers.length > 1 && { buffers }) };
+      return rangeOfAll(memory.filled(data, () => `weight ${location.index} of @${func.name}, layer ${frame.layer}`));
     }
     case "arena":
       return { buffer: arena, offset: frame.base + location.offset, size: bindingSize(byteSize(location.type)) };
@@ -155,6 +157,12 @@ function copyOf(binding: Binding, from: Range): Range {
 
 /** WebGPU copies between different buffers only. */
 function bindCopy(binding: Binding, from: Range, to: Range): void {
+  const parted = from.buffers ?? to.buffers;
+  if (parted !== undefined) {
+    throw new UnsupportedError("webgpu", `a value of ${from.size} bytes in ${parted.length} buffers is not copied`, {
+      hint: "Use a smaller cache or a shorter context.",
+    });
+  }
   const source = from.buffer === to.buffer ? copyOf(binding, from) : from;
   binding.bound.push({ kind: "copy", from: source, to });
 }

@@ -100,6 +100,7 @@ export const intrinsicRows: Partial<Record<IntrinsicName, Row>> = {
   finite: { emit: (x) => x! },
   repeat4: { emit: (x) => atom(`vec4<u32>(${x!.text})`) },
   spread4: { emit: (x, i) => atom(`vec4<u32>(${grouped(x!, binds.atom)}.${"xyzw"[Number(i!.text) & 3]})`) },
+  part4: { emit: (x, i) => atom(`${grouped(x!, binds.atom)}.${"xyzw"[Number(i!.text) & 3]}`) },
   join4: { emit: (...parts) => atom(`vec4(${parts.map(({ text }) => text).join(", ")})`) },
   unbiased: { emit: (x) => ({ text: `bitcast<vec4<f32>>(${x!.text}) - vec4<f32>(12582912.0)`, binds: binds.sum }) },
   less128: { emit: (x) => xor(x!, each("80")) },

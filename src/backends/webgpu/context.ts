@@ -2,6 +2,7 @@
 import { type CompilerError, UnsupportedError } from "../../ir/errors.ts";
 import { leastWebGpu, type WebGpuLimits } from "../../ir/target.ts";
 import type { Device } from "../backend.ts";
+import { matrixFeature, matrixUnitsOf, measureMatrixUnits } from "./matrix-units.ts";
 import { measureSubgroups, subgroupSizeOf } from "./subgroups.ts";
 
 export interface GpuContext {
@@ -11,6 +12,8 @@ export interface GpuContext {
   readonly subgroup: number;
   /** Whether products of packed bytes are one operation, or are put together from others. */
   readonly packedDot: boolean;
+  /** Whether products of matrices are made by the device's units. */
+  readonly matrixUnits: boolean;
   /** What kernels may use of what the device offers. */
   readonly variants: NonNullable<Device["variants"]>;
   /** Largest buffer, in bytes. What is larger is several, of `limits.binding.part` bytes each. */
@@ -33,9 +36,10 @@ const wantedLimits = [
 
 /** Features that kernels can use, where the adapter has them. */
 const wantedFeatures: readonly GPUFeatureName[] = ["timestamp-query", "subgroups"];
+const unitVariant = "matrix units";
 
-/** A device with all that the adapter gives. @throws UnsupportedError when there is no adapter */
-export async function requestGpuDevice(gpu: GPU | undefined): Promise<GPUDevice> {
+/** A device with all that the adapter gives, `matrixUnits` if they are asked for. @throws UnsupportedError when there is no adapter */
+export async function requestGpuDevice(gpu: GPU | undefined, matrixUnits = false): Promise<GPUDevice> {
   if (gpu === undefined) {
     throw new UnsupportedError("webgpu", "there is no WebGPU here", {
       hint: "Browsers offer it on secure pages (https or localhost); under Node install the package webgpu.",
@@ -48,10 +52,13 @@ export async function requestGpuDevice(gpu: GPU | undefined): Promise<GPUDevice>
     });
   }
   const requiredLimits = Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]]));
-  const requiredFeatures = wantedFeatures.filter((name) => adapter.features.has(name));
+  const requiredFeatures = [...wantedFeatures, ...(matrixUnits ? [matrixFeature] : [])].filter((name) =>
+    adapter.features.has(name),
+  );
   try {
     const device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
     await measureSubgroups(device);
+    if (matrixUnits) await measureMatrixUnits(device);
     return device;
   } catch (cause) {
     throw new UnsupportedError("webgpu", `the adapter gave no device: ${reasonOf(cause)}`, { cause });
@@ -93,6 +100,8 @@ export function makeContext(device: GPUDevice): GpuContext {
     }
   };
   const off = new Set<string>();
+  // They are known to work for the subgroups that were measured alone.
+  const units = () => (off.has(unitVariant) || off.has("subgroups") ? null : (matrixUnitsOf(device)?.units ?? null));
   return {
     device,
     limits: {
@@ -103,6 +112,12 @@ export function makeContext(device: GPUDevice): GpuContext {
       sharedBytes: limits.maxComputeWorkgroupStorageSize,
       buffers: Math.max(limits.maxStorageBuffersPerShaderStage, leastWebGpu.buffers),
       binding: { most: limits.maxStorageBufferBindingSize, part: partBytesOf(limits) },
+      get matrices() {
+        return units();
+      },
+    },
+    get matrixUnits() {
+      return units() !== null;
     },
     get subgroup() {
       return off.has("subgroups") ? 0 : subgroupSizeOf(device);
@@ -111,8 +126,11 @@ export function makeContext(device: GPUDevice): GpuContext {
       return !off.has("packed dot products");
     },
     variants: {
-      names: () =>
-        ["subgroups", "packed dot products"].filter((name) => name !== "subgroups" || subgroupSizeOf(device) > 0),
+      names: () => [
+        ...(subgroupSizeOf(device) > 0 ? ["subgroups"] : []),
+        "packed dot products",
+        ...(matrixUnitsOf(device)?.units ? [unitVariant] : []),
+      ],
       use: (name, on) => void (on ? off.delete(name) : off.add(name)),
     },
     bufferBytes: limits.maxBufferSize,

@@ -1,11 +1,12 @@
 /** The WebGPU backend: kernels as WGSL on a device of `navigator.gpu`, or of the `webgpu` package under Node. */
 import { UnsupportedError } from "../../ir/errors.ts";
-import { checkRunnable } from "../../ir/kernel/verify.ts";
+import { checkRunnable } from "../../ir/kernel/runnable.ts";
 import { webgpuTarget, webgpuTargetOf } from "../../ir/target.ts";
 import { showType } from "../../ir/types.ts";
 import type { Backend, Device, DeviceOptions } from "../backend.ts";
 import { makeContext, requestGpuDevice } from "./context.ts";
 import { emitKernel } from "./emit.ts";
+import { matrixUnitsOf } from "./matrix-units.ts";
 import { GpuMemory } from "./memory.ts";
 import { Shaders } from "./pipelines.ts";
 import { loadProgram } from "./program.ts";
@@ -15,7 +16,7 @@ export const webgpuBackend: Backend = {
   emit: ({ kernels }) => kernels.map((kernel) => emitKernel(kernel).source),
   prepare: async (options) => ({
     ...options,
-    gpuDevice: options.gpuDevice ?? (await requestGpuDevice(gpuOf(options))),
+    gpuDevice: options.gpuDevice ?? (await requestGpuDevice(gpuOf(options), options.matrixUnits)),
   }),
   open: openDevice,
 };
@@ -33,13 +34,16 @@ function openDevice({ gpuDevice }: DeviceOptions = {}): Device {
   }
   const context = makeContext(gpuDevice);
   const memory = new GpuMemory(context);
+  const units = matrixUnitsOf(gpuDevice);
   const shaders = new Shaders(gpuDevice, context.watch);
-  const target = webgpuTargetOf(context.limits);
   return {
-    target,
+    // Changes with its variants.
+    get target() {
+      return webgpuTargetOf(context.limits);
+    },
     queues: true,
     variants: context.variants,
-    summary: `WebGPU, ${adapterName(gpuDevice)}`,
+    summary: ["WebGPU", adapterName(gpuDevice)].join(", ") + (units === null ? "" : `; ${units.text}`),
     allocate: (type, use = "shared") => memory.tensor(type, use === "resident"),
     hold: (_, data) => memory.hold(data),
     fill: (type) => memory.fill(type, () => `a weight ${showType(type)}`),

@@ -1,19 +1,20 @@
 /** Kernels as WGSL: one shader per kernel with the kernel's names, loops and buffers, and the tensor ops it came from as its head. */
 import { InternalError, invariant } from "../../ir/errors.ts";
-import type { Expr, For, Kernel, Stmt, Store } from "../../ir/kernel/kernel.ts";
+import type { Expr, For, Kernel, Stmt } from "../../ir/kernel/kernel.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop } from "../../ir/kernel/range.ts";
 import { isPackedValue } from "../../ir/kernel/value.ts";
-import { globalBufs, writesOf } from "../../ir/kernel/walk.ts";
+import { globalBufs, meets, writesOf } from "../../ir/kernel/walk.ts";
 import { wideBufs } from "./bytes.ts";
 import { Combines } from "./combine.ts";
 import { bufferTexts } from "./declare.ts";
 import { type Context, emitExpr, type Needs, nameOf, typeText } from "./expr.ts";
+import { multiplyLines, unitDirectives } from "./multiply.ts";
 import { wgslNames } from "./names.ts";
-import { meets, type Part, type Schedule, scheduleOf } from "./nest.ts";
+import { type Part, type Schedule, scheduleOf } from "./nest.ts";
 import { binds, grouped } from "./scalar.ts";
 import { isPacked } from "./storage.ts";
 import { vectorBufs, vectorText } from "./vectors.ts";
-import { loadsAny, type WordStores, wordStores } from "./word-stores.ts";
+import { loadsAny, type WordStores, wordStores, wordText } from "./word-stores.ts";
 
 export interface EmitOptions {
   /** Buffers that are only read but share memory with one that is written: WebGPU wants one kind of access to a buffer. */
@@ -22,6 +23,8 @@ export interface EmitOptions {
   readonly subgroup?: number;
   /** False puts products of bytes together from other operations. Default true. */
   readonly packedDot?: boolean;
+  /** Whether products of matrices are made by the device's units. Default false: from products of bytes. */
+  readonly matrixUnits?: boolean;
 }
 
 export interface WgslKernel {
@@ -38,21 +41,22 @@ interface Place extends Context {
   readonly kernel: Kernel;
   readonly schedule: Schedule;
   readonly combines: Combines;
-  /** Whether bounds are agreed upon; loops and branches around the statement that is emitted. */
-  readonly uses: { agreed: boolean; depth: number };
+  /** Whether bounds are agreed upon; loops and branches around the statement that is emitted; whether matrix units are used. */
+  readonly uses: { agreed: boolean; depth: number; units: boolean };
+  readonly matrixUnits: boolean;
   readonly words: WordStores;
   /** Whether the kernel loads from a buffer that it stores to. */
   readonly reloads: boolean;
 }
 
 export function emitKernel(kernel: Kernel, options: EmitOptions = {}): WgslKernel {
-  const { shared = new Set(), subgroup = 0, packedDot = true } = options;
+  const { shared = new Set(), subgroup = 0, packedDot = true, matrixUnits = false } = options;
   const needs: Needs = { library: new Set(), loads: new Set(), stores: new Set(), words: new Set() };
   const schedule = scheduleOf(kernel);
   const written = writesOf(kernel.body).bufs;
   const wide = wideBufs(kernel, written);
   const words = wordStores(kernel);
-  const vectors = vectorBufs(kernel);
+  const vectors = vectorBufs(kernel, matrixUnits);
   const atomic = new Set([...written].filter((name) => !words.whole.has(name)));
   const place: Place = {
     kernel,
@@ -64,7 +68,8 @@ export function emitKernel(kernel: Kernel, options: EmitOptions = {}): WgslKerne
     names: wgslNames(kernel),
     needs,
     combines: new Combines({ invocations: schedule.invocations, subgroup }),
-    uses: { agreed: false, depth: 0 },
+    uses: { agreed: false, depth: 0, units: false },
+    matrixUnits,
     reloads: loadsAny(kernel, written),
   };
   const { invocations, workgroups } = schedule;
@@ -79,8 +84,8 @@ export function emitKernel(kernel: Kernel, options: EmitOptions = {}): WgslKerne
   const changed = (name: string) => written.has(name) || shared.has(name);
   const access = globalBufs(kernel).map(({ name }) => (changed(name) ? "read_write" : "read"));
   const declared = bufferTexts(kernel, { names: place.names, needs, access, atomic, wide, vectors, packedDot });
-  const enable = place.combines.useSubgroups ? "enable subgroups;" : "";
-  const blocks = [headOf(kernel), enable, ...declared, ...sharedTexts(place), entry.join("\n")];
+  const enable = [place.combines.useSubgroups ? "enable subgroups;" : "", place.uses.units ? unitDirectives : ""];
+  const blocks = [headOf(kernel), ...enable, ...declared, ...sharedTexts(place), entry.join("\n")];
   return { source: `${blocks.filter((text) => text !== "").join("\n\n")}\n`, workgroups: [x, y], access };
 }
 
@@ -117,11 +122,14 @@ function emitParts(place: Place, launched: number): string[] {
       continue;
     }
     if (part.count === 0) continue;
-    const [index, all] = part.workgroup > 0 ? ["group_index", launched] : ["id", launched * invocations];
+    const each = part.workgroup > 0 ? 1 : invocations;
+    const [name, all, first] = [each === 1 ? "group_index" : "id", launched * each, part.first * each];
+    const index = first === 0 ? name : `(${name} - ${first})`;
     const body = emitGrid(place, part, index, facts);
-    if (all === part.count) lines.push(...(only ? body : ["{", ...indent(body), "}"]));
-    else if (only && part === parts.at(-1)) lines.push(`if (${index} >= ${part.count}) { return; }`, ...body);
-    else lines.push(`if (${index} < ${part.count}) {`, ...indent(body), "}");
+    if (first > 0) lines.push(`if (${name} >= ${first} && ${name} < ${first + part.count}) {`, ...indent(body), "}");
+    else if (all === part.count) lines.push(...(only ? body : ["{", ...indent(body), "}"]));
+    else if (only && part === parts.at(-1)) lines.push(`if (${name} >= ${part.count}) { return; }`, ...body);
+    else lines.push(`if (${name} < ${part.count}) {`, ...indent(body), "}");
   }
   return dropUnused(lines, ["id", "group_index"]);
 }
@@ -170,25 +178,11 @@ function emitBlock(place: Place, stmts: readonly Stmt[], outer: Facts): string[]
   for (let i = 0; i < stmts.length; i++) {
     const stmt = stmts[i]!;
     const run = place.words.runs.get(stmt);
-    lines.push(...(run === undefined ? emitStmt(place, stmt, facts) : [emitWord(place, run, facts)]));
+    lines.push(...(run === undefined ? emitStmt(place, stmt, facts) : [wordText(run, facts, place)]));
     facts = afterStmt(stmt, facts);
     if (run !== undefined) i += run.length - 1;
   }
   return lines;
-}
-
-/** All elements of a word at once. */
-function emitWord(place: Place, run: readonly Store[], facts: Facts): string {
-  const [first] = run as [Store]; // never empty
-  const name = nameOf(place, first.buf);
-  place.needs.words.add(first.buf);
-  const bits = 32 / run.length;
-  const parts = run.map(({ value }, i) => {
-    const part = `bits_${name}(${emitExpr(value, facts, place).text})`;
-    return i === 0 ? part : `(${part} << ${i * bits}u)`;
-  });
-  const at = grouped(emitExpr(first.index, facts, place), binds.atom);
-  return `${name}[${at} >> ${Math.log2(run.length)}u] = ${parts.join(" | ")};`;
 }
 
 function emitStmt(place: Place, stmt: Stmt, facts: Facts): string[] {
@@ -217,6 +211,9 @@ function emitStmt(place: Place, stmt: Stmt, facts: Facts): string[] {
       return [
         `let ${nameOf(place, stmt.name)} = ${place.combines.call(stmt, text(stmt.value), place.uses.depth > 0)};`,
       ];
+    case "multiply":
+      if (place.matrixUnits) place.uses.units = true;
+      return multiplyLines(stmt, facts, place, place.matrixUnits);
     case "note":
       return [`// ${stmt.text.replaceAll(/[\n\r\u2028\u2029]/g, " ")}`];
   }

@@ -8,6 +8,7 @@ import { InternalError, UnsupportedError } from "../../ir/errors.ts";
 import { type TensorData, zeros } from "../../ir/tensor.ts";
 import { byteSize, type TensorType } from "../../ir/types.ts";
 import type { WeightFill } from "../backend.ts";
+import { Workspace } from "../workspace.ts";
 import type { GpuContext } from "./context.ts";
 import { FilledWords } from "./filled-words.ts";
 import { GPUBufferUse } from "./flags.ts";
@@ -15,7 +16,7 @@ import { GPUBufferUse } from "./flags.ts";
 interface Entry {
   readonly resident: boolean;
   readonly bytes: number;
-  /** One buffer, or for a weight that no buffer can hold several of a part each. */
+  /** One buffer, or for a weight or a cache that no buffer can hold several of a part each. */
   buffers: readonly GPUBuffer[];
   /** Whether the buffers hold what is wanted of them. */
   filled: boolean;
@@ -28,6 +29,11 @@ export class GpuMemory {
   readonly #context: GpuContext;
   readonly #entries = new Map<TensorData, Entry>();
   readonly #own = new Set<GPUBuffer>();
+  /** Intermediate values of the program that runs. */
+  readonly arenas = new Workspace<GPUBuffer>(
+    (bytes) => this.buffer(bytes, GPUBufferUse.tensor, () => "the arena"),
+    (buffer) => this.destroy(buffer),
+  );
   #bytes = 0;
   /** Bytes written since the queue was last waited for. */
   #unsettled = 0;
@@ -78,6 +84,13 @@ export class GpuMemory {
     const entry = this.#entry(data);
     if (entry.buffers.length === 0) entry.buffers = [this.buffer(entry.bytes, GPUBufferUse.tensor, what)];
     return entry.buffers[0]!;
+  }
+
+  /** The buffers of a tensor, one after another: of what never moves there may be several. */
+  buffersOf(data: TensorData, what: () => string): readonly GPUBuffer[] {
+    const entry = this.#entry(data);
+    if (entry.resident && entry.buffers.length === 0) entry.buffers = this.#buffersFor(entry.bytes, what);
+    return entry.buffers.length > 0 ? entry.buffers : [this.bufferOf(data, what)];
   }
 
   /** The buffers of a tensor whose content stays as it is, one after another. */

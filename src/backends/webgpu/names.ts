@@ -33,7 +33,7 @@ export function wgslNames(kernel: Kernel): ReadonlyMap<string, string> {
   for (const name of namesOf(kernel)) {
     // WGSL allows neither `_` alone nor two of them at the start; `x_end` is the bound of a loop over x.
     let free = name.replace(/^_+/, "") || "x";
-    if (/^\d/.test(free) || /^(load|store|combine)_/.test(free)) free = `x_${free}`;
+    if (/^\d/.test(free) || /^(load|store|combine|unit)_/.test(free)) free = `x_${free}`;
     while (used.has(free) || used.has(`${free}_end`)) free += "_";
     used.add(free).add(`${free}_end`);
     names.set(name, free);

@@ -2,7 +2,8 @@
  * How a kernel's grid becomes invocations. The body of a kernel is a sequence of *parts*: perfectly nested grid loops are
  * one index that is taken apart into the loops' variables; a part with a workgroup loop inside takes a workgroup for each
  * index, others an invocation. What only binds names is done by every invocation, and what writes without a grid loop by
- * the first alone. One launch runs all parts beside each other, so no part may read what another writes.
+ * the first alone. One launch runs all parts beside each other, so no part may read what another writes: by the same invocations
+ * where each works alone, by further workgroups where some work together.
  */
 import { InternalError } from "../../ir/errors.ts";
 import type { For, Kernel, Stmt } from "../../ir/kernel/kernel.ts";
@@ -26,6 +27,8 @@ export type Part =
       readonly count: number;
       readonly workgroup: number;
       readonly body: readonly Stmt[];
+      /** The first workgroup that runs it. */
+      readonly first: number;
     };
 
 export interface Schedule {
@@ -46,12 +49,19 @@ export function scheduleOf(kernel: Kernel): Schedule {
   const together = Math.max(0, ...grids.map(({ workgroup }) => workgroup));
   const most = Math.max(1, ...grids.map(({ count }) => count));
   const invocations = together || Math.min(alone, 2 ** Math.ceil(Math.log2(most)));
-  const workgroups = Math.max(
-    1,
-    ...grids.map(({ count, workgroup }) => (workgroup > 0 ? count : Math.ceil(count / invocations))),
-  );
-  return { parts, invocations, workgroups };
+  const sizeOf = ({ count, workgroup }: Grid) => (workgroup > 0 ? count : Math.ceil(count / invocations));
+  if (together === 0) return { parts, invocations, workgroups: Math.max(1, ...grids.map(sizeOf)) };
+  let workgroups = 0;
+  const placed = parts.map((part) => {
+    if (part.kind === "all") return part;
+    const first = workgroups;
+    workgroups += sizeOf(part);
+    return { ...part, first };
+  });
+  return { parts: placed, invocations, workgroups: Math.max(1, workgroups) };
 }
+
+type Grid = Extract<Part, { kind: "grid" }>;
 
 function partOf(stmt: Stmt, globals: ReadonlySet<string>): Part {
   const axes: Axis[] = [];
@@ -69,7 +79,8 @@ function partOf(stmt: Stmt, globals: ReadonlySet<string>): Part {
   const workgroup = workgroupOf(block);
   const writes = [...writesOf([stmt]).bufs].some((name) => globals.has(name));
   if (axes.length === 0 && workgroup === 0 && !writes) return { kind: "all", stmt };
-  return { kind: "grid", axes, count: axes.reduce((product, axis) => product * axis.count, 1), workgroup, body: block };
+  const count = axes.reduce((product, axis) => product * axis.count, 1);
+  return { kind: "grid", axes, count, workgroup, body: block, first: 0 };
 }
 
 /** Iterations of the workgroup loops in a block, at most one number. */
@@ -103,13 +114,4 @@ function loadsOf(stmts: readonly Stmt[]): Set<string> {
   };
   eachStmt(stmts, (stmt) => exprsOf(stmt).forEach(visit));
   return loads;
-}
-
-/** Whether invocations of a workgroup meet in these statements. */
-export function meets(stmts: readonly Stmt[]): boolean {
-  let found = false;
-  eachStmt(stmts, (stmt) => {
-    if (stmt.k === "barrier" || stmt.k === "combine") found = true;
-  });
-  return found;
 }

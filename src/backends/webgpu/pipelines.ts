@@ -1,6 +1,7 @@
 /** Shaders and pipelines of a plan's kernels: compiled side by side when a program is loaded, waited for at its first run. */
 import { UnsupportedError } from "../../ir/errors.ts";
 import type { Kernel } from "../../ir/kernel/kernel.ts";
+import { bufBytes } from "../../ir/kernel/walk.ts";
 import { type GpuContext, reasonOf } from "./context.ts";
 import { emitKernel } from "./emit.ts";
 import { computeStage } from "./flags.ts";
@@ -45,16 +46,21 @@ export class Pipelines {
   }
 
   #emit(kernel: Kernel, shared: ReadonlySet<string>): BoundKernel {
-    const { limits, subgroup, packedDot } = this.#context;
-    return splitBindings(emitKernel(kernel, { shared, subgroup, packedDot }), kernel, limits.binding);
+    const { limits, subgroup, packedDot, matrixUnits } = this.#context;
+    return splitBindings(emitKernel(kernel, { shared, subgroup, packedDot, matrixUnits }), kernel, limits.binding);
   }
 
-  #checkCount({ name }: Kernel, bindings: readonly PartBinding[]): void {
+  #checkCount({ name, bufs }: Kernel, bindings: readonly PartBinding[]): void {
     const { buffers, binding } = this.#context.limits;
     if (bindings.length <= buffers) return;
-    const parts = bindings.some(({ part }) => part > 0) ? ` of at most ${binding.most} bytes` : "";
-    throw new UnsupportedError(`kernel ${name}`, `has ${bindings.length} buffers${parts}: this GPU allows ${buffers}`, {
-      ...(parts && { hint: "Quantise the weights, or use a GPU with larger limits." }),
+    const globals = bufs.filter(({ space }) => space === "global");
+    const parted = globals.flatMap((buf, i) => {
+      const parts = bindings.filter((each) => each.buf === i).length;
+      return parts > 1 ? [`${buf.name} of ${bufBytes(buf)} bytes in ${parts}`] : [];
+    });
+    const shown = parted.length > 0 ? ` of at most ${binding.most} bytes (${parted.join(", ")})` : "";
+    throw new UnsupportedError(`kernel ${name}`, `has ${bindings.length} buffers${shown}: this GPU allows ${buffers}`, {
+      ...(shown && { hint: "Quantise the weights, use a shorter context, or a GPU with larger limits." }),
     });
   }
 }

@@ -35,7 +35,7 @@ function instantiate(
     return param === null ? (given.results?.get(i) ?? memory.tensor(type, false)) : params[param]!;
   });
   const what = () => `memory of @${entry.name}`;
-  const arena = memory.buffer(entry.arenaBytes, GPUBufferUse.tensor, () => "the arena");
+  const { memory: arena, release: releaseArena } = memory.arenas.take(entry.arenaBytes);
   const binding: Binding = { context, memory, plan, pipelines, given, arena, bound: [], extra: [] };
   const frame = {
     params: params.map((data) => wholeRange(memory, data, what)),
@@ -117,8 +117,8 @@ function instantiate(
   ];
   const release = () => {
     for (const data of own) memory.free(data);
-    for (const buffer of [arena, staging, ...spare, ...(times?.buffers ?? []), ...binding.extra])
-      memory.destroy(buffer);
+    releaseArena();
+    for (const buffer of [staging, ...spare, ...(times?.buffers ?? []), ...binding.extra]) memory.destroy(buffer);
   };
   return { params, results, run, queue, measure, release };
 }

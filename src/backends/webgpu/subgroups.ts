@@ -2,7 +2,7 @@
  * How many neighbours of a workgroup make a subgroup. WebGPU tells a range of sizes and not which invocations belong
  * together, so a kernel that writes down what it finds is run once on each device.
  */
-import { computeStage, GPUBufferUse, mapForReading } from "./flags.ts";
+import { runOnce } from "./run-once.ts";
 
 const sizes = new WeakMap<GPUDevice, number>();
 const invocations = 64;
@@ -26,7 +26,7 @@ export async function measureSubgroups(device: GPUDevice): Promise<void> {
 }
 
 /** For each invocation of two workgroups: 256 times the size of its subgroup plus its place in it. */
-async function run(device: GPUDevice): Promise<Uint32Array> {
+function run(device: GPUDevice): Promise<Uint32Array> {
   const code = `enable subgroups;
 @group(0) @binding(0) var<storage, read_write> found: array<u32>;
 @compute @workgroup_size(${invocations})
@@ -37,29 +37,5 @@ fn main(
 ) {
   found[id.x] = size * 256u + place;
 }`;
-  const size = 2 * invocations * 4;
-  const layout = device.createBindGroupLayout({
-    entries: [{ binding: 0, visibility: computeStage, buffer: { type: "storage" } }],
-  });
-  const pipeline = device.createComputePipeline({
-    layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-    compute: { module: device.createShaderModule({ code }), entryPoint: "main" },
-  });
-  const found = device.createBuffer({ size, usage: GPUBufferUse.tensor });
-  const staging = device.createBuffer({ size, usage: GPUBufferUse.staging });
-  try {
-    const encoder = device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, device.createBindGroup({ layout, entries: [{ binding: 0, resource: { buffer: found } }] }));
-    pass.dispatchWorkgroups(2);
-    pass.end();
-    encoder.copyBufferToBuffer(found, 0, staging, 0, size);
-    device.queue.submit([encoder.finish()]);
-    await staging.mapAsync(mapForReading);
-    return new Uint32Array(staging.getMappedRange().slice(0));
-  } finally {
-    found.destroy();
-    staging.destroy();
-  }
+  return runOnce(device, code, 2 * invocations, [], 2);
 }

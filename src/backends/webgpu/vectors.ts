@@ -1,14 +1,14 @@
 /**
- * Buffers of vectors: f32 that a kernel loads and stores by fours alone, each four at a multiple of four, and bytes that a
- * workgroup shares by sixteens. They are declared as arrays of vectors, so that an access is one instruction.
+ * Buffers of vectors: words that a kernel loads and stores by fours alone, each four at a multiple of four, and bytes that a
+ * workgroup shares by sixteens or by fours. They are declared as arrays of these, so that an access is one instruction.
  */
-import { eachAccess } from "../../ir/kernel/blocks.ts";
+import { type Access, eachAccess } from "../../ir/kernel/blocks.ts";
 import { divisorOf } from "../../ir/kernel/divisor.ts";
 import type { Buf, Kernel } from "../../ir/kernel/kernel.ts";
 import { factsOf } from "../../ir/kernel/range.ts";
 import { binds, grouped, type Text } from "./scalar.ts";
 
-interface Vector {
+export interface Vector {
   /** WGSL's name of the element. */
   readonly element: string;
   /** Elements of the buffer in a vector. */
@@ -17,26 +17,39 @@ interface Vector {
 
 export type Vectors = ReadonlyMap<string, Vector>;
 
-export function vectorBufs(kernel: Kernel): Vectors {
-  const found = new Map<string, Vector>();
-  for (const buf of kernel.bufs) {
-    const vector = vectorOf(buf);
-    if (vector !== undefined) found.set(buf.name, vector);
-  }
+/** `units`: whether matrices are stored by the device's units, and not element by element. */
+export function vectorBufs(kernel: Kernel, units: boolean): Vectors {
+  const possible = new Map(kernel.bufs.map((buf) => [buf.name, vectorsOf(buf)]));
   const used = new Set<string>();
-  eachAccess(kernel.body, factsOf(kernel), ({ buf, index, lanes, facts }) => {
-    used.add(buf);
-    const vector = found.get(buf);
-    if (vector !== undefined && (lanes !== vector.lanes || divisorOf(index, facts) % lanes !== 0)) found.delete(buf);
+  eachAccess(kernel.body, factsOf(kernel), (access) => {
+    used.add(access.buf);
+    const single = access.stride !== undefined && access.stores && !units;
+    const fits = (vector: Vector) => !single && isWhole(access, vector);
+    possible.set(access.buf, possible.get(access.buf)!.filter(fits));
   });
-  return new Map([...found].filter(([name]) => used.has(name)));
+  return new Map(
+    [...possible].flatMap(([name, [vector]]) => (vector !== undefined && used.has(name) ? [[name, vector]] : [])),
+  );
 }
 
-function vectorOf({ space, dtype, size }: Buf): Vector | undefined {
-  if (space === "scratch") return undefined;
-  if (dtype === "f32") return size % 4 === 0 ? { element: "vec4<f32>", lanes: 4 } : undefined;
+function isWhole({ index, lanes, stride, facts }: Access, vector: Vector): boolean {
+  const whole = stride === undefined ? lanes === vector.lanes : stride % vector.lanes === 0;
+  return whole && divisorOf(index, facts) % vector.lanes === 0;
+}
+
+/** The widest first. */
+function vectorsOf({ space, dtype, size }: Buf): readonly Vector[] {
+  if (space === "scratch") return [];
   const bytes = space === "shared" && (dtype === "i8" || dtype === "u8");
-  return bytes ? { element: "vec4<u32>", lanes: 16 } : undefined;
+  const found = bytes
+    ? [
+        { element: "vec4<u32>", lanes: 16 },
+        { element: "u32", lanes: 4 },
+      ]
+    : dtype === "f32" || dtype === "i32"
+      ? [{ element: `vec4<${dtype}>`, lanes: 4 }]
+      : [];
+  return found.filter(({ lanes }) => size % lanes === 0);
 }
 
 /** An element of the buffer `name`, whose first lane is `index`. */

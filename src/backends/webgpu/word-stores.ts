@@ -10,6 +10,8 @@ import { tightRange } from "../../ir/kernel/linear.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop } from "../../ir/kernel/range.ts";
 import { storageBits } from "../../ir/kernel/value.ts";
 import { blocksOf, eachStmt, exprsOf, operandsOf } from "../../ir/kernel/walk.ts";
+import { type Context, emitExpr, nameOf } from "./expr.ts";
+import { binds, grouped } from "./scalar.ts";
 import { isPacked } from "./storage.ts";
 
 export interface WordStores {
@@ -66,6 +68,20 @@ function runFrom(block: readonly Stmt[], at: number, buf: Buf, facts: Facts): re
     run.push(stmt);
   }
   return run.length === count && divisorOf(run[0]!.index, facts) % count === 0 ? run : undefined;
+}
+
+/** All elements of a word at once. */
+export function wordText(run: readonly Store[], facts: Facts, context: Context): string {
+  const [first] = run as [Store]; // never empty
+  const name = nameOf(context, first.buf);
+  context.needs.words.add(first.buf);
+  const bits = 32 / run.length;
+  const parts = run.map(({ value }, i) => {
+    const part = `bits_${name}(${emitExpr(value, facts, context).text})`;
+    return i === 0 ? part : `(${part} << ${i * bits}u)`;
+  });
+  const at = grouped(emitExpr(first.index, facts, context), binds.atom);
+  return `${name}[${at} >> ${Math.log2(run.length)}u] = ${parts.join(" | ")};`;
 }
 
 /** Whether a kernel loads from a buffer of memory that it stores to. */

@@ -31,8 +31,8 @@ export function kernelsTab(trace: TraceFile): Element {
   const [first, ...others] = rows;
   if (first !== undefined) others.reduce((a, b) => (cost(b.kernel) > cost(a.kernel) ? b : a), first).select();
   const note = measured
-    ? "Times are of one step, kernels run one after the other on one thread; bytes are of all their buffers."
-    : "Not run: bytes are of all buffers of all launches of a step.";
+    ? "Times are of one step, each launch timed by itself; bytes are what launches read and write, at most."
+    : "Not run. Bytes are what the launches of a step read and write, at most.";
   const shares = { title: measured ? "of the time" : "of the bytes", value: cost };
   const heads = [
     make("th", {}, "kernel"),
@@ -54,8 +54,8 @@ function columnsOf(measured: boolean): readonly Column[] {
     { title: "bytes", value: ({ bytes }) => bytes, show: ({ bytes }) => showBytes(bytes) },
   ];
   const times: readonly Column[] = [
-    { title: "ms", value: ({ ms }) => ms ?? 0, show: ({ ms }) => (ms ?? 0).toFixed(3) },
-    { title: "GB/s", value: rate, show: (kernel) => rate(kernel).toPrecision(3) },
+    { title: "time", value: ({ ms }) => ms ?? 0, show: ({ ms }) => showTime(ms ?? 0) },
+    { title: "GB/s", value: rate, show: (kernel) => rate(kernel).toFixed(1) },
   ];
   return measured ? [...counts, ...times] : counts;
 }
@@ -70,10 +70,19 @@ function rowOf(kernel: TracedKernel, share: number, columns: readonly Column[], 
   return make(
     "tr",
     { click: select },
-    make("td", {}, make("button", { type: "button", class: "link", click: select }, kernel.name)),
+    make("td", {}, make("button", { type: "button", class: "link", click: select }, ...breakable(kernel.name))),
     make("td", { class: "share" }, make("span", { style: `width:${percent}%` }), `${percent} %`),
     ...columns.map(({ show }) => make("td", { class: "number" }, show(kernel))),
   );
+}
+
+/** A name that may go on in the next line after each `_`. */
+function breakable(name: string): (Element | string)[] {
+  return name.split(/(?<=_)/).flatMap((part) => [part, make("wbr")]);
+}
+
+function showTime(ms: number): string {
+  return ms >= 1 ? `${ms.toPrecision(3)} ms` : `${(1000 * ms).toFixed(1)} us`;
 }
 
 /** Gigabytes per second. */
@@ -81,23 +90,13 @@ function rate({ bytes, ms }: TracedKernel): number {
   return ms === null || ms === 0 ? 0 : bytes / ms / 1e6;
 }
 
-function kernelView({ name, origin, ir, source }: TracedKernel): Element[] {
+function kernelView({ name, origin, ops, ir, source }: TracedKernel): Element[] {
   const text = make("pre", { class: "code", tabindex: "0" });
   const texts = [source, ir, origin.join("\n")];
   return [
     make("h3", {}, name),
-    make("p", { class: "dim" }, `from ${origin.length} tensor ops: ${opsOf(origin)}`),
+    make("p", { class: "dim" }, `from ${origin.length} tensor ${origin.length === 1 ? "op" : "ops"}: ${ops}`),
     choice(["emitted source", "kernel IR", "tensor ops"], (index) => text.replaceChildren(texts[index] ?? "")),
     text,
   ];
-}
-
-/** "3 mul, add, rsqrt" of lines such as `q = mul f32[2,3]`. */
-function opsOf(origin: readonly string[]): string {
-  const counts = new Map<string, number>();
-  for (const line of origin) {
-    const op = line.replace(/^.*= /, "").split(" ")[0] ?? "";
-    counts.set(op, (counts.get(op) ?? 0) + 1);
-  }
-  return [...counts].map(([op, times]) => (times === 1 ? op : `${times} ${op}`)).join(", ");
 }

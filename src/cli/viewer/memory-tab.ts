@@ -2,6 +2,8 @@
 import type { TracedFunc, TracedValue, TraceFile } from "../../trace-file.ts";
 import { make, showBytes } from "./dom.ts";
 
+/** A smaller share of the arena is not as high as a line of text. */
+const leastNamed = 0.06;
 /** More steps have no room for their names. */
 const mostNamed = 24;
 
@@ -34,13 +36,14 @@ function funcView(func: TracedFunc): Element {
     const style = Object.entries(place).map(([side, size]) => `${side}:${size}`);
     const kind = value.name.startsWith("all values") ? "call" : `v${i % 6}`;
     const attributes = { class: `value ${kind}`, style: style.join(";"), tabindex: "0", title: describe(value, steps) };
-    return make("div", { ...attributes, mouseenter: tell, focus: tell }, value.name.split(":")[0] ?? "");
+    const name = value.bytes / bytes < leastNamed ? "" : (value.name.split(":")[0] ?? "");
+    return make("div", { ...attributes, mouseenter: tell, focus: tell }, name);
   });
   const columns = steps.map((step, i) =>
     make("div", { class: "step", style: `left:${across(i)};width:${across(1)}`, title: `step ${i}: ${step}` }),
   );
   const [busiest, most] = peak(func);
-  const text = `${steps.length} steps, ${showBytes(bytes)} of arena; most is alive in step ${busiest} (${steps[busiest] ?? ""}): ${showBytes(most)}, ${percent(most, bytes)} of it`;
+  const text = `${steps.length} steps, ${showBytes(bytes)} of arena; most is alive in step ${busiest} (${steps[busiest] ?? ""}): ${showBytes(most)}, ${Math.round((100 * most) / Math.max(bytes, 1))} % of it`;
   const names = steps.length <= mostNamed ? steps : [`step 0 of ${steps.length}: ${steps[0] ?? ""}`];
   return make(
     "section",

@@ -1,7 +1,10 @@
-/** The passes of a trace: a list, what the chosen one changed in the IR, and the rules that matched. */
+/** The passes of a trace: a list, a slider over all rewrites and passes, and what the chosen one changed in the IR. */
 import type { TraceFile } from "../../trace-file.ts";
+import type { TraceSources } from "../rule-sources.ts";
 import { type DiffLine, diffLines } from "./diff.ts";
 import { choice, make } from "./dom.ts";
+import { rewriteLines } from "./rewrite-lines.ts";
+import { rulesView } from "./rules-view.ts";
 
 interface PassView {
   readonly name: string;
@@ -10,51 +13,85 @@ interface PassView {
   readonly matches: TraceFile["passes"][number]["matches"];
 }
 
+/** Where the slider can be: each match of a pass in turn, then all that the pass changed. */
+interface Place {
+  readonly pass: number;
+  readonly match: number | null;
+}
+
 /** Unchanged lines shown around changes. */
 const context = 2;
 /** Fewer lines are not worth a click. */
 const leastHidden = 3;
-const mostMatches = 200;
 
-export function passesTab(trace: TraceFile): Element {
+export function passesTab(trace: TraceFile, sources: TraceSources): Element {
   const views = viewsOf(trace);
+  const places = views.flatMap(({ matches }, pass): Place[] => [
+    ...matches.map((_, match) => ({ pass, match })),
+    { pass, match: null },
+  ]);
+  const at = ({ pass, match }: Place) => places.findIndex((each) => each.pass === pass && each.match === match);
   const diff = make("pre", { class: "code diff", tabindex: "0" });
   const rules = make("div", { class: "rules" });
-  let shown = views[0];
+  const label = make("output");
+  let shown = 0;
   let whole = false;
-  const render = (): void => {
-    if (shown === undefined) return;
-    diff.replaceChildren(...diffView(shown.lines, whole));
-    rules.replaceChildren(...rulesView(trace, shown));
+  const rows = views.map((view, pass) =>
+    make("button", { type: "button", class: "pass", click: () => show(at({ pass, match: null })) }, ...passRow(view)),
+  );
+  const show = (index: number): void => {
+    const { pass, match } = places[index]!;
+    const view = views[pass]!;
+    shown = index;
+    slider.value = String(index);
+    for (const [i, row] of rows.entries()) row.setAttribute("aria-pressed", String(i === pass));
+    label.replaceChildren(labelOf(view, match));
+    diff.replaceChildren(...(match === null ? diffView(view.lines, whole) : matchView(trace, view.matches[match]!)));
+    const choose = (next: number) => show(at({ pass, match: next }));
+    rules.replaceChildren(
+      ...rulesView(trace, sources, { pass: view.name, matches: view.matches, shown: match, choose }),
+    );
   };
-  const rows = views.map((view) => {
-    const row = make("button", { type: "button", class: "pass", click: () => choose(view, row) }, ...passRow(view));
-    return row;
-  });
-  const choose = (view: PassView, row: Element): void => {
-    shown = view;
-    for (const each of rows) each.setAttribute("aria-pressed", String(each === row));
-    render();
-  };
-  const start = Math.max(views.findIndex(isChange), 0);
-  if (views[start] !== undefined) choose(views[start], rows[start]!);
+  const { slider, bar } = sliderBar(places.length, show);
   const extent = choice(["changes", "whole text"], (index) => {
     whole = index === 1;
-    render();
+    if (places.length > 0) show(shown);
   });
-  const note = "Numbers of unnamed values (%12) are not compared.";
-  return make(
-    "div",
-    { class: "columns" },
-    make("nav", {}, ...rows),
-    make(
-      "section",
-      { class: "wide" },
-      make("div", { class: "bar" }, extent, make("span", { class: "dim" }, note)),
-      diff,
-    ),
-    make("aside", {}, rules),
-  );
+  shown = Math.max(at({ pass: views.findIndex(isChange), match: null }), 0);
+  const middle = make("section", { class: "wide" }, bar, make("div", { class: "bar" }, extent, label), diff);
+  return make("div", { class: "columns" }, make("nav", {}, ...rows), middle, make("aside", {}, rules));
+}
+
+/** A slider over so many places, with buttons; the arrow keys move it wherever they do nothing else. */
+function sliderBar(count: number, show: (index: number) => void): { slider: HTMLInputElement; bar: Element } {
+  const slider = make("input", {
+    ...{ type: "range", min: "0", max: String(count - 1), "aria-label": "rewrites and passes" },
+    input: () => show(Number(slider.value)),
+  }) as HTMLInputElement; // by its tag
+  const step = (by: number): void => {
+    const next = Number(slider.value) + by;
+    if (next >= 0 && next < count) show(next);
+  };
+  const button = (by: number, text: string, title: string) =>
+    make("button", { type: "button", class: "step-by", title, click: () => step(by) }, text);
+  const bar = make("div", { class: "bar steps" }, button(-1, "‹", "one back: ←"), slider, button(1, "›", "one on: →"));
+  document.addEventListener("keydown", ({ key, target }) => {
+    const by = key === "ArrowRight" ? 1 : key === "ArrowLeft" ? -1 : 0;
+    // The slider moves by itself, and texts scroll.
+    const taken = target === slider || (target instanceof Element && target.closest("pre") !== null);
+    if (by !== 0 && bar.isConnected && !taken) step(by);
+  });
+  return { slider, bar };
+}
+
+function labelOf({ name, matches }: PassView, match: number | null): string {
+  if (match === null) return `${name}: all that it changed`;
+  return `${name}, match ${match + 1} of ${matches.length}: ${matches[match]!.rule}`;
+}
+
+/** One rewrite, whatever became of it later. */
+function matchView(trace: TraceFile, { before, after }: PassView["matches"][number]): Element[] {
+  return rewriteLines(trace, before, after).map(lineView);
 }
 
 function isChange({ lines }: PassView): boolean {
@@ -122,43 +159,4 @@ function diffView(lines: readonly DiffLine[], whole: boolean): Element[] {
 function lineView({ kind, text }: DiffLine): Element {
   const sign = kind === "added" ? "+" : kind === "removed" ? "−" : " ";
   return make("div", { class: kind }, make("span", { class: "sign" }, sign), text === "" ? " " : text);
-}
-
-function rulesView(trace: TraceFile, { matches }: PassView): Element[] {
-  if (matches.length === 0) return [make("p", { class: "dim" }, "No rewrite rules in this pass.")];
-  const groups = new Map<string, PassView["matches"][number][]>();
-  for (const match of matches) groups.set(match.rule, [...(groups.get(match.rule) ?? []), match]);
-  const sorted = [...groups].sort((a, b) => b[1].length - a[1].length);
-  return [
-    make("h3", {}, `${matches.length} matches of ${groups.size} rules`),
-    ...sorted.map(([rule, found]) => {
-      const rows = found
-        .slice(0, mostMatches)
-        .map(({ before, after }) =>
-          make(
-            "div",
-            { class: "match code" },
-            make("div", { class: "removed" }, expression(trace, before, 3)),
-            make("div", { class: "added" }, expression(trace, after, 3)),
-          ),
-        );
-      const more =
-        found.length > rows.length ? [make("p", { class: "dim" }, `and ${found.length - rows.length} more`)] : [];
-      return make("details", {}, make("summary", {}, make("b", {}, rule), ` × ${found.length}`), ...rows, ...more);
-    }),
-  ];
-}
-
-/** A node as nested calls down to named values, some levels deep. */
-function expression({ nodes }: TraceFile, at: number, depth: number): string {
-  const node = nodes[at];
-  if (node === undefined) return "?";
-  const [op, ins, attrs, type, name] = node;
-  if (op === "param" || op === "weight") return `%${name ?? op}`;
-  // As the IR prints: dtype and shape are those of the result.
-  const own = attrs.replace(/\b(?:dtype="\w+"|shape=\[[^\]]*\])(?:, )?/g, "").replace(/, \}$/, "}");
-  const full = `${own === "{}" || own === "" ? "" : ` ${own}`}${depth === 3 ? `: ${type}` : ""}`;
-  if (depth === 0) return name === null ? `${op}(…)` : `%${name}`;
-  const operands = ins.map((each) => expression({ nodes } as TraceFile, each, depth - 1)); // all that it reads
-  return `${op}(${operands.join(", ")})${full}`;
 }

@@ -1,5 +1,5 @@
 /** The trace page's entry: reads the trace that the page carries and shows it in tabs. */
-import type { TraceFile } from "../../trace-file.ts";
+import type { PageData } from "../trace-page.ts";
 import { choice, make, showBytes } from "./dom.ts";
 import { kernelsTab } from "./kernels-tab.ts";
 import { memoryTab } from "./memory-tab.ts";
@@ -7,7 +7,7 @@ import { passesTab } from "./passes-tab.ts";
 
 export function start(): void {
   // Written by tracePage.
-  const trace = JSON.parse(document.getElementById("trace")!.textContent) as TraceFile;
+  const { trace, sources } = JSON.parse(document.getElementById("trace")!.textContent) as PageData;
   const ms = trace.kernels.reduce((sum, kernel) => sum + (kernel.ms ?? 0), 0);
   const launches = trace.kernels.reduce((sum, kernel) => sum + kernel.launches, 0);
   const facts = [
@@ -17,7 +17,7 @@ export function start(): void {
     `${showBytes(trace.bytes.weights)} of weights`,
     ...(ms === 0 ? [] : [`${ms.toFixed(2)} ms a step`]),
   ];
-  const tabs = [passesTab(trace), kernelsTab(trace), memoryTab(trace)];
+  const tabs = [passesTab(trace, sources), kernelsTab(trace), memoryTab(trace)];
   const main = make("main");
   const names = ["Passes", "Kernels", "Memory"];
   document.body.replaceChildren(

@@ -5,6 +5,7 @@
  */
 import { type Buf, type Expr, type For, iadd, imul, int, isub, ref, type Stmt } from "./kernel.ts";
 import { tightRange } from "./linear.ts";
+import { matricesOf } from "./multiply.ts";
 import { printExpr } from "./print.ts";
 import { afterStmt, assume, type Facts, insideLoop } from "./range.ts";
 import { blocksOf, exprsOf, isLazyOperand, operandsOf } from "./walk.ts";
@@ -15,6 +16,8 @@ export interface Access {
   readonly index: Expr;
   readonly lanes: number;
   readonly stores: boolean;
+  /** Of a matrix: elements from a row to the next; `lanes` are all from its first to its last. */
+  readonly stride?: number;
   readonly facts: Facts;
 }
 
@@ -31,6 +34,8 @@ export function eachAccess(stmts: readonly Stmt[], facts: Facts, visit: (access:
     for (const expr of exprsOf(stmt)) inExpr(expr, now);
     if (stmt.k === "store")
       visit({ buf: stmt.buf, index: stmt.index, lanes: stmt.value.type.lanes, stores: true, facts: now });
+    for (const { at, reach, stores } of stmt.k === "multiply" ? matricesOf(stmt) : [])
+      visit({ buf: at.buf, index: at.index, lanes: reach, stores, stride: at.stride, facts: now });
     for (const [side, block] of blocksOf(stmt).entries()) {
       const inner =
         stmt.k === "for" ? insideLoop(stmt, now) : stmt.k === "if" ? assume(stmt.cond, side === 0, now) : now;

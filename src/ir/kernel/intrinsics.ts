@@ -188,6 +188,33 @@ export const intrinsics = {
     takes: "16 bytes and an i32",
     eval: (x, i) => Array.from({ length: 16 }, (_, lane) => x![4 * (i![0]! & 3) + (lane % 4)]!),
   },
+  /** Bytes 4i to 4i + 3; i is a constant from 0 to 3. */
+  part4: {
+    type: ([x, i, more]) =>
+      x !== undefined && is(x, "i8x16", "u8x16") && is(i, "i32") && more === undefined
+        ? valueType(x.dtype, 4)
+        : undefined,
+    takes: "16 bytes and an i32",
+    eval: (x, i) => x!.slice(4 * (i![0]! & 3), 4 * (i![0]! & 3) + 4),
+  },
+  /**
+   * Chunk i, a constant from 0 to 7, of a group whose weights are packed as pairs (`dotGroups` of 5 bits): from the values of
+   * two chunks and the places of all, four codes of each of four rows.
+   */
+  pairs4: {
+    type: ([values, places, i, more]) =>
+      is(values, "u8x16") && is(places, "u8x16") && is(i, "i32") && more === undefined
+        ? valueType("i8", 16)
+        : undefined,
+    takes: "two u8x16 and an i32",
+    eval: (values, places, i) =>
+      Array.from({ length: 16 }, (_, lane) => {
+        const [chunk, q, t] = [i![0]! & 7, lane >> 2, lane & 3];
+        const own = places![2 * chunk + (q >> 1)]! >> (4 * (q & 1));
+        const value = (second: number) => (values![8 * (chunk & 1) + 2 * q + second]! << 24) >> 24;
+        return t === (own & 3) ? value(0) : t === ((own >> 2) & 3) ? value(1) : 0;
+      }),
+  },
   /** The f16 nearest to an f32, as f32: what would be loaded if it had been stored as f16. */
   rounded16: {
     type: exactly([["f32"]], "f32", 1),

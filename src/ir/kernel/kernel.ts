@@ -1,12 +1,13 @@
 /**
  * Kernel IR: loops over flat buffers. A kernel is what one launch runs; its expressions are pure, its statements are the
- * eight a code generator needs. Every expression is made by a constructor of this file, which checks types and folds the
+ * few a code generator needs. Every expression is made by a constructor of this file, which checks types and folds the
  * trivial cases (`x + 0`), so that index arithmetic can be written plainly.
  */
 import { invariant } from "../errors.ts";
 import { type ScalarOp, type ScalarOpDef, scalarOps } from "../scalar.ts";
 import type { Shape } from "../types.ts";
 import { type IntrinsicName, intrinsicType } from "./intrinsics.ts";
+import type { MultiplyOf } from "./multiply.ts";
 import {
   convert,
   evalValue,
@@ -105,7 +106,8 @@ export interface Intrinsic {
 export type LoopKind = "serial" | "grid" | "workgroup" | "vector" | "unroll";
 export const loopKinds: readonly LoopKind[] = ["serial", "grid", "workgroup", "vector", "unroll"];
 
-export type Stmt = Let | Var | Set_ | Store | For | If | Barrier | Combine | Note;
+export type Stmt = Let | Var | Set_ | Store | For | If | Barrier | Combine | Multiply | Note;
+export type Multiply = MultiplyOf<Expr>;
 
 export interface Let {
   readonly k: "let";

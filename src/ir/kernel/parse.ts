@@ -8,7 +8,7 @@ import * as make from "./kernel.ts";
 import { intrinsic, loadBytes } from "./kernel.ts";
 import { type Cursor, cursor } from "./lex.ts";
 import { infixLevels, loopWords } from "./print.ts";
-import { assign, barrier, bind, combine, loop, note, store, variable, when } from "./stmt.ts";
+import { assign, barrier, bind, combine, loop, multiply, note, store, variable, when } from "./stmt.ts";
 import {
   isIndex,
   isPackedValue,
@@ -116,6 +116,7 @@ function parseStmt(at: Cursor, scope: Scope): Stmt {
   }
   if (at.accept("barrier")) return barrier;
   if (at.accept("combine")) return parseCombine(at, scope);
+  if (at.accept("multiply")) return parseMultiply(at, scope);
   if (at.accept("note")) return note(at.string());
   const name = at.name();
   if (at.accept("=")) return assign(name, parseExpr(at, scope));
@@ -135,6 +136,37 @@ function parseCombine(at: Cursor, scope: Scope): Stmt {
   at.word(")");
   at.word("over");
   return combine(name, word, value, at.integer());
+}
+
+function parseMultiply(at: Cursor, scope: Scope): Stmt {
+  const matrix = () => {
+    const buf = findBuf(at, scope, at.name()).name;
+    const index = parseIndex(at, scope);
+    at.word("step");
+    return { buf, index, stride: at.integer() };
+  };
+  const after = (mark: string) => {
+    at.word(mark);
+    return at.integer();
+  };
+  const sizes = () => {
+    const found = { m: after("["), n: after(","), k: after(",") };
+    at.word("]");
+    return found;
+  };
+  const result = matrix();
+  at.word("=");
+  const left = matrix();
+  at.word("*");
+  const right = matrix();
+  at.word("size");
+  const whole = sizes();
+  at.word("by");
+  const unit = sizes();
+  at.word("from");
+  const from = at.number()?.value ?? at.fail("expected a number");
+  at.word("over");
+  return multiply({ result, left, right, size: whole, unit, from, over: at.integer() });
 }
 
 function parseBraces(at: Cursor, scope: Scope): Stmt[] {

@@ -18,6 +18,7 @@
 import type { ScalarOp } from "../scalar.ts";
 import { showType } from "../types.ts";
 import type { Buf, Expr, Kernel, LoopKind, Num, Stmt } from "./kernel.ts";
+import { matricesOf } from "./multiply.ts";
 import { isPackedValue, showValueType, type ValueType } from "./value.ts";
 
 /** Operators written between their operands, loosest first; operators of one row associate to the left. */
@@ -101,6 +102,13 @@ function printStmt(stmt: Stmt): string[] {
       return ["barrier"];
     case "combine":
       return [`combine ${stmt.name} = ${stmt.op}(${printExpr(stmt.value)}) over ${stmt.over}`];
+    case "multiply": {
+      const [result, left, right] = matricesOf(stmt).map(
+        ({ at }) => `${at.buf}[${printExpr(at.index)}] step ${at.stride}`,
+      );
+      const sizes = [stmt.size, stmt.unit].map(({ m, n, k }) => `[${m}, ${n}, ${k}]`);
+      return [`multiply ${result} = ${left} * ${right} size ${sizes.join(" by ")} from ${stmt.from} over ${stmt.over}`];
+    }
     case "note":
       return [`note ${JSON.stringify(stmt.text)}`];
   }
@@ -184,5 +192,5 @@ function shortest(value: number): number {
 /** Words that begin a statement or are literals, so cannot be names. */
 export const reservedWords: ReadonlySet<string> = new Set([
   ...Object.values(loopWords),
-  ..."kernel let var if else barrier combine note true false inf NaN".split(" "),
+  ..."kernel let var if else barrier combine multiply note true false inf NaN".split(" "),
 ]);

@@ -1,11 +1,17 @@
 /** The memory of a kernel that `run.ts` walks: every access is checked, against bounds and between the iterations of a workgroup. */
 import { IrError } from "../errors.ts";
 import { reader, type TensorData, tensorFrom, writer, zeros } from "../tensor.ts";
-import type { Buf, Kernel } from "./kernel.ts";
+import type { Buf, Kernel, Stmt } from "./kernel.ts";
 
 export interface Memory {
   readonly read: (i: number) => number;
   readonly write: (i: number, value: number) => void;
+}
+
+/** A product, and where its matrices begin. */
+interface Asked {
+  readonly stmt: Stmt;
+  readonly at: string;
 }
 
 /** The workgroup loop that is running: which iteration, how many barriers it has passed, and what combines gather. */
@@ -15,6 +21,8 @@ export interface Group {
   /** Counts workgroups, each of which finds shared memory empty. */
   run: number;
   readonly gathered: Map<number, number | readonly number[]>;
+  /** What each has asked to be multiplied since the last barrier. */
+  readonly multiplied: { epoch: number; readonly asked: Map<number, readonly Asked[]> };
 }
 
 /** The memory of a buffer; `data` is that of a global one. */

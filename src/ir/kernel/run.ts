@@ -6,7 +6,9 @@ import { IrError } from "../errors.ts";
 import type { TensorData } from "../tensor.ts";
 import { evalIntrinsic } from "./intrinsics.ts";
 import type { Expr, For, Kernel, Stmt } from "./kernel.ts";
+import { matricesOf } from "./multiply.ts";
 import { type Group, type Memory, memoryOf } from "./run-memory.ts";
+import { multiplyTogether } from "./run-multiply.ts";
 import { convert, evalValue } from "./value.ts";
 import { globalBufs, gridLoop } from "./walk.ts";
 
@@ -43,7 +45,7 @@ export function runKernel(
   if (globals.length !== data.length) {
     throw new IrError(`kernel ${kernel.name}`, `expected ${globals.length} buffers, got ${data.length}`);
   }
-  const group: Group = { lane: 0, epoch: 0, run: 0, gathered: new Map() };
+  const group: Group = { lane: 0, epoch: 0, run: 0, gathered: new Map(), multiplied: { epoch: 0, asked: new Map() } };
   const memory = new Map(
     kernel.bufs.map((buf) => [buf.name, memoryOf(kernel, buf, group, data[globals.indexOf(buf)])] as const),
   );
@@ -106,6 +108,11 @@ function* runStmt(machine: Machine, stmt: Stmt, env: Env): Progress {
         ),
       );
       yield; // before any gives its next value
+      return;
+    }
+    case "multiply": {
+      const indices = matricesOf(stmt).map(({ at }) => scalar(evaluate(machine, at.index, env)));
+      multiplyTogether(stmt, indices, machine.group, (name) => findMemory(machine, name));
       return;
     }
     case "note":

@@ -10,6 +10,7 @@ import {
   int,
   type Let,
   type LoopKind,
+  type Multiply,
   type Note,
   type Set_,
   type Stmt,
@@ -50,5 +51,8 @@ export function note(text: string): Note {
 }
 export function combine(name: string, op: CombineOp, value: Expr, over: number): Combine {
   return { k: "combine", name, op, value, over };
+}
+export function multiply(rest: Omit<Multiply, "k">): Multiply {
+  return { k: "multiply", ...rest };
 }
 export const barrier: Barrier = { k: "barrier" };

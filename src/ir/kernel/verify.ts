@@ -12,19 +12,22 @@
  *      that the kernel only reads).
  *  K6  Sizes are whole; vectors have 2, 4, 8 or 16 lanes; steps are at least 1; f64 is stored in scratch only; a vector
  *      loop's range is a multiple of its step; scratch fits the target.
- *  K7  A barrier or combine stands in a workgroup loop that counts from 0 in steps of 1, not under an if, and in no loop
- *      whose bounds may differ between its iterations; what combine takes together divides them.
+ *  K7  A barrier, combine or multiply stands in a workgroup loop that counts from 0 in steps of 1, not under an if, and in no
+ *      loop whose bounds may differ between its iterations; what is taken together divides them.
  *  K8  Grid and workgroup iterations are independent of vars: none set in such a loop is bound outside it.
  *  K9  Grid iterations are independent of memory: of a global buffer that an outermost grid loop both loads and stores,
  *      each iteration touches its own block alone (`blocks.ts`).
  */
-import { IrError, UnsupportedError } from "../errors.ts";
+import { IrError } from "../errors.ts";
 import { touchedBlocks } from "./blocks.ts";
 import { intrinsicType } from "./intrinsics.ts";
 import type { Buf, Expr, For, Kernel, Stmt } from "./kernel.ts";
 import { tightRange } from "./linear.ts";
+import { matricesOf } from "./multiply.ts";
+import { multiplyProblems } from "./multiply-verify.ts";
 import { printExpr, printKernel, reservedWords } from "./print.ts";
 import { afterStmt, assume, type Facts, factsOf, insideLoop } from "./range.ts";
+import { maxElements } from "./runnable.ts";
 import {
   isFloatValue,
   isIndex,
@@ -38,25 +41,6 @@ import {
   valueType,
 } from "./value.ts";
 import { isLazyOperand, isSameInAll, operandsOf } from "./walk.ts";
-
-/**
- * Indices are i32. A kernel with a larger buffer can be read and measured (plans of models that only run sharded), but
- * not run: `checkRunnable` refuses it, and K5 has nothing to say about it.
- */
-export const maxElements = 2 ** 31 - 1;
-
-/** Throws UnsupportedError for a kernel that no device can run. */
-export function checkRunnable(kernel: Kernel): void {
-  const large = kernel.bufs.find((buf) => buf.size > maxElements);
-  if (large === undefined) return;
-  throw new UnsupportedError(
-    `kernel ${kernel.name}`,
-    `buffer ${large.name} has ${large.size} elements: at most ${maxElements} can be addressed`,
-    {
-      hint: "The model is too large for one device without sharding.",
-    },
-  );
-}
 
 export interface VerifyOptions {
   /** Largest total scratch in bytes (`Target.scratchBytes`). */
@@ -202,6 +186,14 @@ function checkStmt(place: Place, stmt: Stmt, facts: Facts): void {
     }
     case "barrier":
       checkMeeting(place, stmt);
+      return;
+    case "multiply":
+      checkMeeting(place, stmt);
+      for (const { at, reach } of matricesOf(stmt)) {
+        checkExpr(place, at.index, facts, stmt);
+        checkAccess(place, at.buf, at.index, reach, facts, stmt);
+      }
+      for (const [id, what] of multiplyProblems(stmt, place.bufs, place.workgroup)) insist(false, id, () => what);
       return;
     case "note":
       return;

@@ -1,5 +1,6 @@
 /** Walks over kernels: the operands of an expression, an expression with other operands, names, the grid loop. */
 import { type Buf, cast, type Expr, extract, type For, type Kernel, op, type Stmt, splat, sum } from "./kernel.ts";
+import { mapMatrices, matricesOf } from "./multiply.ts";
 import { storageBits } from "./value.ts";
 
 export function operandsOf(expr: Expr): readonly Expr[] {
@@ -77,6 +78,8 @@ export function exprsOf(stmt: Stmt): readonly Expr[] {
       return [stmt.from, stmt.to];
     case "if":
       return [stmt.cond];
+    case "multiply":
+      return matricesOf(stmt).map(({ at }) => at.index);
     case "barrier":
     case "note":
       return [];
@@ -119,6 +122,11 @@ export function mapStmt(
       const same = cond === stmt.cond && then === stmt.then && other === stmt.else;
       return same ? stmt : { ...stmt, cond, then, else: other };
     }
+    case "multiply":
+      return mapMatrices(stmt, (at) => {
+        const index = onExpr(at.index);
+        return index === at.index ? at : { ...at, index };
+      });
     case "barrier":
     case "note":
       return stmt;
@@ -131,6 +139,15 @@ export function eachStmt(stmts: readonly Stmt[], visit: (stmt: Stmt) => void): v
     visit(stmt);
     for (const block of blocksOf(stmt)) eachStmt(block, visit);
   }
+}
+
+/** Whether iterations of a workgroup meet in these statements, or do something together. */
+export function meets(stmts: readonly Stmt[]): boolean {
+  let found = false;
+  eachStmt(stmts, ({ k }) => {
+    if (k === "barrier" || k === "combine" || k === "multiply") found = true;
+  });
+  return found;
 }
 
 /** The name a statement binds. */
@@ -164,6 +181,7 @@ export function writesOf(stmts: readonly Stmt[]): { vars: Set<string>; bufs: Set
   eachStmt(stmts, (stmt) => {
     if (stmt.k === "set") vars.add(stmt.name);
     if (stmt.k === "store") bufs.add(stmt.buf);
+    if (stmt.k === "multiply") bufs.add(stmt.result.buf);
   });
   return { vars, bufs };
 }

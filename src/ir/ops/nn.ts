@@ -2,7 +2,8 @@
 import { lastWhole, sameAxes } from "../axis-rule.ts";
 import { defineOp, typeError } from "../op.ts";
 import { reader, writer, zeros } from "../tensor.ts";
-import { isFloat, sameShape, sizeOf, tensorType } from "../types.ts";
+import { isFloat, sameShape, sizeOf } from "../types.ts";
+import { attentionOps } from "./attention.ts";
 
 export const nnOps = {
   silu: defineOp({
@@ -115,60 +116,5 @@ export const nnOps = {
       return out;
     },
   }),
-  attention: defineOp({
-    arity: 5,
-    kind: "composite",
-    attrs: { scale: "number" },
-    doc: "Causal attention of a ragged batch: token i, of sequence `sequence[i]` at `positions[i]`, attends to keys 0 .. positions[i] of that sequence. q[n, h, d], k[b, s, g, d], v[b, s, g, e], positions i32[n], sequence i32[n] -> [n, h, e]; query head j uses key head floor(j g / h). A token at position -1 attends to nothing and gives 0.",
-    axes: () => ({
-      // Each of g key heads serves r query heads that follow each other.
-      ins: [["n", "g r", "d"], ["b", "s", "g", "d"], ["b", "s", "g", "e"], ["n"], ["n"]],
-      out: ["n", "g r", "e"],
-      whole: ["s", "d"],
-      indexed: { axis: "b", by: 4, access: "read" },
-    }),
-    infer: (ins) => {
-      const [q, k, v, positions, sequence] = ins;
-      const [[n, h, d], [b, s, g, dk]] = [q!.shape, k!.shape];
-      const fits =
-        [q, k, v].every((type) => type!.dtype === "f32") &&
-        [positions, sequence].every((type) => type!.dtype === "i32" && sameShape(type!.shape, [n!])) &&
-        [q!.shape.length, k!.shape.length, v!.shape.length].join() === "3,4,4" &&
-        d === dk &&
-        h! % g! === 0 &&
-        b! > 0 &&
-        sameShape(v!.shape.slice(0, 3), [b!, s!, g!]);
-      if (!fits)
-        throw typeError("attention", "q[n,h,d], k[b,s,g,d], v[b,s,g,e], positions i32[n], sequence i32[n]", ins);
-      return tensorType("f32", [n!, h!, v!.shape[3]!]);
-    },
-    evaluate: ([q, k, v, positions, sequence], { scale }, type) => {
-      const out = zeros("f32", type.shape);
-      const [readQ, readK, readV] = [reader(q!), reader(k!), reader(v!)];
-      const write = writer(out);
-      const [n, h, e] = [type.shape[0]!, type.shape[1]!, type.shape[2]!];
-      const [b, s, g, d] = [k!.type.shape[0]!, k!.type.shape[1]!, k!.type.shape[2]!, k!.type.shape[3]!];
-      for (let i = 0; i < n; i++) {
-        const visible = Math.min(reader(positions!)(i) + 1, s);
-        const row = Math.min(Math.max(reader(sequence!)(i), 0), b - 1);
-        for (let head = 0; head < h; head++) {
-          const keyAt = (t: number) => (row * s + t) * g + Math.floor((head * g) / h);
-          const scores = Array.from({ length: Math.max(visible, 0) }, (_, t) => {
-            let sum = 0;
-            for (let j = 0; j < d; j++) sum += readQ((i * h + head) * d + j) * readK(keyAt(t) * d + j);
-            return sum * scale;
-          });
-          const most = scores.reduce((a, x) => Math.max(a, x), Number.NEGATIVE_INFINITY);
-          const weights = scores.map((x) => Math.exp(x - most));
-          const total = weights.reduce((a, x) => a + x, 0);
-          for (let j = 0; j < e; j++) {
-            let sum = 0;
-            for (const [t, weight] of weights.entries()) sum += weight * readV(keyAt(t) * e + j);
-            write((i * h + head) * e + j, scores.length === 0 ? 0 : sum / total);
-          }
-        }
-      }
-      return out;
-    },
-  }),
+  ...attentionOps,
 } as const;

@@ -1,10 +1,9 @@
 /**
- * Attention on GPUs where there are few workgroups, as for one token: what counts is how often an invocation waits for
- * memory. A workgroup has a token and a head and takes keys in tiles of half its invocations. Eight invocations share a
- * key, reading four neighbouring elements at a time; each has several keys of the tile at once. Values are read eight
- * columns at a time and are asked for before the scores are known, as far as registers hold them.
+ * Attention on GPUs of few tokens, or of keys too wide for tiles of tokens: a workgroup has a token and a head, and all of its
+ * keys or a part of them. `attention-walk.ts` says how it walks them. Parts, each with tiles of keys in turn, leave the
+ * largest score and sums behind, which another launch puts together; a part whose first tile is beyond the token's position
+ * has nothing to walk.
  */
-import { invariant } from "../../ir/errors.ts";
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import {
   cast,
@@ -14,85 +13,68 @@ import {
   idiv,
   imul,
   int,
-  intrinsic,
   irem,
   isub,
   load,
   num,
   op,
-  type Ref,
   select,
-  splat,
-  sum,
 } from "../../ir/kernel/kernel.ts";
-import { assign, barrier, note, store, when } from "../../ir/kernel/stmt.ts";
-import { valueType } from "../../ir/kernel/value.ts";
+import { barrier, note, store, when } from "../../ir/kernel/stmt.ts";
 import type { Workgroup } from "../../ir/target.ts";
-import { liesInRows, lowest, widened } from "./attention-rows.ts";
-import { clampTo, flatten } from "./index-math.ts";
-import type { KernelWriter, Together } from "./writer.ts";
+import { perKey, rowSharesOf } from "./attention-row-choice.ts";
+import { lanesOf, NewRows, readerOf, readsAny, updateBehind } from "./attention-rows.ts";
+import { columnOf, isWhole, type Sums, type Walk, walkKeys } from "./attention-walk.ts";
+import { clampTo, flatten, range } from "./index-math.ts";
+import type { KernelWriter } from "./writer.ts";
 
-const zero = num("f32", 0);
-const four = 4;
-/** Invocations of a key, keys of an invocation, and so keys of a tile. */
-const perKey = 8;
-const keysEach = 4;
-/** Columns of an invocation. */
-const columns = 8;
-/** Keys of an invocation whose values are on their way at once, and invocations of a workgroup. */
-const valuesAtOnce = 8;
-const mostInvocations = 512;
-
-interface Row {
-  readonly w: KernelWriter;
-  readonly size: number;
-  readonly tile: number;
-  /** Invocations that have the same columns and divide the keys. */
-  readonly slices: number;
-  readonly lane: Expr;
-  readonly visible: Expr;
-  /** Four elements of a key, and of a value, from `j` on. */
-  readonly key: (at: Expr, j: Expr) => Expr;
-  readonly value: (at: Expr, j: Expr) => Expr;
-  readonly keys: number;
+/** How keys are dealt out to parts: so many at a time. */
+interface Dealt {
+  readonly parts: number;
+  readonly block: number;
 }
 
-/** Lowers attention so where keys and values lie in memory in rows of fours; says whether it did. */
-export function lowerAttentionRow(w: KernelWriter, anchor: Node, workgroup: Workgroup): boolean {
+/** Lowers `attention` or `attentionParts`; with `newRows`, from caches as they were before this step's row. */
+export function lowerAttentionRow(w: KernelWriter, anchor: Node, workgroup: Workgroup, newRows?: NewRows): void {
   const [q, k, v, positions, sequence] = anchor.ins as [Node, Node, Node, Node, Node]; // attention takes five operands
   const [n, h, d] = q.type.shape as [number, number, number]; // of rank 3
   const [b, s, g] = k.type.shape as [number, number, number]; // of rank 4
   const e = v.type.shape[3]!;
-  const size = Math.min(workgroup.most ?? workgroup.invocations, mostInvocations);
-  const slices = (size * columns) / e;
-  const fits = d % four === 0 && size >= 4 * perKey && slices >= 1 && slices <= size / 2 && Number.isInteger(slices);
-  if (!fits || !Number.isInteger(Math.log2(slices)) || ![k, v].every((node) => liesInFours(w, node))) return false;
-  const tile = (size / perKey) * keysEach;
+  const { scale, parts = 1, block = s } = attrsOf(anchor) as Record<string, number>; // those of both ops
+  const dealt = { parts, block };
+  const lanes = lanesOf(w, [k, v]);
+  const shares = rowSharesOf({ tokens: n, heads: h, keys: s, columns: e }, workgroup, lanes);
   w.emit(
     note(
-      `tile: ${tile} keys, ${perKey} invocations a key, then ${columns} columns and 1 of ${slices} keys an invocation`,
+      `tile: ${shares.tile} keys, ${perKey} invocations a key, then ${shares.columns} columns and 1 of ${shares.slices} keys an invocation`,
     ),
   );
-  const scale = num("f32", Number(attrsOf(anchor).scale));
   const query = w.shared("query", "f32", d);
-  const weights = w.shared("weights", "f32", tile);
-  const enterHead = (token: Expr, row: Expr, visible: Expr, head: Expr) => {
+  const enterHead = (token: Expr, row: Expr, visible: Expr, part: Expr, head: Expr) => {
     const group = w.bind("group", idiv(imul(head, int(g)), int(h)));
-    w.workgroup(size, (together) => {
-      const { lane } = together;
+    const count = parts === 1 ? visible : w.bind("visible", keysOfPart(dealt, part, visible));
+    w.workgroup(shares.size, (together) => {
       w.strided(together, "j", d, (j) => w.emit(store(query, j, cast("f32", w.value(q, [token, head, j])))));
-      w.emit(barrier);
-      const at = (node: Node) => (key: Expr, j: Expr) => fourAt(w.value(node, [row, key, group, int(0)]), j);
-      const of: Row = { w, size, tile, slices, lane, visible, key: at(k), value: at(v), keys: s };
-      const queries = (j: Expr) => ({ ...load(query, j), type: valueType("f32", four) }) as Expr; // a load of four
-      const { total, sums } = walkTiles(of, (score) => store(weights, score.key, score.value), {
-        dot: (key, each) => dotOf(of, key, queries, d, each),
-        scale,
-        weight: (key) => load(weights, key),
+      const readers = [k, v].map((node) => {
+        const at = [row, group] as const;
+        return newRows?.reader(node, at, together) ?? readerOf(w, node, at, lanes);
       });
-      // A token that sees no key gets 0.
-      const divisor = w.bind("divisor", select(op("gt", visible, int(0)), total, num("f32", 1)));
-      storeColumns(of, together, sums, divisor, (column) => flatten([token, head, column], anchor.type.shape));
+      w.emit(barrier);
+      const walk: Walk = {
+        w,
+        ...shares,
+        lanes,
+        d,
+        lane: together.lane,
+        scale: num("f32", Number(scale)),
+        query: (j) => load(query, j, lanes),
+        keys: readers[0]!,
+        values: readers[1]!,
+        count,
+        keyAt: (index) => (parts === 1 ? index : keyOfPart(dealt, part, index)),
+        end: s,
+      };
+      storeSums(walk, walkKeys(walk), anchor, { visible, at: [token, head, part] });
     });
   };
   w.loop(
@@ -103,127 +85,75 @@ export function lowerAttentionRow(w: KernelWriter, anchor: Node, workgroup: Work
       // Not position + 1 against s: the largest position would wrap.
       const visible = w.bind("visible", iadd(op("min", position, int(s - 1)), int(1)));
       const row = w.bind("row", clampTo(w.value(sequence, [token]), b));
-      w.loop("h", h, (head) => enterHead(token, row, visible, head), "grid");
+      const enterPart = (part: Expr) => w.loop("h", h, (head) => enterHead(token, row, visible, part, head), "grid");
+      // The first parts, which most positions need, begin first.
+      w.loop("part", parts, enterPart, "grid");
     },
     "grid",
   );
+}
+
+/**
+ * The same where the kernel computes the row itself by which keys and values are updated. Says whether it lowered: that needs
+ * one token, and keys and values that are read by fours from what one row updates.
+ */
+export function lowerAttentionEarly(w: KernelWriter, anchor: Node, workgroup: Workgroup): boolean {
+  const [q, k, v, ...others] = anchor.ins as [Node, Node, Node, ...Node[]]; // attention takes five operands
+  const behind = [k, v].map((node) => updateBehind(w, node));
+  if (q.type.shape[0] !== 1 || !behind.every((each) => each !== undefined)) return false;
+  const updates = new Set(behind.map(({ update }) => update));
+  const apart = [q, ...others, ...behind.flatMap(({ update, indices }) => [...update.ins, ...indices])];
+  if (readsAny(w, apart, updates)) return false;
+  const newRows = new NewRows(w, updates);
+  if (lanesOf(w, [k, v]) !== 4) return false;
+  lowerAttentionRow(w, anchor, workgroup, newRows);
   return true;
 }
 
-interface Scores {
-  /** The invocation's part of a key's score. */
-  readonly dot: (key: Expr, parts: Expr) => Expr;
-  readonly scale: Expr;
-  readonly weight: (key: Expr) => Expr;
+/** How many of the first `visible` keys a part has. */
+function keysOfPart({ parts, block }: Dealt, part: Expr, visible: Expr): Expr {
+  const seen = op("max", visible, int(0));
+  const rest = isub(irem(seen, int(parts * block)), imul(part, int(block)));
+  return iadd(imul(idiv(seen, int(parts * block)), int(block)), op("max", op("min", rest, int(block)), int(0)));
 }
 
-/** Sums of weights, and of weights times values for each of an invocation's columns. */
-function walkTiles(
-  row: Row,
-  keep: (score: { key: Expr; value: Expr }) => ReturnType<typeof store>,
-  { dot, scale, weight }: Scores,
-): { readonly total: Ref; readonly sums: readonly Ref[] } {
-  const { w, size, tile, slices, lane, visible, keys } = row;
-  const most = w.variable("most", lowest);
-  const total = w.variable("total", zero);
-  const sums = [0, 1].map(() => w.variable("sum", splat(zero, four)));
-  const part = w.bind("part", irem(lane, int(perKey)));
-  const own = w.bind("own", idiv(lane, int(perKey)));
-  const [slice, column] = [w.bind("slice", irem(lane, int(slices))), w.bind("column", columnOf(row))];
-  const each = tile / slices;
-  const early = each <= valuesAtOnce;
-  w.loop(
-    "t",
-    visible,
-    (first) => {
-      const count = w.bind("count", op("min", isub(visible, first), int(tile)));
-      // The last key that is seen stands for those that are not.
-      const sourceOf = (key: Expr) => w.bind("source", clampTo(iadd(first, op("min", key, isub(count, int(1)))), keys));
-      const valuesOf = (from: Expr, some: number) =>
-        Array.from({ length: some }, (_, i) => {
-          const key = w.bind("key", iadd(iadd(from, int(i * slices)), slice));
-          const source = sourceOf(key);
-          const fours = [0, four].map((j) => w.bind("value", row.value(source, iadd(column, int(j)))));
-          return { key, fours };
-        });
-      const seenKeys = Array.from({ length: keysEach }, (_, i) => w.bind("key", iadd(own, int((i * size) / perKey))));
-      const parts = seenKeys.map((key) => dot(sourceOf(key), part));
-      const values = early ? valuesOf(int(0), each) : [];
-      for (const [i, key] of seenKeys.entries()) {
-        const whole = w.combine("whole", "add", parts[i]!, perKey);
-        w.emit(when(op("eq", part, int(0)), [keep({ key, value: whole })]));
-      }
-      w.emit(barrier);
-      const seen = w.bind("seen", op("lt", lane, count));
-      const mine = w.bind("mine", op("mul", weight(clampTo(lane, tile)), scale));
-      const score = w.bind("score", select(seen, mine, lowest));
-      const next = w.bind("next", op("max", most, w.combine("tile_most", "max", score, size)));
-      const own1 = w.bind("weight", select(seen, op("exp", op("sub", score, next)), zero));
-      w.emit(when(op("lt", lane, int(tile)), [keep({ key: clampTo(lane, tile), value: own1 })]));
-      const tileTotal = w.combine("tile_total", "add", own1, size);
-      const shrink = w.bind("shrink", op("exp", op("sub", most, next)));
-      w.emit(assign(most.name, next));
-      w.emit(assign(total.name, op("add", op("mul", total, shrink), tileTotal)));
-      for (const each of sums) w.emit(assign(each.name, op("mul", each, splat(shrink, four))));
-      const add = (some: ReturnType<typeof valuesOf>) => {
-        for (const { key, fours } of some) {
-          const p = w.bind("p", splat(weight(early ? key : clampTo(key, tile)), four));
-          for (const [i, value] of fours.entries()) w.emit(assign(sums[i]!.name, intrinsic("fma", p, value, sums[i]!)));
-        }
-      };
-      if (early) add(values);
-      else w.loop("u", count, (u) => add(valuesOf(u, valuesAtOnce)), "serial", slices * valuesAtOnce);
-      w.emit(barrier);
-    },
-    "serial",
-    tile,
-  );
-  return { total, sums };
+/** The number of the key that is `index`-th of a part. */
+function keyOfPart({ parts, block }: Dealt, part: Expr, index: Expr): Expr {
+  const turn = iadd(imul(idiv(index, int(block)), int(parts)), part);
+  return iadd(imul(turn, int(block)), irem(index, int(block)));
 }
 
-/** An invocation's part of the product of the query and a key: every so many-th four elements. */
-function dotOf({ w, key }: Row, at: Expr, query: (j: Expr) => Expr, d: number, part: Expr): Expr {
-  const all = w.variable("dot", splat(zero, four));
-  const fours = d / four;
-  const add = (i: Expr) => {
-    const j = imul(i, int(four));
-    w.emit(assign(all.name, intrinsic("fma", query(j), key(at, j), all)));
-  };
-  const whole = fours - (fours % perKey);
-  for (let i = 0; i < whole; i += perKey) add(iadd(part, int(i)));
-  if (whole < fours) w.strided({ lane: part, size: perKey }, "j", fours - whole, (i) => add(iadd(i, int(whole))));
-  return w.bind("part_of_dot", sum(all));
+interface Place {
+  readonly visible: Expr;
+  /** Token, head, and part where there are parts. */
+  readonly at: readonly Expr[];
 }
 
-function storeColumns(
-  row: Row,
-  { lane }: Together,
-  sums: readonly Ref[],
-  divisor: Expr,
-  offset: (column: Expr) => Expr,
+/** Stores the quotients of sums for a whole walk, and sums for a part. */
+function storeSums(
+  walk: Walk,
+  { most, total, columns }: Sums,
+  { type: { shape } }: Node,
+  { visible, at }: Place,
 ): void {
-  const { w, slices } = row;
-  const whole = sums.map((each) => (slices === 1 ? each : w.combine("columns", "add", each, slices)));
+  const { w, slices, lanes, lane } = walk;
+  const { e } = walk.values;
+  const isPart = shape.length > 3;
+  // A token that sees no key gets 0.
+  const divisor = w.bind("divisor", select(op("gt", visible, int(0)), total, num("f32", 1)));
+  const whole = columns.map((each) => (slices === 1 ? each : w.combine("columns", "add", each, slices)));
+  const offset = (column: Expr) => flatten([...at.slice(0, shape.length - 1), column], shape);
   const stores = whole.flatMap((value, i) =>
-    [0, 1, 2, 3].map((j) =>
-      store(w.out, offset(iadd(columnOf(row), int(four * i + j))), op("div", extract(value, j), divisor)),
-    ),
+    range(lanes).map((j) => {
+      const column = iadd(columnOf(walk), int(lanes * i + j));
+      const result = isPart ? extract(value, j) : op("div", extract(value, j), divisor);
+      if (isWhole(walk)) return store(w.out, offset(column), result);
+      return when(op("lt", column, int(e)), [store(w.out, offset(clampTo(column, e)), result)]);
+    }),
   );
-  w.emit(when(op("eq", irem(lane, int(slices)), int(0)), stores));
-}
-
-/** The first of an invocation's columns. */
-function columnOf({ lane, slices }: Pick<Row, "lane" | "slices">): Expr {
-  return imul(idiv(lane, int(slices)), int(columns));
-}
-
-/** Elements from `j` on, of the element 0 of the same row. */
-function fourAt(element: Expr, j: Expr): Expr {
-  invariant(element.k === "load", () => "attention reads its keys from memory"); // liesInFours says so
-  return widened({ ...element, index: iadd(element.index, j) }, four);
-}
-
-/** Whether the rows of an operand of attention lie in memory by fours. */
-function liesInFours(w: KernelWriter, node: Node): boolean {
-  return node.type.shape[3]! % four === 0 && liesInRows(w, (key, j) => w.value(node, [int(0), key, int(0), j]));
+  if (slices === 1) for (const each of stores) w.emit(each);
+  else w.emit(when(op("eq", irem(lane, int(slices)), int(0)), stores));
+  if (!isPart) return;
+  const last = [store(w.out, offset(int(e)), most), store(w.out, offset(int(e + 1)), total)];
+  w.emit(when(op("eq", lane, int(0)), last));
 }

@@ -34,7 +34,7 @@ import type { KernelWriter } from "./writer.ts";
 
 const zero = num("f32", 0);
 
-/** Says whether it lowered; what is too small, or fits into no workgroup, is for `attention-group.ts`. */
+/** Says whether it lowered; what is too small, or fits into no workgroup, is for `attention-row.ts`. */
 export function lowerAttentionTiles(w: KernelWriter, anchor: Node, workgroup: Workgroup): boolean {
   const [q, k, v, positions, sequence] = anchor.ins as [Node, Node, Node, Node, Node]; // attention takes five operands
   const [n, h, d] = q.type.shape as [number, number, number]; // of rank 3

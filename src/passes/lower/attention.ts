@@ -4,6 +4,7 @@
  * beyond the token's position are never touched, so time follows the length of the sequence, not of the cache. Where
  * columns of a value lie side by side in memory, its sum is kept in vectors of them.
  */
+import { invariant } from "../../ir/errors.ts";
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import {
   type Buf,
@@ -24,7 +25,7 @@ import {
 } from "../../ir/kernel/kernel.ts";
 import { assign, note, store, variable, when } from "../../ir/kernel/stmt.ts";
 import { valueType } from "../../ir/kernel/value.ts";
-import { lowerAttentionGroup } from "./attention-group.ts";
+import { lowerAttentionRow } from "./attention-row.ts";
 import { liesInRows, widened } from "./attention-rows.ts";
 import { lowerAttentionTiles } from "./attention-tiles.ts";
 import { clampTo, flatten, range } from "./index-math.ts";
@@ -49,9 +50,16 @@ interface Tile {
   readonly visible: Expr;
 }
 
+/** Where parts are made, there are workgroups to have them. */
+export function lowerAttentionParts(w: KernelWriter, anchor: Node): void {
+  const { workgroup } = w.target;
+  invariant(workgroup !== null, () => "attention in parts is for workgroups");
+  lowerAttentionRow(w, anchor, workgroup);
+}
+
 export function lowerAttention(w: KernelWriter, anchor: Node): void {
   if (w.target.workgroup !== null) {
-    if (!lowerAttentionTiles(w, anchor, w.target.workgroup)) lowerAttentionGroup(w, anchor, w.target.workgroup);
+    if (!lowerAttentionTiles(w, anchor, w.target.workgroup)) lowerAttentionRow(w, anchor, w.target.workgroup);
     return;
   }
   const [q, k, v, positions, sequence] = anchor.ins as [Node, Node, Node, Node, Node]; // attention takes five operands

@@ -11,8 +11,7 @@ import type { Workgroup } from "../../ir/target.ts";
 import type { Dot } from "./dot-group-parts.ts";
 import { chosenBy } from "./dot-pairs.ts";
 import { chooseTile, invocationsOf } from "./dot-tile-choice.ts";
-import { stagedFor } from "./dot-tile-stage.ts";
-import { type Tiles, writeTile } from "./dot-tiles.ts";
+import { tilesOf, writeTile } from "./dot-tiles.ts";
 import { clampTo, unflatten } from "./index-math.ts";
 import type { Together } from "./writer.ts";
 
@@ -32,7 +31,8 @@ export function lowerDotExperts(dot: Dot, workgroup: Workgroup): boolean {
   // The list is as long as if all had chosen the same.
   const rest = { ...workgroup, bytes: workgroup.bytes - 4 * count - 4 * workgroup.invocations };
   if (average < worth || rest.bytes < 8192) return false;
-  const tile = chooseTile({ rows: 4 * fours * blocks, tokens: average, groups, copies: experts }, rest);
+  const product = { rows: 4 * fours * blocks, tokens: average, groups, copies: experts };
+  const tile = chooseTile(product, rest, w.target.matrices);
   const size = invocationsOf(tile);
   w.emit(
     note(
@@ -44,7 +44,7 @@ export function lowerDotExperts(dot: Dot, workgroup: Workgroup): boolean {
   const ofExpert = (expert: Expr) => (block: Expr) =>
     w.workgroup(size, (together) => {
       const table = (node: Node) => ({ node: node.ins[0]!, lead: [expert] });
-      const tiles: Tiles = { dot: { ...dot, table }, tile, staged: stagedFor(dot, tile) };
+      const tiles = tilesOf({ ...dot, table }, tile);
       const found = findPicks(dot, together, { picks, expert, experts, list, counts, count });
       const step = (first: Expr) => {
         const token = (t: Expr) => {

@@ -7,10 +7,12 @@
  *   they read one stretch of memory; each loaded chunk serves a tile of tokens.
  * - *tiles*: many tokens (`dot-tiles.ts`).
  */
+
+import { UnsupportedError } from "../../ir/errors.ts";
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import { type Expr, extract, iadd, idiv, imul, int, irem, op, select } from "../../ir/kernel/kernel.ts";
 import { note, store, when } from "../../ir/kernel/stmt.ts";
-import { dotBlock } from "../../ir/ops/dot.ts";
+import { dotBlock, pairBits } from "../../ir/ops/dot.ts";
 import type { Workgroup } from "../../ir/target.ts";
 import type { Group } from "../fuse.ts";
 import { Chunks, perGroup, type Tokens } from "./dot-chunks.ts";
@@ -23,6 +25,7 @@ import type { KernelWriter } from "./writer.ts";
 
 export function lowerDotWorkgroup(w: KernelWriter, anchor: Node, group: Group, workgroup: Workgroup): void {
   const { bits, zero } = attrsOf(anchor) as { bits: number; zero: number }; // the op's attributes
+  if (bits === pairBits) throw new UnsupportedError("dotGroups", `pairs of codes on target ${w.target.name}`);
   const lead = anchor.type.shape.slice(0, -1);
   const packed = anchor.ins[3]!.type.shape;
   const [blocks, groups] = packed.slice(-5) as [number, number]; // as packed

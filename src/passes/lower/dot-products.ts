@@ -4,6 +4,7 @@
  */
 import { biased } from "../../ir/kernel/intrinsics.ts";
 import { cast, type Expr, int, intrinsic, op, splat } from "../../ir/kernel/kernel.ts";
+import { pairBits } from "../../ir/ops/dot.ts";
 import type { ByteDots } from "../../ir/target.ts";
 
 interface Tile {
@@ -201,12 +202,27 @@ const anyForms: Record<Exclude<ByteDots["any"], "words">, DotProducts> = {
   }),
 };
 
+/** Codes that a vector of values and one of places make: signed, so that there is no zero point. */
+const pairParts = { unpack: { vectors: 1, dtype: "i8", of: (codes: Expr) => [codes] }, start: "none" } as const;
+const pairWords: DotProducts = {
+  ...smallWords,
+  ...pairParts,
+  step: (sums, xs, ws) => [
+    addDots(
+      sums?.[0],
+      xs.map((x, half) => intrinsic("dot2i16", x, ws[half]!)),
+    ),
+  ],
+  factors: [1],
+};
+
 /** For how many tokens a kernel is: tiles of several may be so many that it pays to widen their codes before. */
 export type TokenCount = "one" | "several" | "many";
 
-/** The products for codes of 4 or 8 bits. */
+/** The products for codes of 4 or 8 bits, or pairs of these. */
 export function productsFor(dots: ByteDots, bits: number, count: TokenCount): DotProducts {
   const several = count !== "one";
+  if (bits === pairBits) return dots.any === "signed" ? quads("dot4s8", pairParts) : pairWords;
   if (bits === 8) {
     if (dots.any === "words") return count === "many" ? manyWords : words;
     return dots.any === "unsigned" && several ? manyBytes : anyForms[dots.any];

@@ -3,7 +3,7 @@ import { invariant } from "../../ir/errors.ts";
 import type { Node } from "../../ir/graph.ts";
 import { type Expr, iadd, imul, int, intrinsic, num, op, type Stmt, splat } from "../../ir/kernel/kernel.ts";
 import { valueType } from "../../ir/kernel/value.ts";
-import { dotGroup } from "../../ir/ops/dot.ts";
+import { dotChunks, dotGroup, pairBits } from "../../ir/ops/dot.ts";
 import type { Group } from "../fuse.ts";
 import type { WeightReads } from "./dot-panel.ts";
 import type { DotProducts } from "./dot-products.ts";
@@ -56,10 +56,16 @@ export function weightsInPlace(
   const [, , , weights, wScale] = group.anchor.ins as [Node, Node, Node, Node, Node, ...Node[]]; // its operands
   const small = smallScales(group);
   const one = tokens === 1;
+  const load = (g: Expr, u: number, chunk: number) => {
+    const at = [...ownIndex(weights, idx, 5), iadd(block, int(apart * u)), g, int(chunk), int(0), int(0)];
+    return vector(w.value(weights, at), "u8", 16);
+  };
+  const pairs = weights.type.shape.at(-3) === dotChunks(pairBits);
   return {
     bytes: (g, u, chunk) => {
-      const at = [...ownIndex(weights, idx, 5), iadd(block, int(apart * u)), g, int(chunk), int(0), int(0)];
-      const whole = vector(w.value(weights, at), "u8", 16);
+      // Of pairs one vector holds the values of two chunks, and one the places of all.
+      if (pairs) return [intrinsic("pairs4", load(g, u, chunk >> 1), load(g, u, 4), int(chunk))];
+      const whole = load(g, u, chunk);
       // A byte of two codes is read once.
       return products.unpack === undefined ? [whole] : products.unpack.of(w.bind("bytes", whole));
     },

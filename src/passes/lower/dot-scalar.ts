@@ -2,7 +2,7 @@
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import { cast, type Expr, iadd, idiv, imul, int, irem, num, op, ref } from "../../ir/kernel/kernel.ts";
 import { assign, store, variable } from "../../ir/kernel/stmt.ts";
-import { dotBlock, dotGroup } from "../../ir/ops/dot.ts";
+import { dotBlock, dotGroup, pairBits } from "../../ir/ops/dot.ts";
 import type { Group } from "../fuse.ts";
 import { flatten } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
@@ -30,12 +30,12 @@ function writeElement(w: KernelWriter, { anchor, root }: Group, idx: readonly Ex
     const dot = ref(w.unique("dot"), "i32");
     w.emit(variable(dot.name, int(0)));
     w.loop("k", dotGroup, (k) => {
-      const byte = w.value(weights, [
-        ...[...own(weights, 5), block, g, idiv(k, int(4))],
-        ...[bits === 4 ? irem(inBlock, int(4)) : inBlock, irem(k, int(4))],
-      ]);
-      const halves = op("select", op("lt", inBlock, int(4)), irem(byte, int(16)), idiv(byte, int(16)));
-      const code = bits === 4 ? halves : byte;
+      const byteAt = (i: Expr) =>
+        w.value(weights, [
+          ...[...own(weights, 5), block, g, idiv(i, int(16))],
+          ...[irem(idiv(i, int(4)), int(4)), irem(i, int(4))],
+        ]);
+      const code = bits === pairBits ? pairCode(byteAt, inBlock, k) : denseCode(byteAt, inBlock, k, bits);
       const input = w.value(x, [...own(x, 1), iadd(imul(g, int(dotGroup)), k)]);
       w.emit(assign(dot.name, iadd(dot, imul(input, code))));
     });
@@ -50,4 +50,24 @@ function writeElement(w: KernelWriter, { anchor, root }: Group, idx: readonly Ex
   });
   w.hold(anchor, () => cast("f32", total));
   w.emit(store(w.out, flatten(idx, root.type.shape), w.value(root, idx)));
+}
+
+/** The code of a row of the block and an element of the group. */
+function denseCode(byteAt: (i: Expr) => Expr, row: Expr, k: Expr, bits: number): Expr {
+  const [chunk, four] = [imul(idiv(k, int(4)), int(16)), bits === 4 ? irem(row, int(4)) : row];
+  const byte = byteAt(iadd(iadd(chunk, imul(four, int(4))), irem(k, int(4))));
+  return bits === 4 ? op("select", op("lt", row, int(4)), irem(byte, int(16)), idiv(byte, int(16))) : byte;
+}
+
+/** One of the two codes that stay of four, or 0. */
+function pairCode(byteAt: (i: Expr) => Expr, row: Expr, k: Expr): Expr {
+  const [chunk, t] = [idiv(k, int(4)), irem(k, int(4))];
+  const both = byteAt(iadd(iadd(int(64), imul(chunk, int(2))), idiv(row, int(2))));
+  const places = op("select", op("eq", irem(row, int(2)), int(0)), irem(both, int(16)), idiv(both, int(16)));
+  const value = (second: number) => {
+    const byte = byteAt(iadd(iadd(imul(chunk, int(8)), imul(row, int(2))), int(second)));
+    return op("select", op("lt", byte, int(128)), byte, op("sub", byte, int(256)));
+  };
+  const second = op("select", op("eq", t, idiv(places, int(4))), value(1), int(0));
+  return op("select", op("eq", t, irem(places, int(4))), value(0), second);
 }

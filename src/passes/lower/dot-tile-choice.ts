@@ -1,5 +1,7 @@
 /** The tile of rows by tokens that a workgroup of a GPU computes where there are many tokens. */
-import type { Workgroup } from "../../ir/target.ts";
+import type { ProductSize } from "../../ir/kernel/multiply.ts";
+import { dotGroup } from "../../ir/ops/dot.ts";
+import type { MatrixUnits, Workgroup } from "../../ir/target.ts";
 
 export interface DotTile {
   /** Rows of the tile; an invocation has two fours of them. */
@@ -9,6 +11,15 @@ export interface DotTile {
   readonly own: number;
   /** Invocations that have the same rows and tokens and divide the groups. */
   readonly slices: number;
+  /** How subgroups multiply, where matrix units do it. */
+  readonly units?: UnitShare;
+}
+
+export interface UnitShare {
+  readonly subgroup: number;
+  readonly unit: ProductSize;
+  /** What a subgroup multiplies of a slice: so many tokens by so many rows, a group long. */
+  readonly size: ProductSize;
 }
 
 interface Product {
@@ -20,16 +31,38 @@ interface Product {
 
 export const invocationsOf = ({ rows, tokens, own, slices }: DotTile): number => (rows / 8) * (tokens / own) * slices;
 
-/** Bytes that the tile takes, with room for what is combined at the end. */
-const bytesOf = ({ rows, tokens, slices }: DotTile): number =>
-  16 * (slices * (8 * (rows / 4 + tokens / 4 + 2) + 9 + 2 * (rows / 4 + tokens / 4)) + 256);
+/** Bytes that scales take, and what is combined at the end. */
+const scaleBytes = ({ rows, tokens, slices }: DotTile): number => 16 * (slices * 2 * (rows / 4 + tokens / 4) + 256);
+
+/** Bytes that the tile takes by products of four. */
+const dotBytes = (tile: DotTile): number =>
+  scaleBytes(tile) + 16 * tile.slices * (8 * (tile.rows / 4 + tile.tokens / 4 + 2) + 9);
+
+/**
+ * By units: bytes from a row of codes to the next, and elements from a token's sums to the next. More than there are, so that
+ * rows that are read at once lie in different banks; multiples of 16 bytes, as devices want.
+ */
+export const unitRowBytes = dotGroup + 16;
+export const unitSumStride = ({ rows }: DotTile): number => rows + 8;
+
+const unitBytes = (tile: DotTile): number => {
+  const { rows, tokens, slices } = tile;
+  return scaleBytes(tile) + slices * ((rows + tokens) * unitRowBytes + 4 * tokens * unitSumStride(tile));
+};
+
+type Size = Omit<DotTile, "slices" | "units">;
 
 /** From the largest on. */
-const sizes: readonly Omit<DotTile, "slices">[] = [
+const sizes: readonly Size[] = [
   { rows: 64, tokens: 64, own: 8 },
   { rows: 64, tokens: 32, own: 8 },
   { rows: 64, tokens: 16, own: 4 },
   { rows: 32, tokens: 16, own: 4 },
+];
+const unitSizes: readonly Size[] = [
+  { rows: 64, tokens: 64, own: 4 },
+  { rows: 64, tokens: 32, own: 4 },
+  { rows: 64, tokens: 16, own: 4 },
 ];
 
 /** Workgroups that keep a large GPU busy. */
@@ -37,17 +70,52 @@ const enough = 256;
 /** Invocations of each: with more of them an H200 was slower, except where there are few workgroups. */
 const [usual, ofFew] = [128, 256];
 
-/** `copies`: products of such a size that are made side by side. */
-export function chooseTile({ rows, tokens, groups, copies = 1 }: Product, { invocations, bytes }: Workgroup): DotTile {
-  const fits = (tile: DotTile, most: number) =>
-    invocationsOf(tile) <= Math.min(invocations, most) && bytesOf(tile) <= bytes;
-  const possible = sizes
+/** By units where one of the device's fits. `copies`: products of such a size that are made side by side. */
+export function chooseTile(product: Product, workgroup: Workgroup, units: MatrixUnits | null = null): DotTile {
+  for (const unit of units?.sizes ?? []) {
+    const { subgroup } = units!; // it has sizes
+    const fits = (tile: DotTile) => unitBytes(tile) <= workgroup.bytes && shareOf(tile, subgroup, unit) !== undefined;
+    const tile = chooseFrom(unitSizes, product, workgroup, fits);
+    if (tile !== undefined) return { ...tile, units: { subgroup, unit, size: shareOf(tile, subgroup, unit)! } };
+  }
+  return chooseFrom(sizes, product, workgroup, (tile) => dotBytes(tile) <= workgroup.bytes)!; // the least fits everywhere
+}
+
+function chooseFrom(
+  from: readonly Size[],
+  { rows, tokens, groups, copies = 1 }: Product,
+  { invocations }: Workgroup,
+  suits: (tile: DotTile) => boolean,
+): DotTile | undefined {
+  const fits = (tile: DotTile, most: number) => invocationsOf(tile) <= Math.min(invocations, most) && suits(tile);
+  const possible = from
     .map((each) => ({ ...each, slices: 1 }))
     .filter((tile) => fits(tile, usual) && (tile.tokens <= tokens || tile.tokens === 16));
   const count = (tile: DotTile) => Math.ceil(rows / tile.rows) * Math.ceil(tokens / tile.tokens) * copies;
-  const chosen = possible.find((tile) => count(tile) >= enough) ?? possible.at(-1)!;
+  const chosen = possible.find((tile) => count(tile) >= enough) ?? possible.at(-1);
+  if (chosen === undefined) return undefined;
   const most = count(chosen) < enough / 2 ? ofFew : usual;
   let { slices } = chosen;
   while (2 * slices <= groups && fits({ ...chosen, slices: 2 * slices }, most)) slices *= 2;
   return { ...chosen, slices };
+}
+
+/** A subgroup's share, about as many tokens as rows; undefined where subgroups cannot divide the tile. */
+function shareOf(tile: DotTile, subgroup: number, unit: ProductSize): ProductSize | undefined {
+  const [ofTokens, ofRows] = [tile.tokens / unit.m, tile.rows / unit.n];
+  const products = (tile.slices * ofTokens * ofRows) / (invocationsOf(tile) / subgroup);
+  let tokens = 1;
+  while (4 * tokens * tokens <= products && ofTokens % (2 * tokens) === 0) tokens *= 2;
+  const rows = products / tokens;
+  // Rows of units begin where vectors do.
+  const whole = [
+    unit.k / 16,
+    unit.n / 4,
+    ofTokens / tokens,
+    ofRows / rows,
+    rows,
+    dotGroup / unit.k,
+    invocationsOf(tile) / subgroup,
+  ];
+  return whole.every(Number.isInteger) ? { m: tokens * unit.m, n: rows * unit.n, k: dotGroup } : undefined;
 }

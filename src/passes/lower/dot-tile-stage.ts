@@ -28,10 +28,13 @@ import type { Together } from "./writer.ts";
 /** Chunks of a group: of four codes each. */
 export const perGroup = dotGroup / 4;
 
-export interface Staged {
-  /** [slice, chunk, four of rows] and [slice, chunk, four of tokens], 16 bytes each. */
+/** [slice, chunk, four of rows] and [slice, chunk, four of tokens], 16 bytes each. */
+export interface Tables {
   readonly weights: Table;
   readonly inputs: Table;
+}
+
+export interface Staged {
   /** [slice, four of rows] and [slice, four of tokens], four f32 each. */
   readonly scales: Buf;
   readonly inputScales: Buf;
@@ -59,21 +62,26 @@ export interface Place {
 
 export function stagedFor({ w, group, rest }: Dot, { rows, tokens, slices }: DotTile): Staged {
   const [ofRows, ofTokens] = [rows / 4, tokens / 4];
+  const floats = (hint: string, fours: number) => w.shared(hint, "f32", 4 * fours * slices);
+  const summed = rest !== 0 || group.anchor.ins.length === 6;
+  return {
+    scales: floats("tile_scales", ofRows),
+    inputScales: floats("tile_x_scales", ofTokens),
+    shares: summed ? floats("tile_shares", ofRows) : undefined,
+    inputSums: summed ? floats("tile_x_sums", ofTokens) : undefined,
+  };
+}
+
+export function tablesFor({ w }: Dot, { rows, tokens, slices }: DotTile): Tables {
   const table = (hint: string, fours: number, apart: number): Table => {
     const chunk = fours + 1;
     const slice = perGroup * chunk + apart;
     return { buf: w.shared(hint, "i8", 16 * slice * slices), chunk, slice };
   };
-  const floats = (hint: string, fours: number) => w.shared(hint, "f32", 4 * fours * slices);
-  const summed = rest !== 0 || group.anchor.ins.length === 6;
+  // Eight invocations that are served at once are of all slices, and each slice's read neighbours.
   return {
-    // Eight invocations that are served at once are of all slices, and each slice's read neighbours.
-    weights: table("tile_codes", ofRows, slices === 1 ? 0 : Math.max(1, 8 / slices)),
-    inputs: table("tile_x", ofTokens, slices === 1 ? 0 : 1),
-    scales: floats("tile_scales", ofRows),
-    inputScales: floats("tile_x_scales", ofTokens),
-    shares: summed ? floats("tile_shares", ofRows) : undefined,
-    inputSums: summed ? floats("tile_x_sums", ofTokens) : undefined,
+    weights: table("tile_codes", rows / 4, slices === 1 ? 0 : Math.max(1, 8 / slices)),
+    inputs: table("tile_x", tokens / 4, slices === 1 ? 0 : 1),
   };
 }
 
@@ -82,14 +90,8 @@ export function placeIn({ chunk, slice }: Table, ofSlice: Expr, ofChunk: Expr, f
   return imul(iadd(iadd(imul(ofSlice, int(slice)), imul(ofChunk, int(chunk))), four), int(16));
 }
 
-/** Brings the groups from `g`, one for each slice, to shared memory. */
-export function stage(dot: Dot, tile: DotTile, staged: Staged, place: Place, together: Together, g: Expr): void {
-  stageCodes(dot, tile, staged, place, together, g);
-  stageScales(dot, tile, staged, place, together, g);
-}
-
 /** Each of `count` things by one invocation; where one has several, their loads are on their way together. */
-function shareOut({ w }: Dot, { lane, size }: Together, count: number, body: (i: Expr) => void): void {
+export function shareOut({ w }: Dot, { lane, size }: Together, count: number, body: (i: Expr) => void): void {
   const rounds = Math.floor(count / size);
   for (const round of range(rounds)) body(iadd(lane, int(round * size)));
   const rest = count - rounds * size;
@@ -98,32 +100,64 @@ function shareOut({ w }: Dot, { lane, size }: Together, count: number, body: (i:
   w.emit(when(op("lt", lane, int(rest)), stmts));
 }
 
-function stageCodes(dot: Dot, tile: DotTile, { weights, inputs }: Staged, place: Place, together: Together, g: Expr) {
-  const { w, blocks, fours } = dot;
-  const chunks = perGroup * tile.slices;
-  const perTile = tile.rows / (4 * fours);
-  const divided = (i: Expr) => {
-    const [j, rest] = [w.bind("j", irem(i, int(chunks))), w.bind("four", idiv(i, int(chunks)))];
-    return { j, rest, slice: idiv(j, int(perGroup)), chunk: irem(j, int(perGroup)) };
-  };
-  shareOut(dot, together, perTile * chunks, (i) => {
-    const { j, rest, slice, chunk } = divided(i);
-    const block = blockOf(iadd(place.block, rest), blocks, perTile);
-    const at = inside(iadd(imul(g, int(perGroup)), j), perGroup * dot.groups, tile, dot);
-    const bytes = weightBytes(dot, place.token(int(0)), block, at);
-    for (const [half, codes] of codesOf(dot, bytes).entries()) {
-      w.emit(store(weights.buf, placeIn(weights, slice, chunk, iadd(rest, int(half * perTile))), codes));
-    }
+/** Brings codes of the groups from `g`, one for each slice, to tables. */
+export function stageCodes(
+  dot: Dot,
+  tile: DotTile,
+  { weights, inputs }: Tables,
+  place: Place,
+  together: Together,
+  g: Expr,
+) {
+  const { w } = dot;
+  stageWeights(dot, tile, place, together, g, ({ four, slice, chunk }, codes) => {
+    w.emit(store(weights.buf, placeIn(weights, slice, chunk, four), codes));
   });
+  const chunks = perGroup * tile.slices;
   shareOut(dot, together, (tile.tokens / 4) * chunks, (i) => {
-    const { j, rest, slice, chunk } = divided(i);
+    const { j, rest, slice, chunk } = chunkOf(dot, i, chunks);
     const k = imul(inside(iadd(imul(g, int(perGroup)), j), perGroup * dot.groups, tile, dot), int(4));
     const words = range(4).map((t) => w.bind("x", bytesAt(dot, 0, place.token(tokenOf(rest, t)), k, 4)));
     w.emit(store(inputs.buf, placeIn(inputs, slice, chunk, rest), intrinsic("join4", ...words)));
   });
 }
 
-function stageScales(dot: Dot, tile: DotTile, staged: Staged, place: Place, together: Together, g: Expr): void {
+/** Where codes belong: a four of the tile's rows, a chunk of a slice's group. */
+interface CodesPlace {
+  readonly four: Expr;
+  readonly slice: Expr;
+  readonly chunk: Expr;
+}
+
+/** Unpacks codes of weights, those of four rows at a time, and gives them to `put`. */
+export function stageWeights(
+  dot: Dot,
+  tile: DotTile,
+  place: Place,
+  together: Together,
+  g: Expr,
+  put: (at: CodesPlace, codes: Expr) => void,
+): void {
+  const { blocks, fours } = dot;
+  const chunks = perGroup * tile.slices;
+  const perTile = tile.rows / (4 * fours);
+  shareOut(dot, together, perTile * chunks, (i) => {
+    const { j, rest, slice, chunk } = chunkOf(dot, i, chunks);
+    const block = blockOf(iadd(place.block, rest), blocks, perTile);
+    const at = inside(iadd(imul(g, int(perGroup)), j), perGroup * dot.groups, tile, dot);
+    const bytes = weightBytes(dot, place.token(int(0)), block, at);
+    for (const [half, codes] of codesOf(dot, bytes).entries())
+      put({ four: iadd(rest, int(half * perTile)), slice, chunk }, codes);
+  });
+}
+
+/** Thing `i` as chunk `j` of the slices' groups, and the rest. */
+function chunkOf({ w }: Dot, i: Expr, chunks: number) {
+  const [j, rest] = [w.bind("j", irem(i, int(chunks))), w.bind("four", idiv(i, int(chunks)))];
+  return { j, rest, slice: idiv(j, int(perGroup)), chunk: irem(j, int(perGroup)) };
+}
+
+export function stageScales(dot: Dot, tile: DotTile, staged: Staged, place: Place, together: Together, g: Expr): void {
   const { w, group, bits, rest: zero, blocks, fours } = dot;
   const { scales, inputScales, shares, inputSums } = staged;
   const [ofRows, ofTokens] = [tile.rows / 4, tile.tokens / 4];
@@ -163,7 +197,7 @@ function stageScales(dot: Dot, tile: DotTile, staged: Staged, place: Place, toge
 const tokenOf = (four: Expr, t: number): Expr => iadd(imul(four, int(4)), int(t));
 
 /** Past the last group, the last. */
-const inside = (index: Expr, count: number, { slices }: DotTile, { groups }: Dot): Expr =>
+export const inside = (index: Expr, count: number, { slices }: DotTile, { groups }: Dot): Expr =>
   groups % slices === 0 ? index : op("min", index, int(count - 1));
 
 /** Past the last block, the last: it is computed and not stored. */

@@ -7,6 +7,7 @@
 
 import { biased } from "../../ir/kernel/intrinsics.ts";
 import {
+  type Buf,
   type Expr,
   extract,
   iadd,
@@ -25,8 +26,19 @@ import {
 import { assign, barrier, note, store, when } from "../../ir/kernel/stmt.ts";
 import type { Workgroup } from "../../ir/target.ts";
 import type { Dot } from "./dot-group-parts.ts";
-import { chooseTile, type DotTile, invocationsOf } from "./dot-tile-choice.ts";
-import { type Place, perGroup, placeIn, type Staged, stage, stagedFor } from "./dot-tile-stage.ts";
+import { chooseTile, type DotTile, invocationsOf, type UnitShare } from "./dot-tile-choice.ts";
+import {
+  type Place,
+  perGroup,
+  placeIn,
+  type Staged,
+  stageCodes,
+  stagedFor,
+  stageScales,
+  type Tables,
+  tablesFor,
+} from "./dot-tile-stage.ts";
+import { multiplyByUnits, stageUnitCodes, type UnitTables, unitNote, unitSums, unitTablesFor } from "./dot-units.ts";
 import { clampTo, flatten, range } from "./index-math.ts";
 import type { Together } from "./writer.ts";
 
@@ -34,6 +46,23 @@ export interface Tiles {
   readonly dot: Dot;
   readonly tile: DotTile;
   readonly staged: Staged;
+  /** By products of four, or by matrix units. */
+  readonly codes: { readonly kind: "dots"; readonly tables: Tables } | ByUnits;
+}
+
+interface ByUnits {
+  readonly kind: "units";
+  readonly tables: UnitTables;
+  readonly share: UnitShare;
+}
+
+/** With shared memory for what is staged. */
+export function tilesOf(dot: Dot, tile: DotTile): Tiles {
+  const staged = stagedFor(dot, tile);
+  const { units: share } = tile;
+  if (share === undefined) return { dot, tile, staged, codes: { kind: "dots", tables: tablesFor(dot, tile) } };
+  dot.w.emit(note(unitNote(tile)));
+  return { dot, tile, staged, codes: { kind: "units", tables: unitTablesFor(dot, tile), share } };
 }
 
 /** What an invocation computes: `pair` of fours of rows (the first and the one half a tile further), tokens from `first`. */
@@ -46,11 +75,11 @@ interface Own {
 export function lowerDotTiles(dot: Dot, workgroup: Workgroup): void {
   const { w, lead, blocks, fours, groups } = dot;
   const last = lead.at(-1)!;
-  const tile = chooseTile({ rows: 4 * fours * blocks, tokens: last, groups }, workgroup);
+  const tile = chooseTile({ rows: 4 * fours * blocks, tokens: last, groups }, workgroup, w.target.matrices);
   const size = invocationsOf(tile);
   const { rows, tokens, own, slices } = tile;
   w.emit(note(`tile: ${rows} rows by ${tokens} tokens, 8 by ${own} an invocation, ${slices} groups at a time`));
-  const tiles: Tiles = { dot, tile, staged: stagedFor(dot, tile) };
+  const tiles = tilesOf(dot, tile);
   const perTile = rows / (4 * fours);
   const enter = (axis: number, idx: readonly Expr[]): void => {
     const how = "grid";
@@ -72,7 +101,7 @@ export function lowerDotTiles(dot: Dot, workgroup: Workgroup): void {
 
 /** The sums of the tile at `place`, and what is stored of them. */
 export function writeTile(tiles: Tiles, place: Place, together: Together): void {
-  const { dot, tile, staged } = tiles;
+  const { dot, tile, codes } = tiles;
   const { w, groups } = dot;
   const { rows, own, slices } = tile;
   const { lane } = together;
@@ -83,69 +112,115 @@ export function writeTile(tiles: Tiles, place: Place, together: Together): void 
     first: w.bind("first", imul(idiv(lane, int(slices * pairs)), int(own))),
   };
   const sums = range(own).map(() => [0, 1].map(() => dot.w.variable("sum", splat(num("f32", 0), 4))));
-  const step = (g: Expr) => {
-    stage(dot, tile, staged, place, together, g);
-    w.emit(barrier);
-    addProducts(tiles, mine, sums);
-    w.emit(barrier);
-  };
+  const here = { tiles, place, own: mine, sums, together };
+  const step = (g: Expr) => (codes.kind === "dots" ? addDots(here, codes.tables, g) : addUnits(here, codes, g));
   w.loop("g", groups, step, "serial", slices);
   const totals = sums.map((own) => own.map((sum) => (slices === 1 ? sum : w.combine("total", "add", sum, slices))));
   storeTile(tiles, place, mine, totals);
 }
 
-/** Adds the products of the slice's group. */
-function addProducts(tiles: Tiles, { slice, pair, first }: Own, sums: readonly (readonly Ref[])[]): void {
+type Sums = readonly (readonly Ref[])[];
+
+interface Step {
+  readonly tiles: Tiles;
+  readonly place: Place;
+  readonly own: Own;
+  readonly sums: Sums;
+  readonly together: Together;
+}
+
+/** Adds the products of the slices' groups from `g`, by products of four. */
+function addDots({ tiles, place, own, sums, together }: Step, tables: Tables, g: Expr): void {
   const { dot, tile, staged } = tiles;
-  const { w } = dot;
+  stageCodes(dot, tile, tables, place, together, g);
+  stageScales(dot, tile, staged, place, together, g);
+  dot.w.emit(barrier);
+  const products = productsOf(dot, tile, tables, own, sums);
+  addScaled(dot, scalesFor(tiles, own), sums, products);
+  dot.w.emit(barrier);
+}
+
+/** The same by matrix units. Scales are loaded before the second barrier, so that all that is staged can be replaced after it. */
+function addUnits({ tiles, place, own, sums, together }: Step, { tables, share }: ByUnits, g: Expr): void {
+  const { dot, tile, staged } = tiles;
+  stageUnitCodes(dot, tile, tables, place, together, g);
+  stageScales(dot, tile, staged, place, together, g);
+  dot.w.emit(barrier);
+  const scales = scalesFor(tiles, own);
+  multiplyByUnits(dot, tile, share, tables, together);
+  const products = sums.map((each, t) =>
+    each.map((_, half) => {
+      const four = iadd(own.pair, int((half * tile.rows) / 8));
+      return unitSums(tile, tables, own.slice, iadd(own.first, int(t)), four);
+    }),
+  );
+  addScaled(dot, scales, sums, products);
+}
+
+function productsOf({ w }: Dot, tile: DotTile, { weights, inputs }: Tables, own: Own, sums: Sums): Sums {
+  const { slice, pair, first } = own;
   const fours = tile.rows / 4;
-  const { weights, inputs } = staged;
-  const products = sums.map((own) => own.map(() => dot.w.variable("dot", splat(int(biased), 4))));
+  const products = sums.map((each) => each.map(() => w.variable("dot", splat(int(biased), 4))));
   const tokenFour = w.bind("four", idiv(first, int(4)));
-  const chunk = (c: Expr) => {
+  for (const c of range(perGroup)) {
     const codes = [0, 1].map((half) => {
-      const at = placeIn(weights, slice, c, iadd(pair, int((half * fours) / 2)));
+      const at = placeIn(weights, slice, int(c), iadd(pair, int((half * fours) / 2)));
       return w.bind("codes", { ...loadBytes(weights.buf, at, 16) });
     });
     for (const q of range(tile.own / 4)) {
-      const x = w.bind("x", loadBytes(inputs.buf, placeIn(inputs, slice, c, iadd(tokenFour, int(q))), 16));
+      const at = placeIn(inputs, slice, int(c), iadd(tokenFour, int(q)));
+      const x = w.bind("x", loadBytes(inputs.buf, at, 16));
       for (const i of range(4)) {
         for (const [half, sum] of products[4 * q + i]!.entries()) {
           w.emit(assign(sum.name, intrinsic("dot4s8", sum, intrinsic("spread4", x, int(i)), codes[half]!)));
         }
       }
     }
+  }
+  return products;
+}
+
+/** Of both fours of rows, and of each four of tokens. */
+interface Scales {
+  readonly rows: readonly Expr[];
+  readonly shares: readonly Expr[] | undefined;
+  readonly tokens: readonly Expr[];
+  readonly sums: readonly Expr[] | undefined;
+}
+
+function scalesFor({ dot: { w }, tile, staged }: Tiles, { slice, pair, first }: Own): Scales {
+  const fours = tile.rows / 4;
+  const { scales, shares, inputScales, inputSums } = staged;
+  const tokenFour = w.bind("four", idiv(first, int(4)));
+  const ofRows = (buf: Buf, hint: string) =>
+    [0, 1].map((half) => {
+      const four = iadd(iadd(imul(slice, int(fours)), pair), int((half * fours) / 2));
+      return w.bind(hint, load(buf, imul(four, int(4)), 4));
+    });
+  const ofTokens = (buf: Buf, hint: string) =>
+    range(tile.own / 4).map((q) => {
+      const four = iadd(iadd(imul(slice, int(tile.tokens / 4)), tokenFour), int(q));
+      return w.bind(hint, load(buf, imul(four, int(4)), 4));
+    });
+  return {
+    rows: ofRows(scales, "scale"),
+    shares: shares && ofRows(shares, "share"),
+    tokens: ofTokens(inputScales, "x_scale"),
+    sums: inputSums && ofTokens(inputSums, "x_sum"),
   };
-  for (const c of range(perGroup)) chunk(int(c));
-  addScaled(tiles, { slice, pair, tokenFour }, sums, products);
 }
 
 /** Adds a group's integers, each with the scales of its row and token. */
-function addScaled(
-  { dot: { w }, tile, staged }: Tiles,
-  { slice, pair, tokenFour }: Pick<Own, "slice" | "pair"> & { readonly tokenFour: Expr },
-  sums: readonly (readonly Ref[])[],
-  products: readonly (readonly Ref[])[],
-): void {
-  const fours = tile.rows / 4;
-  const { scales, inputScales } = staged;
-  const ofRows = (buf: typeof scales, half: number) =>
-    load(buf, imul(iadd(iadd(imul(slice, int(fours)), pair), int((half * fours) / 2)), int(4)), 4);
-  const ofTokens = (buf: typeof scales, q: number) =>
-    load(buf, imul(iadd(iadd(imul(slice, int(tile.tokens / 4)), tokenFour), int(q)), int(4)), 4);
-  const rowScales = [0, 1].map((half) => w.bind("scale", ofRows(scales, half)));
-  const shares = staged.shares && [0, 1].map((half) => w.bind("share", ofRows(staged.shares!, half)));
-  for (const q of range(tile.own / 4)) {
-    const xScales = w.bind("x_scale", ofTokens(inputScales, q));
-    const xSums = staged.inputSums && w.bind("x_sum", ofTokens(staged.inputSums, q));
-    for (const i of range(4)) {
-      for (const [half, sum] of sums[4 * q + i]!.entries()) {
-        const product = intrinsic("unbiased", products[4 * q + i]![half]!);
-        const factor = op("mul", rowScales[half]!, splat(extract(xScales, i), 4));
-        w.emit(assign(sum.name, intrinsic("fma", product, factor, sum)));
-        if (xSums === undefined) continue;
-        w.emit(assign(sum.name, intrinsic("fma", splat(extract(xSums, i), 4), shares![half]!, sum)));
-      }
+function addScaled({ w }: Dot, scales: Scales, sums: Sums, products: readonly (readonly Expr[])[]): void {
+  for (const [t, own] of sums.entries()) {
+    const [q, i] = [Math.floor(t / 4), t % 4];
+    const xSum = scales.sums && extract(scales.sums[q]!, i);
+    for (const [half, sum] of own.entries()) {
+      const product = intrinsic("unbiased", products[t]![half]!);
+      const factor = op("mul", scales.rows[half]!, splat(extract(scales.tokens[q]!, i), 4));
+      w.emit(assign(sum.name, intrinsic("fma", product, factor, sum)));
+      if (xSum === undefined) continue;
+      w.emit(assign(sum.name, intrinsic("fma", splat(xSum, 4), scales.shares![half]!, sum)));
     }
   }
 }

@@ -6,7 +6,20 @@
  * many the weights of a tile's rows are unpacked once for all (`dot-panel.ts`).
  */
 import { attrsOf, type Node } from "../../ir/graph.ts";
-import { type Expr, extract, iadd, imul, int, isub, load, num, op, type Ref, ref, splat } from "../../ir/kernel/kernel.ts";
+import {
+  type Expr,
+  extract,
+  iadd,
+  imul,
+  int,
+  isub,
+  load,
+  num,
+  op,
+  type Ref,
+  ref,
+  splat,
+} from "../../ir/kernel/kernel.ts";
 import { assign, note, store, variable, when } from "../../ir/kernel/stmt.ts";
 import { dotBlock, dotGroup } from "../../ir/ops/dot.ts";
 import type { ByteDots } from "../../ir/target.ts";

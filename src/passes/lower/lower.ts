@@ -6,7 +6,9 @@ import { type OpName, opKind } from "../../ir/ops/all.ts";
 import type { Target } from "../../ir/target.ts";
 import { showType } from "../../ir/types.ts";
 import { type FuseOptions, type Fusion, fuse, type Group } from "../fuse.ts";
-import { lowerAttention } from "./attention.ts";
+import { lowerAttention, lowerAttentionParts } from "./attention.ts";
+import { lowerMergeParts } from "./attention-merge.ts";
+import { lowerAttentionEarly } from "./attention-row.ts";
 import { lowerContract } from "./contract.ts";
 import { lowerDotGroups } from "./dot.ts";
 import { lowerGroupMinimums, lowerGroupScales } from "./groups.ts";
@@ -22,6 +24,8 @@ export interface LoweredKernel {
   readonly args: readonly Node[];
   /** For each value that takes the place of another (an update of some of its rows), that other. */
   readonly replaces: ReadonlyMap<Node, Node>;
+  /** The same results from rows as they were before an update, so that this may come later: undefined where there is none. */
+  readonly early?: LoweredKernel;
 }
 
 /** The values that a kernel computes: those behind the buffers that it writes. */
@@ -40,6 +44,8 @@ export function operandsOf({ kernel, args, replaces }: LoweredKernel): Node[] {
 const anchors: Partial<Record<OpName, (w: KernelWriter, anchor: Node, group: Group) => void>> = {
   contract: (w, _, group) => lowerContract(w, group),
   attention: lowerAttention,
+  attentionParts: lowerAttentionParts,
+  mergeParts: lowerMergeParts,
   dotGroups: lowerDotGroups,
   updateRows: lowerUpdateRows,
   topKIndices: lowerTopKIndices,
@@ -47,6 +53,12 @@ const anchors: Partial<Record<OpName, (w: KernelWriter, anchor: Node, group: Gro
   argMax: lowerArgMax,
   groupScales: lowerGroupScales,
   groupMinimums: lowerGroupMinimums,
+};
+
+/** Of ops that read rows updated in this step: lowering from the rows before, where it can. */
+const earlier: Partial<Record<OpName, typeof lowerAttentionEarly>> = {
+  attention: lowerAttentionEarly,
+  attentionParts: lowerAttentionEarly,
 };
 
 /** Fuses and lowers one function; `report` gets what fusion decided. */
@@ -85,9 +97,18 @@ function lowerGroup(group: Group, target: Target, buffers: ReadonlySet<Node>): L
   const w = new KernelWriter(group.root, target, (node) => buffers.has(node), elementValue);
   const lower = anchors[group.anchor.op] ?? lowerMap;
   lower(w, group.anchor, group);
-  const { kernel, args } = w.finish(originOf(group, buffers));
+  const origin = originOf(group, buffers);
   const { root, anchor } = group;
-  return { kernel, args, replaces: new Map(opKind(anchor.op) === "update" ? [[root, anchor.ins[0]!]] : []) };
+  const replaces = new Map(opKind(anchor.op) === "update" ? [[root, anchor.ins[0]!]] : []);
+  const early = lowerEarly(group, target, buffers);
+  return { ...w.finish(origin), replaces, ...(early && { early: { ...early.finish(origin), replaces } }) };
+}
+
+function lowerEarly({ root, anchor }: Group, target: Target, buffers: ReadonlySet<Node>): KernelWriter | undefined {
+  const lower = earlier[anchor.op];
+  if (lower === undefined || target.workgroup === null) return undefined;
+  const w = new KernelWriter(root, target, (node) => buffers.has(node), elementValue);
+  return lower(w, anchor, target.workgroup) ? w : undefined;
 }
 
 /** The ops a kernel computes, operands first, as `name = op type`. */

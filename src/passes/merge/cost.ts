@@ -4,6 +4,7 @@
  * of a few thousand values may run on one thread with what follows, and that a matrix product may not.
  */
 import type { Expr, Kernel, Stmt } from "../../ir/kernel/kernel.ts";
+import { multiplyWork } from "../../ir/kernel/multiply.ts";
 import { afterStmt, assume, type Facts, insideLoop, looseFactsOf, rangeOf } from "../../ir/kernel/range.ts";
 import { exprsOf, operandsOf } from "../../ir/kernel/walk.ts";
 import type { Nest } from "./nest.ts";
@@ -69,6 +70,7 @@ function blockWork(stmts: readonly Stmt[], outer: Facts): number {
   let total = 0;
   for (const stmt of stmts) {
     total += exprsOf(stmt).reduce((sum, expr) => sum + exprWork(expr), stmt.k === "store" ? stmt.value.type.lanes : 0);
+    if (stmt.k === "multiply") total += multiplyWork(stmt);
     if (stmt.k === "for") {
       const length = rangeOf(stmt.to, facts).hi - rangeOf(stmt.from, facts).lo;
       total += Math.max(0, Math.ceil(length / stmt.step)) * blockWork(stmt.body, insideLoop(stmt, facts));

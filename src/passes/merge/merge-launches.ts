@@ -6,6 +6,9 @@
  * A pair qualifies if no other step must stand between its halves, `mergePair` proves it right, and it pays off
  * (`cost.ts`). Pairs are tried greedily, those that share values before those that do not, and of the former those that
  * stay divisible before those that become one iteration: a norm joins a quantisation whose groups are one loop already.
+ *
+ * A kernel that can do with rows as they were before an update (`LoweredKernel.early`) need not wait for it. Then the update
+ * comes later, beside a launch that waits for all that read the old rows.
  */
 import { invariant } from "../../ir/errors.ts";
 import { type Func, isOp, type Node, topoOrder } from "../../ir/graph.ts";
@@ -13,7 +16,7 @@ import type { Target } from "../../ir/target.ts";
 import type { LoweredKernel } from "../lower/lower.ts";
 import { type Candidate, candidateOf } from "./candidate.ts";
 import type { MergeContext } from "./keep-inside.ts";
-import { mergePair, withGrid } from "./merge-pair.ts";
+import { mergeBeside, mergePair, tooManyBuffers, withGrid } from "./merge-pair.ts";
 import { keepNear } from "./near.ts";
 
 /** Two kernels that became one. */
@@ -42,16 +45,23 @@ export function mergeLaunches(
   target: Target,
   report?: (report: MergeReport) => void,
 ): readonly LoweredKernel[] {
-  const merger = new Merger(func, kernels, target);
-  let changed = true;
-  while (changed) {
-    changed = false;
-    for (const kind of ["divided", "whole", "apart"] as const) while (merger.mergeOne(kind)) changed = true;
-  }
+  const merger = earlyMerger(func, kernels, target) ?? new Merger(func, kernels, target);
+  merger.mergeAll(["divided", "whole", "apart"]);
   report?.({ merged: merger.merged, unmerged: merger.unmerged() });
   return merger.candidates.map((each) =>
     target.workgroup === null ? withGrid(each, target) : keepNear(each.lowered, target),
   );
+}
+
+/** With updates after what reads the rows that they replace, where there is a launch for each to be beside. */
+function earlyMerger(func: Func, kernels: readonly LoweredKernel[], target: Target): Merger | undefined {
+  const usable = ({ early }: LoweredKernel) => early !== undefined && !tooManyBuffers(early.kernel.bufs, target);
+  if (!kernels.some(usable)) return undefined;
+  const chosen = kernels.map((each) => (usable(each) ? (each.early ?? each) : each));
+  const merger = new Merger(func, chosen, target);
+  // Before what has nothing to do with each other is merged, so that an update is beside others and not before them.
+  merger.mergeAll(["divided", "whole"]);
+  return merger.putUpdatesLater() ? merger : undefined;
 }
 
 /** Which pairs: one reads the other's result and the whole stays divisible, or becomes one iteration; or neither reads. */
@@ -76,6 +86,11 @@ class Merger {
     this.#context = { target, needed: (node, a, b) => this.#isNeeded(node, a, b) };
   }
 
+  /** Merges as long as there is a pair of one of these kinds. */
+  mergeAll(kinds: readonly Kind[]): void {
+    while (kinds.some((kind) => this.mergeOne(kind)));
+  }
+
   /** Merges the first pair of a kind that can be; whether there was one. */
   mergeOne(kind: Kind): boolean {
     for (const [at, b] of this.candidates.entries()) {
@@ -85,13 +100,48 @@ class Merger {
         if (linked !== (kind !== "apart")) continue;
         const merged = this.tryMerge(a, b, kind === "divided");
         if (typeof merged === "string") continue;
-        const [first, second, into] = [a, b, merged].map((each) => each.lowered.kernel.name);
-        this.merged.push({ first: first!, second: second!, into: into! });
-        this.candidates = this.#inOrder([...this.candidates.filter((each) => each !== a && each !== b), merged]);
+        this.#replace(a, b, merged);
         return true;
       }
     }
     return false;
+  }
+
+  #replace(a: Candidate, b: Candidate, merged: Candidate): void {
+    const [first, second, into] = [a, b, merged].map((each) => each.lowered.kernel.name);
+    this.merged.push({ first: first!, second: second!, into: into! });
+    this.candidates = this.#inOrder([...this.candidates.filter((each) => each !== a && each !== b), merged]);
+  }
+
+  /**
+   * Puts every update in place beside a launch that waits for all that read the rows which it replaces, unless it waits for
+   * them itself. Says whether it could: without, these rows would have to be copied.
+   */
+  putUpdatesLater(): boolean {
+    const waits = (each: Candidate, readers: readonly Candidate[]) =>
+      readers.every(({ results }) => this.#needs(each.operands, results));
+    for (;;) {
+      const waiting = this.candidates.filter((each) => !waits(each, this.#readersOfOld(each)));
+      const [update, ...more] = waiting;
+      if (update === undefined) return true;
+      const readers = this.#readersOfOld(update);
+      const beside = (other: Candidate) =>
+        waits(other, readers) && !this.#needs(update.operands, other.results)
+          ? mergeBeside(other, update, this.#context)
+          : "runs before";
+      const merges: readonly (readonly [Candidate, Candidate | string])[] = [
+        ...more.map((other) => [other, this.tryMerge(update, other)] as const),
+        ...this.candidates.map((other) => [other, other === update ? "itself" : beside(other)] as const),
+      ];
+      const found = merges.find(([, merged]) => typeof merged !== "string");
+      if (found === undefined) return false;
+      this.#replace(update, found[0], found[1] as Candidate); // as `find` says
+    }
+  }
+
+  #readersOfOld(update: Candidate): Candidate[] {
+    const old = [...update.lowered.replaces.values()];
+    return this.candidates.filter((each) => each !== update && each.operands.some((node) => old.includes(node)));
   }
 
   tryMerge(a: Candidate, b: Candidate, divided = false): Candidate | string {

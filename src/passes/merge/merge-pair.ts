@@ -6,7 +6,7 @@
  */
 import { IrError } from "../../ir/errors.ts";
 import { touchedBlocks } from "../../ir/kernel/blocks.ts";
-import { type Buf, type Kernel, ref, type Stmt } from "../../ir/kernel/kernel.ts";
+import { type Buf, int, type Kernel, ref, type Stmt } from "../../ir/kernel/kernel.ts";
 import { reservedWords } from "../../ir/kernel/print.ts";
 import { looseFactsOf } from "../../ir/kernel/range.ts";
 import { barrier, loop } from "../../ir/kernel/stmt.ts";
@@ -18,7 +18,7 @@ import type { LoweredKernel } from "../lower/lower.ts";
 import { type Candidate, candidateOf } from "./candidate.ts";
 import { paysOff, paysOffTogether } from "./cost.ts";
 import { buffersOf, keeper, keepInside, type MergeContext } from "./keep-inside.ts";
-import { extentsOf, freshName, iterationOf } from "./nest.ts";
+import { extentOf, extentsOf, freshName, iterationOf } from "./nest.ts";
 import { renamed } from "./rename.ts";
 import { areGrids, runTogether } from "./together.ts";
 
@@ -59,7 +59,7 @@ export function mergePair(a: Candidate, b: Candidate, context: MergeContext): Ca
     if (passed.some((size) => size % extent !== 0)) continue;
     const repeated = (a.repeated + b.repeated) * (extent - 1);
     if (size > 0 ? !paysOffTogether(a, b, extent, size) : !paysOff(a, b, extent, repeated)) {
-      why ??= `${a.work + b.work + repeated} ops are too many for ${extent} iterations`;
+      why ??= `${a.work + b.work + repeated} operations in ${extent} ${extent === 1 ? "iteration" : "iterations"} would cost more than the launch that is saved`;
       continue;
     }
     if (tries === 0 && extent > 1) continue;
@@ -90,15 +90,40 @@ function workgroupOf(a: Candidate, b: Candidate): number | string {
 function besides(a: Candidate, b: Candidate, context: MergeContext): Candidate | string {
   if (a.results.some((node) => b.lowered.args.includes(node))) return "one reads the other's result";
   const second = renamed(a, b, new Set([...namesOf(a.nest.kernel), ...reservedWords]));
-  const { bufs, args } = buffersOf(a, second);
+  return sideBySide(a, second, second.nest.kernel.body, context);
+}
+
+function sideBySide(a: Candidate, b: Candidate, stmts: readonly Stmt[], context: MergeContext): Candidate | string {
+  const { bufs, args } = buffersOf(a, b);
   if (tooManyBuffers(bufs, context.target)) return "too many buffers";
-  const body = [...a.nest.kernel.body, ...second.nest.kernel.body];
+  const body = [...a.nest.kernel.body, ...stmts];
   if (countStmts(body) > maxStatements) return `more than ${maxStatements} statements`;
   const replaces = new Map([...a.lowered.replaces, ...b.lowered.replaces]);
   return candidateOf({ kernel: { ...headOf(a, b), bufs, body }, args, replaces });
 }
 
-function tooManyBuffers(bufs: readonly Buf[], { buffers, binding }: Target): boolean {
+/**
+ * What one workgroup does, run beside a launch by a further workgroup of it, or of its size: it need have nothing to do with
+ * it, and takes no time of its own.
+ */
+export function mergeBeside(a: Candidate, b: Candidate, context: MergeContext): Candidate | string {
+  const shared = sharedProblem(a, b);
+  if (shared !== undefined) return shared;
+  const lanes = ({ team }: Candidate) => (team.kind === "together" ? team.lanes : 0);
+  const size = Math.max(lanes(a), lanes(b));
+  const fits = a.team.kind !== "parts" && b.team.kind === "together" && extentOf(b.nest) === 1;
+  if (!fits || (lanes(a) > 0 && lanes(a) < size)) return "workgroups of other sizes";
+  const names = new Set([...namesOf(a.nest.kernel), ...reservedWords]);
+  const second = renamed(a, b, names);
+  for (const name of namesOf(second.nest.kernel)) names.add(name);
+  const lane = freshName(names, "lane");
+  names.add(lane);
+  const stmts = runTogether(second.nest, second.team, { index: int(0), extent: 1, lane: ref(lane), size, names });
+  return sideBySide(a, second, [loop(lane, 0, size, stmts, "workgroup")], context);
+}
+
+/** Whether a kernel of these buffers needs more bindings than the target has. */
+export function tooManyBuffers(bufs: readonly Buf[], { buffers, binding }: Target): boolean {
   const globals = bufs.filter(({ space }) => space === "global");
   const count = globals.reduce((sum, buf) => sum + bindingsOf(bufBytes(buf), binding), 0);
   return count > Math.min(buffers, maxBuffers);
@@ -151,7 +176,7 @@ function outsideOwn(kernel: Kernel, passed: readonly Buf[]): string | undefined 
   if (grid?.k !== "for" || passed.length === 0) return undefined;
   const touched = touchedBlocks(passed, grid, looseFactsOf(kernel));
   const outside = [...touched.values()].find((each) => each.outside !== undefined)?.outside;
-  return outside && `iterations would meet at ${outside}`;
+  return outside && `an iteration would need what another computes: ${outside}`;
 }
 
 /**

@@ -1,5 +1,6 @@
 /** Two kernels in one scope: the second takes the first one's names for the values they share, and no other name of it. */
 import type { Expr, Kernel, Stmt } from "../../ir/kernel/kernel.ts";
+import { mapMatrices } from "../../ir/kernel/multiply.ts";
 import { boundName, globalBufs, mapOperands, mapStmt, namesOf } from "../../ir/kernel/walk.ts";
 import type { Candidate } from "./candidate.ts";
 import { freshName, type Nest } from "./nest.ts";
@@ -44,6 +45,7 @@ function renameStmt(stmt: Stmt, to: (name: string) => string): Stmt {
     (block) => block.map((inner) => renameStmt(inner, to)),
   );
   if (next.k === "store") return { ...next, buf: to(next.buf) };
+  if (next.k === "multiply") return mapMatrices(next, (at) => ({ ...at, buf: to(at.buf) }));
   return boundName(next) !== undefined || next.k === "set"
     ? ({ ...next, name: to((next as { name: string }).name) } as Stmt)
     : next; // these have a name

@@ -18,7 +18,7 @@ import {
   type Stmt,
 } from "../../ir/kernel/kernel.ts";
 import { barrier, bind, loop, when } from "../../ir/kernel/stmt.ts";
-import { eachStmt, mapStmt } from "../../ir/kernel/walk.ts";
+import { eachStmt, mapStmt, meets } from "../../ir/kernel/walk.ts";
 import { at, type Dim, divide, extentOf, freshName, type Nest } from "./nest.ts";
 import { loopByPhases } from "./phases.ts";
 
@@ -32,18 +32,20 @@ export type Team =
 
 export function teamOf({ kernel, dims, prologue, body }: Nest): Team {
   const groups: For[] = [];
-  let uneven = false;
+  let [uneven, multiplies] = [false, false];
   eachStmt(kernel.body, (stmt) => {
+    if (stmt.k === "multiply") multiplies = true;
     if (stmt.k !== "for") return;
     if (stmt.how === "workgroup") groups.push(stmt);
     else if (stmt.to.k !== "num" && meets(stmt.body)) uneven = true;
   });
-  if (prologue.length > 0) return { kind: "parts" };
+  // Which invocations multiply together depends on the size of the workgroup.
+  if (prologue.length > 0 || multiplies) return { kind: "parts" };
   if (groups.length === 0) return { kind: dims.length > 0 && isPlain(body) ? "alone" : "parts" };
   const last = body.at(-1);
   const [only] = groups;
-  if (groups.length > 1 || last?.k !== "for" || last.how !== "workgroup" || only!.to.k !== "num")
-    return { kind: "parts" };
+  const single = groups.length === 1 && last?.k === "for" && last.how === "workgroup" && isPlain(body.slice(0, -1));
+  if (!single || only!.to.k !== "num") return { kind: "parts" };
   const shared = kernel.bufs.some(({ space }) => space === "shared");
   return { kind: "together", lanes: only!.to.value, sideBySide: !shared && !uneven };
 }
@@ -55,14 +57,6 @@ function isPlain(body: readonly Stmt[]): boolean {
     if (stmt.k === "for" && stmt.how === "grid") plain = false;
   });
   return plain;
-}
-
-function meets(stmts: readonly Stmt[]): boolean {
-  let found = false;
-  eachStmt(stmts, ({ k }) => {
-    if (k === "barrier" || k === "combine") found = true;
-  });
-  return found;
 }
 
 /** Invocations of the whole launch. */

@@ -27,6 +27,11 @@ export function parseSparsity(wish: SparsityWish, where = "prune sparsity"): Spa
   throw new InputError(where, `expected N:M such as 2:4, with N from 1 to M, or a share, got ${JSON.stringify(wish)}`);
 }
 
+/** Whether of each four of a row two may be other than 0. */
+export function arePairs(sparsity: Sparsity): boolean {
+  return sparsity.of === 4 && sparsity.keep <= 2;
+}
+
 /** For sentences: "2 of each 4 weights in a row kept, the largest". */
 export function sparsitySentence(sparsity: Sparsity): string {
   if (sparsity.of === null)

@@ -65,19 +65,27 @@ export interface WeightPlan {
   readonly activations: ActivationFormat;
 }
 
+/** The same with what decided it. */
+export interface ReasonedPlan extends WeightPlan {
+  /** Of `defaultRules`, or of the caller's overrides. */
+  readonly pattern: string;
+  readonly reason: string;
+}
+
 /** Codes of a format. */
 export function codesOf(format: Exclude<WeightFormat, "none">): CodeDType {
   return format === "int8" ? "i8" : format === "int4" ? "i4" : "u4";
 }
 
 /** The plan for a weight by its name, e.g. `model.layers.{layer}.mlp.experts.{0}.up_proj.weight`. */
-export function planWeight(name: string, options: QuantizeOptions): WeightPlan {
+export function planWeight(name: string, options: QuantizeOptions): ReasonedPlan {
   const short = shortName(name);
   const rule = defaultRules.find(({ pattern }) => matches(pattern, short))!; // the last rule matches everything
   const override = Object.entries(options.overrides ?? {}).find(([pattern]) => matches(pattern, short));
   const format = override?.[1] ?? morePrecise(rule.least ?? "int4", options.weights);
   const activations = rule.activations && format !== "none" ? (options.activations ?? "none") : "none";
-  return { format, activations };
+  const { pattern, reason } = override === undefined ? rule : { pattern: override[0], reason: "asked for" };
+  return { format, activations, pattern, reason };
 }
 
 /** The plan for a weight expression: the most precise of what its weights ask for. */
@@ -110,8 +118,8 @@ export function quantizeSentence({ weights, activations = "none", overrides = {}
   return `weights rounded to ${weights}${inputs}${others.join("")}`;
 }
 
-/** As patterns have it; parts of divided models count layers from their first. */
-function shortName(name: string): string {
+/** A name as patterns have it; parts of divided models count layers from their first. */
+export function shortName(name: string): string {
   return name.replace(/\.weight(_scale_inv)?$/, "").replace(/\blayers\.(\{\+\d+\}|\d+)\./, "layers.{layer}.");
 }
 

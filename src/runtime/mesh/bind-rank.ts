@@ -14,13 +14,14 @@ import {
 } from "../../compile.ts";
 import { absoluteLayers, type RankProgram, relativeLayers } from "../../compile-ranks.ts";
 import { isOp, type Module, topoOrder } from "../../ir/graph.ts";
-import type { Plan } from "../../ir/plan.ts";
+import type { FuncPlan, Plan } from "../../ir/plan.ts";
 import { printModule } from "../../ir/print.ts";
-import type { TensorData } from "../../ir/tensor.ts";
-import { byteSize, type TensorType } from "../../ir/types.ts";
+import { type Tensor, type TensorData, zeros } from "../../ir/tensor.ts";
+import { byteSize, showType, type TensorType } from "../../ir/types.ts";
 import { compiledWeightBytes, type WeightStore } from "../weight-store.ts";
 import { bindExchange } from "./bind-exchange.ts";
 import type { Link } from "./link.ts";
+import { placeValues, type ValuePlaces } from "./value-places.ts";
 
 export interface BoundRank {
   /** Memory of a parameter; undefined where this rank does not use it. */
@@ -54,14 +55,15 @@ export interface RankCaches {
 }
 
 export async function bindRank(rankProgram: RankProgram, home: RankHome, caches: RankCaches): Promise<BoundRank> {
-  const { pieces, values } = rankProgram.pieces;
+  const { pieces } = rankProgram.pieces;
   const compiler = new PieceCompiler(home);
   const planned = pieces.map(({ module }) => (module === null ? null : compiler.plan(module)));
   const plans = planned.flatMap((piece) => (piece === null ? [] : [piece.plan]));
   // Each piece is small; together they may need more than memory for the first would be made for.
-  home.device.expect?.(plans.reduce((sum, plan) => sum + bytesOf(plan), caches.moreBytes + valueBytes(values)));
+  const places = placeValues(rankProgram.pieces, (at) => (planned[at] ? entryOf(planned[at].plan).donated : []));
+  home.device.expect?.(bytesOf(plans, places) + caches.moreBytes);
   for (const plan of plans) await home.weights.load(plan);
-  const binder = new Binder(rankProgram, home);
+  const binder = new Binder(rankProgram, home, places);
   binder.bindParams(caches);
   for (const [at, piece] of planned.entries()) {
     if (piece !== null) binder.bindPiece(at, compiler.load(piece));
@@ -71,13 +73,15 @@ export async function bindRank(rankProgram: RankProgram, home: RankHome, caches:
   return binder;
 }
 
-/** Bytes of a piece's weights and of what it computes between. */
-function bytesOf(plan: Plan): number {
-  return compiledWeightBytes(plan) + plan.funcs.get(plan.entry)!.arenaBytes;
+/** Weights, values between pieces, and the largest of the arenas, which pieces share. */
+function bytesOf(plans: readonly Plan[], { types }: ValuePlaces): number {
+  const weights = plans.reduce((sum, plan) => sum + compiledWeightBytes(plan), 0);
+  const values = types.reduce((sum, type) => sum + byteSize(type), 0);
+  return weights + values + Math.max(0, ...plans.map((plan) => entryOf(plan).arenaBytes));
 }
 
-function valueBytes(values: readonly TensorType[]): number {
-  return values.reduce((sum, type) => sum + byteSize(type), 0);
+function entryOf(plan: Plan): FuncPlan {
+  return plan.funcs.get(plan.entry)!;
 }
 
 type Launch = (step: number) => void | Promise<void>;
@@ -92,22 +96,26 @@ interface Stage {
 class Binder implements BoundRank {
   readonly #program: RankProgram;
   readonly #home: RankHome;
+  readonly #places: ValuePlaces;
+  /** By place. */
   readonly #memory: TensorData[] = [];
+  readonly #scratch = new Map<string, Tensor>();
   readonly #stages: Stage[] = [];
 
-  constructor(program: RankProgram, home: RankHome) {
+  constructor(program: RankProgram, home: RankHome, places: ValuePlaces) {
     this.#program = program;
     this.#home = home;
+    this.#places = places;
   }
 
   input(name: string): TensorData | undefined {
     const param = this.#program.pieces.params.find((each) => each.name === name);
-    return param && this.#memory[param.value];
+    return param && this.#at(param.value);
   }
 
   result(i: number): TensorData | undefined {
     const place = this.#program.results.indexOf(i);
-    return place < 0 ? undefined : this.#memory[this.#program.pieces.results[place]!];
+    return place < 0 ? undefined : this.#at(this.#program.pieces.results[place]!);
   }
 
   async run(step: number): Promise<number> {
@@ -123,39 +131,41 @@ class Binder implements BoundRank {
   bindParams(caches: RankCaches): void {
     const { device } = this.#home;
     for (const { name, value } of this.#program.pieces.params) {
-      const type = this.#typeOf(value);
-      this.#memory[value] = caches.memory(name, () => device.allocate(type, "resident")) ?? device.allocate(type);
+      const cache = caches.memory(name, () => device.allocate(this.#typeOf(value), "resident"));
+      if (cache !== undefined) this.#memory[this.#places.placeOf[value]!] = cache;
     }
   }
 
   bindPiece(at: number, { plan, program }: CompiledPiece): void {
-    const { device, weights } = this.#home;
+    const { weights } = this.#home;
     const piece = this.#program.pieces.pieces[at]!;
-    const entry = plan.funcs.get(plan.entry)!;
+    const entry = entryOf(plan);
+    const given = new Map(piece.results.map((value, i) => [i, this.#at(value)]));
     const params = piece.params.map((value, i): [string, TensorData] => {
       const { name } = entry.params[i]!;
-      const memory = this.#memory[value]!;
+      const memory = this.#at(value);
+      const result = given.get(entry.donated.indexOf(i));
       // A piece that leaves a result in the memory of a parameter that others read later gets a copy.
-      if (!entry.donated.includes(i) || !this.#isReadAfter(at, value)) return [name, memory];
-      const copy = device.allocate(this.#typeOf(value));
-      this.#add(() => copy.set(memory));
-      return [name, copy];
+      if (result === undefined || result === memory) return [name, memory];
+      this.#add(() => result.set(memory));
+      return [name, result];
     });
-    const instance = program.instantiate({ weight: weights.lookup(plan), params: new Map(params) });
-    for (const [i, value] of piece.results.entries()) this.#memory[value] = instance.results[i]!;
+    const instance = program.instantiate({ weight: weights.lookup(plan), params: new Map(params), results: given });
     this.#add(() => instance.run());
   }
 
   bindExchanges(at: number): void {
-    const { device, rank, link } = this.#home;
+    const { rank, link } = this.#home;
     const { exchanges } = this.#program.pieces.pieces[at]!;
     if (exchanges.length === 0) return;
-    for (const { result } of exchanges) {
-      if (result !== null) this.#memory[result] = device.allocate(this.#typeOf(result));
-    }
-    const memory = (value: number) => this.#memory[value]!;
-    const handedOut = (value: number) => this.#home.handsOut && this.#isFirstResult(value) && !this.#isReadIn(value);
-    const launch = bindExchange(exchanges, at, this.#program, rank, memory, link, handedOut);
+    const launch = bindExchange(exchanges, at, {
+      program: this.#program,
+      rank,
+      link,
+      memory: (value) => this.#at(value),
+      scratch: (type, i) => this.#scratchOf(type, i),
+      handedOut: (value) => this.#home.handsOut && this.#isFirstResult(value) && !this.#isReadIn(value),
+    });
     this.#stages.push({ launch, exchanges: true });
   }
 
@@ -164,13 +174,26 @@ class Binder implements BoundRank {
     for (const { name, value } of this.#program.pieces.params) {
       const number = caches.result(name);
       const updated = number === undefined ? undefined : this.result(number);
-      const cache = this.#memory[value]!;
+      const cache = this.#at(value);
       if (updated !== undefined && updated !== cache) this.#add(() => cache.set(updated));
     }
   }
 
   #add(launch: Launch): void {
     this.#stages.push({ launch, exchanges: false });
+  }
+
+  #at(value: number): TensorData {
+    const place = this.#places.placeOf[value]!;
+    this.#memory[place] ??= this.#home.device.allocate(this.#places.types[place]!);
+    return this.#memory[place];
+  }
+
+  #scratchOf(type: TensorType, i: number): Tensor {
+    const key = `${showType(type)} ${i}`;
+    const tensor = this.#scratch.get(key) ?? zeros(type.dtype, type.shape);
+    this.#scratch.set(key, tensor);
+    return tensor;
   }
 
   #typeOf(value: number): TensorType {
@@ -186,15 +209,6 @@ class Binder implements BoundRank {
   #isReadIn(value: number): boolean {
     return this.#program.pieces.pieces.some(
       ({ params, exchanges }) => params.includes(value) || exchanges.some(({ operand }) => operand === value),
-    );
-  }
-
-  #isReadAfter(at: number, value: number): boolean {
-    const { pieces, results } = this.#program.pieces;
-    if (results.includes(value)) return true;
-    return pieces.some(
-      ({ params, exchanges }, i) =>
-        (i > at && params.includes(value)) || (i >= at && exchanges.some(({ operand }) => operand === value)),
     );
   }
 }

@@ -5,6 +5,7 @@
 import { allBackendNames, type Device, type DeviceOptions, missingWasm, prepareDevice } from "../../compile.ts";
 import { CompilerError } from "../../ir/errors.ts";
 import { mostThreads } from "../default-threads.ts";
+import { openNodeGpu, unitFlags } from "../node-gpu.ts";
 import { type BackendProbe, type Missing, missingProbe } from "./backend-probe.ts";
 import { type FoundGpu, findGpu } from "./find-gpu.ts";
 import { packageVersion } from "./machine.ts";
@@ -26,6 +27,8 @@ export interface ProbeContext {
   readonly vulkan: boolean;
   /** Null: the GPU of this process. */
   readonly gpu: GPU | null;
+  /** Where optional packages are, if not beside this one. */
+  readonly packageFolder: string | undefined;
 }
 
 export interface ProbeEntry {
@@ -126,8 +129,11 @@ async function probeWebgpu(context: ProbeContext): Promise<BackendProbe> {
     const { gpu, software, name } = found;
     const why = software ? "the processor does its work" : null;
     const figures = await measured(() => prepareDevice("webgpu", { gpu }), context, gpuSizes, why);
+    const units = software || context.quick ? [] : await unitsOf(context.gpu);
+    const row = gpuRow(found);
     return {
-      ...gpuRow(found),
+      ...row,
+      features: [...row.features, ...units],
       backend: "webgpu",
       label: `${label}, ${name}${software ? " (software)" : ""}`,
       ...figures,
@@ -135,6 +141,15 @@ async function probeWebgpu(context: ProbeContext): Promise<BackendProbe> {
   } catch (error) {
     return missingProbe("webgpu", label, explainError(error));
   }
+}
+
+/** What a device that is asked for its matrix units says of them. */
+async function unitsOf(given: GPU | null): Promise<readonly string[]> {
+  const own = (globalThis.navigator as { readonly gpu?: GPU } | undefined)?.gpu; // not every runtime has a navigator
+  const gpu = given ?? own ?? (await openNodeGpu(unitFlags));
+  const device = await prepareDevice("webgpu", { gpu, matrixUnits: true });
+  await device.close();
+  return device.summary.split("; ").slice(1);
 }
 
 function gpuRow({ name, software, adapter }: FoundGpu) {
@@ -165,7 +180,8 @@ export const engineVersion = "4.22.0";
 
 function engineEntry({ backend, label, package: name, onGpu = false, explain = explainError }: Engine): ProbeEntry {
   const probe = async (context: ProbeContext): Promise<BackendProbe> => {
-    const version = packageVersion(name);
+    const { packageFolder } = context;
+    const version = packageVersion(name, packageFolder);
     if (version === null) {
       const mend = `npm install ${name}@${engineVersion}`;
       return missingProbe(backend, label, { reason: `the package ${name} is not installed`, mend });
@@ -184,7 +200,8 @@ function engineEntry({ backend, label, package: name, onGpu = false, explain = e
       const untried = { ...row, label: `${label} (installed, not tried)`, figures: null };
       if (context.quick) return { ...untried, unmeasured: "not needed to choose" };
       if (performance.now() > context.deadline) return { ...untried, unmeasured: noTime };
-      const open = (options: DeviceOptions) => () => prepareDevice(backend, options);
+      const open = (options: DeviceOptions) => () =>
+        prepareDevice(backend, { ...options, ...(packageFolder !== undefined && { packageFolder }) });
       if (found === null) return { ...row, ...(await measured(open({}), context, processorSizes, null)) };
       const why = found.software ? "the processor does its work" : null;
       const figures = await measured(open({ gpu: found.gpu }), context, gpuSizes, why);

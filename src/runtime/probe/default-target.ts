@@ -14,24 +14,26 @@ import type { TargetChoice, WantedTarget } from "./target-choice.ts";
 export interface DefaultTargetOptions extends Omit<WantedTarget, "precisions"> {
   /** How matrices are to be held, as `quantize` says. */
   readonly precision: Precision;
+  /** Where packages of TensorFlow.js are, if not beside this one. */
+  readonly packageFolder?: string | undefined;
 }
 
 /** @throws UnsupportedError where nothing that was asked for runs */
 export async function defaultTarget(
   config: ModelConfig,
-  { precision, ...wanted }: DefaultTargetOptions,
+  { precision, packageFolder, ...wanted }: DefaultTargetOptions,
 ): Promise<TargetChoice> {
-  const probes = await probesFor(config);
+  const probes = await probesFor(config, packageFolder);
   return chooseTarget(config, probes, { ...wanted, precisions: [precision] });
 }
 
-async function probesFor(config: ModelConfig): Promise<readonly BackendProbe[]> {
+async function probesFor(config: ModelConfig, packageFolder: string | undefined): Promise<readonly BackendProbe[]> {
   if (!isNode()) return unmeasured(config);
   // Imported where it can be used, so that a browser bundle can leave it out.
   const { cachedProbe, probe } = await import("./probe.ts");
-  const kept = cachedProbe();
+  const kept = cachedProbe(undefined, packageFolder);
   if (kept !== null) return kept.probes;
-  return isSmall(config) ? unmeasured(config) : (await probe({ quick: true })).probes;
+  return isSmall(config) ? unmeasured(config) : (await probe({ quick: true, packageFolder })).probes;
 }
 
 /** What runs wherever JavaScript does, with as many threads as are good for a model of this size. */

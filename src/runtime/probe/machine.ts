@@ -29,8 +29,12 @@ const optionalPackages = [
   "@tensorflow/tfjs-node-gpu",
 ];
 
-/** @param vulkan where the environment says that drivers are; a few milliseconds */
-export function readConditions(vulkan: string): Conditions {
+/**
+ * A few milliseconds.
+ * @param vulkan where the environment says that drivers are
+ * @param packageFolder where optional packages are, if not beside this one
+ */
+export function readConditions(vulkan: string, packageFolder?: string): Conditions {
   const { os } = nodeModules();
   const cpus = os.cpus();
   return {
@@ -41,7 +45,7 @@ export function readConditions(vulkan: string): Conditions {
     memory: usableMemory(),
     drivers: driversOf(vulkan),
     packages: optionalPackages.flatMap((name) => {
-      const version = packageVersion(name);
+      const version = packageVersion(name, packageFolder);
       return version === null ? [] : [`${name} ${version}`];
     }),
   };
@@ -55,10 +59,11 @@ export function usableMemory(): number {
   return limit > 0 && limit < total ? limit : total;
 }
 
-/** The installed version, "unknown" where it hides that; null where the package is not installed. */
-export function packageVersion(name: string): string | null {
+/** The installed version, "unknown" where it hides that; null where the package is not installed, in `packageFolder` or beside this one. */
+export function packageVersion(name: string, packageFolder?: string): string | null {
   const { fs, path, module } = nodeModules();
-  for (const folder of module.createRequire(import.meta.url).resolve.paths(name) ?? []) {
+  const from = packageFolder === undefined ? import.meta.url : path.resolve(packageFolder, "package.json");
+  for (const folder of module.createRequire(from).resolve.paths(name) ?? []) {
     const file = path.join(folder, name, "package.json");
     if (fs.existsSync(file)) return versionIn(file) ?? "unknown";
   }

@@ -1,5 +1,7 @@
 /** What each backend may use on this machine: as it was probed, or as far as it is known without measuring. */
+import { didYouMean, InputError } from "../../ir/errors.ts";
 import type { BackendLimits } from "../../plan/memory-table.ts";
+import type { BackendProbe } from "./backend-probe.ts";
 import { usableMemory } from "./machine.ts";
 import { cachedProbe } from "./probe.ts";
 
@@ -14,14 +16,38 @@ const engines = [
   "tfjs-cpu",
 ] as const;
 
+/** Those that run whole steps: op by op nothing is fast. */
+const graphs: readonly string[] = ["tensorflow-gpu", "tensorflow"];
+
 /** WebGPU guarantees so much for one binding. */
 const leastBinding = 128 * 2 ** 20;
 
-/** @param given limits of a machine that need not exist */
-export async function memoryLimits(
-  given: { readonly memory?: number; readonly binding?: number } = {},
-): Promise<BackendLimits[]> {
-  const gpu = cachedProbe()?.probes.find(({ backend, missing }) => backend === "webgpu" && missing === null);
+export interface GivenLimits {
+  /** Limits of a machine that need not exist. */
+  readonly memory?: number;
+  readonly binding?: number;
+  /** Names of backends, or `all`. Default: webgpu, wasm, and what whole steps run on here by what was probed. */
+  readonly backends?: readonly string[];
+}
+
+/** @throws InputError for a backend that there is not */
+export async function memoryLimits({ backends, ...given }: GivenLimits = {}): Promise<BackendLimits[]> {
+  const probed = cachedProbe()?.probes.filter(({ missing }) => missing === null) ?? [];
+  const all = limitsOfAll(given, probed);
+  const names = all.map(({ backend }) => backend);
+  for (const name of backends ?? []) {
+    if (name === "all" || names.includes(name)) continue;
+    const hint = didYouMean(name, ["all", ...names]) ?? `Backends: ${names.join(", ")}, or all.`;
+    throw new InputError("plan-memory --backends", `there is no backend ${JSON.stringify(name)}`, { hint });
+  }
+  if (backends?.includes("all")) return all;
+  const likely = ["webgpu", "wasm", ...probed.map(({ backend }) => backend).filter((name) => graphs.includes(name))];
+  const shown = backends ?? likely;
+  return all.filter(({ backend }) => shown.includes(backend));
+}
+
+function limitsOfAll(given: Pick<GivenLimits, "memory" | "binding">, probed: readonly BackendProbe[]): BackendLimits[] {
+  const gpu = probed.find(({ backend }) => backend === "webgpu");
   const memory = given.memory ?? usableMemory();
   const webgpu = {
     backend: "webgpu",

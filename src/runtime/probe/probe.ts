@@ -15,6 +15,8 @@ export interface ProbeOptions {
   readonly fresh?: boolean;
   /** Where results are kept. Default: `CIUIC_CACHE`, or the system's folder for caches. Null: nowhere. */
   readonly folder?: string | null;
+  /** Where packages of TensorFlow.js are, if not beside this one. */
+  readonly packageFolder?: string | undefined;
   /** Where WebGPU comes from. Default: `navigator.gpu`, or the package `webgpu`. */
   readonly gpu?: GPU;
   /** Milliseconds that measuring may take. */
@@ -30,7 +32,8 @@ const [fullTime, quickTime] = [2500, 1200];
 export async function probe(options: ProbeOptions = {}): Promise<ProbeReport> {
   const folder = options.folder === undefined ? cacheHome() : options.folder;
   const { fresh = false, quick = false, milliseconds = quick ? quickTime : fullTime } = options;
-  const conditions = readConditions(vulkanDrivers());
+  const { packageFolder } = options;
+  const conditions = readConditions(vulkanDrivers(), packageFolder);
   const { report: kept, notes } =
     folder === null || fresh ? { report: null, notes: [] } : readProbeCache(folder, conditions);
   // What was asked of a GPU given here says nothing about another.
@@ -46,6 +49,7 @@ export async function probe(options: ProbeOptions = {}): Promise<ProbeReport> {
     quick,
     vulkan: mayHaveVulkan(vulkanDrivers()),
     gpu: options.gpu ?? null,
+    packageFolder,
   };
   const probes: BackendProbe[] = [];
   for (const entry of probeEntries) probes.push(...(await entry.probe(context)));
@@ -59,7 +63,7 @@ export async function probe(options: ProbeOptions = {}): Promise<ProbeReport> {
 }
 
 /** What the cache has, without measuring. Null where it has nothing for these conditions. */
-export function cachedProbe(folder: string = cacheHome()): ProbeReport | null {
-  const { report, notes } = readProbeCache(folder, readConditions(vulkanDrivers()));
+export function cachedProbe(folder: string = cacheHome(), packageFolder?: string): ProbeReport | null {
+  const { report, notes } = readProbeCache(folder, readConditions(vulkanDrivers(), packageFolder));
   return report === null ? null : { ...report, cached: true, notes };
 }

@@ -3,7 +3,7 @@ import { type TfType, tfTypes } from "../../../src/backends/tfjs/saved-model.ts"
 import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from "../../../src/ir/half.ts";
 import { type Shape, sizeOf, stridesOf } from "../../../src/ir/types.ts";
 
-type Elements = Float32Array | Int32Array | Uint8Array | Int8Array | Uint16Array;
+type Elements = Float32Array | Float64Array | Int32Array | Uint8Array | Int8Array | Uint16Array;
 
 export interface GraphData {
   readonly type: TfType;
@@ -19,6 +19,7 @@ const arrays: Partial<Record<TfType, new (buffer: ArrayBuffer) => Elements>> = {
   bool: Uint8Array,
   bfloat16: Uint16Array,
   half: Uint16Array,
+  int64: Float64Array,
 };
 
 /** A tensor over a copy of these bytes. */
@@ -28,7 +29,13 @@ export function fromBytes(type: TfType, shape: Shape, bytes: Uint8Array): GraphD
   if (bytes.length !== sizeOf(shape) * tfTypes[type].bytes) {
     throw new Error(`${type}[${shape}] has ${bytes.length} bytes`);
   }
-  return { type, shape, data: new Make(Uint8Array.from(bytes).buffer) };
+  const { buffer } = Uint8Array.from(bytes);
+  // Numbers here are doubles.
+  return {
+    type,
+    shape,
+    data: type === "int64" ? Float64Array.from(new BigInt64Array(buffer), Number) : new Make(buffer),
+  };
 }
 
 export function toBytes({ data }: GraphData): Uint8Array {

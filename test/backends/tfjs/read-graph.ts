@@ -16,6 +16,7 @@ const types = new Map<number, TfType>([
   [4, "uint8"],
   [6, "int8"],
   [7, "string"],
+  [9, "int64"],
   [10, "bool"],
   [14, "bfloat16"],
   [19, "half"],
@@ -41,6 +42,7 @@ function readNode(node: Message): GraphNode {
 }
 
 function readAttr(value: Message): Attr {
+  if (value.has(1)) return { kind: "none" };
   if (value.has(2)) return { kind: "text", value: value.text(2) };
   if (value.has(3)) return { kind: "int", value: value.int(3) };
   if (value.has(4)) return { kind: "float", value: value.float(4) };

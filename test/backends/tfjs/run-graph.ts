@@ -2,6 +2,7 @@
  * Runs TensorFlow graphs in plain loops: a session with variables, for the few ops that the graph lowering uses. Among the
  * nodes that may run next one is chosen at random, since TensorFlow promises no order but what the edges say.
  */
+import { readFileSync } from "node:fs";
 import {
   type Attr,
   type GraphNode,
@@ -9,7 +10,9 @@ import {
   type Signature,
   servingTag,
   type TfType,
+  tfTypes,
 } from "../../../src/backends/tfjs/saved-model.ts";
+import { sizeOf } from "../../../src/ir/types.ts";
 import { type Attrs, mathOps, type Op, typeOf } from "./graph-ops-math.ts";
 import { gathered, moveOps, scattered } from "./graph-ops-move.ts";
 import { fromBytes, type GraphData, valuesOf } from "./graph-values.ts";
@@ -18,6 +21,7 @@ import { fromBytes, type GraphData, valuesOf } from "./graph-values.ts";
 const required: Readonly<Record<string, readonly string[]>> = {
   Placeholder: ["dtype"],
   Const: ["dtype", "value"],
+  ImmutableConst: ["dtype", "shape", "memory_region_name"],
   VarHandleOp: ["dtype", "shape"],
   ReadVariableOp: ["dtype"],
   AssignVariableOp: ["dtype"],
@@ -113,6 +117,7 @@ export class GraphSession {
       return [value];
     }
     if (op === "Const") return [constantOf(attrs)];
+    if (op === "ImmutableConst") return [mappedFile(attrs)];
     const data = inputs.filter((input) => !input.startsWith("^"));
     try {
       if (op === "VarHandleOp") return [this.#declare(attrs)];
@@ -197,6 +202,14 @@ function constantOf(attrs: Attrs): GraphData {
   if (value?.kind !== "tensor") throw new Error("a constant without a tensor");
   const { type, shape, content } = value.tensor;
   return fromBytes(type, shape, content);
+}
+
+/** A file as a tensor, from its first byte on. */
+function mappedFile({ memory_region_name: path, shape, ...attrs }: Attrs): GraphData {
+  if (path?.kind !== "text" || shape?.kind !== "shape") throw new Error("a file without a path or a shape");
+  const type = typeOf(attrs, "dtype");
+  const content = readFileSync(path.value);
+  return fromBytes(type, shape.shape, content.subarray(0, sizeOf(shape.shape) * tfTypes[type].bytes));
 }
 
 function handleName(attrs: Attrs): string {

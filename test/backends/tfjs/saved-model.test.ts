@@ -23,6 +23,7 @@ const attr: fc.Arbitrary<Attr> = fc.oneof(
   fc.record({ kind: fc.constant("float" as const), value: fc.float({ noNaN: true }) }),
   fc.record({ kind: fc.constant("text" as const), value: fc.string() }),
   fc.record({ kind: fc.constant("shape" as const), shape }),
+  fc.record({ kind: fc.constant("none" as const) }),
   fc.record({
     kind: fc.constant("tensor" as const),
     tensor: fc.record({ type, shape, content: fc.uint8Array({ maxLength: 20 }) }),

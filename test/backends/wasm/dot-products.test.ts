@@ -5,6 +5,7 @@ import { compileToPlan, openDevice } from "../../../src/compile.ts";
 import { maths } from "../../../src/ir/build.ts";
 import { Builder, type Module, makeModule } from "../../../src/ir/graph.ts";
 import { interpret } from "../../../src/ir/interpret.ts";
+import { dotBlock, dotChunks } from "../../../src/ir/ops/dot.ts";
 import { type ByteDots, wasmTarget } from "../../../src/ir/target.ts";
 import { type Tensor, tensorOf } from "../../../src/ir/tensor.ts";
 
@@ -17,7 +18,9 @@ const forms: readonly (readonly [string, number, string, ByteDots])[] = [
   ["codes", 4, "whole bytes", { small: "quads", any: "unsigned" }],
   ["affine codes", 4, "whole bytes", { small: "quads", any: "unsigned" }],
   ...any.map((form) => ["codes", 8, form, { small: "words", any: form }] as const),
+  ...(["signed", "words"] as const).map((form) => ["pairs of codes", 5, form, { small: "words", any: form }] as const),
 ];
+const zeroOf = (bits: number, affine: boolean) => (affine || bits === 5 ? 0 : bits === 8 ? 128 : 8);
 
 interface Sizes {
   /** Leading axes of the input and of the weights. */
@@ -73,13 +76,13 @@ function choiceModule(sizes: Choices, bits: number, affine: boolean): Module {
     builder.param("x_sum", "f32", [...lead, groups]),
   ];
   const tables = [
-    builder.param("w", "u8", [table, blocks, groups, 8, 4, 4]),
-    builder.param("w_scale", "f16", [table, blocks, groups, 32 / bits]),
-    ...(affine ? [builder.param("w_min", "f16", [table, blocks, groups, 32 / bits])] : []),
+    builder.param("w", "u8", [table, blocks, groups, dotChunks(bits), 4, 4]),
+    builder.param("w_scale", "f16", [table, blocks, groups, dotBlock(bits)]),
+    ...(affine ? [builder.param("w_min", "f16", [table, blocks, groups, dotBlock(bits)])] : []),
   ];
   const index = builder.param("index", "i32", [tokens, each]);
   const chosen = tables.map((rows) => maths(builder).gather(rows, index));
-  const out = builder.make("dotGroups", [...inputs, ...chosen], { bits, zero: affine ? 0 : bits === 8 ? 128 : 8 });
+  const out = builder.make("dotGroups", [...inputs, ...chosen], { bits, zero: zeroOf(bits, affine) });
   return makeModule("m", [{ name: "main", params: [...inputs, ...tables, index], outs: [out] }], "main");
 }
 
@@ -89,11 +92,11 @@ function dotModule({ lead: [x, w], blocks, groups }: Sizes, bits: number, affine
     builder.param("x", "i8", [...x, groups * 32]),
     builder.param("x_scale", "f32", [...x, groups]),
     builder.param("x_sum", "f32", [...x, groups]),
-    builder.param("w", "u8", [...w, blocks, groups, 8, 4, 4]),
-    builder.param("w_scale", "f16", [...w, blocks, groups, 32 / bits]),
+    builder.param("w", "u8", [...w, blocks, groups, dotChunks(bits), 4, 4]),
+    builder.param("w_scale", "f16", [...w, blocks, groups, dotBlock(bits)]),
   ];
-  if (affine) params.push(builder.param("w_min", "f16", [...w, blocks, groups, 32 / bits]));
-  const out = builder.make("dotGroups", params, { bits, zero: affine ? 0 : bits === 8 ? 128 : 8 });
+  if (affine) params.push(builder.param("w_min", "f16", [...w, blocks, groups, dotBlock(bits)]));
+  const out = builder.make("dotGroups", params, { bits, zero: zeroOf(bits, affine) });
   return makeModule("m", [{ name: "main", params, outs: [out] }], "main");
 }
 

@@ -281,3 +281,29 @@ test("bytes beyond the buffer are found", () => {
   );
   expect(() => verifyKernel(kernel)).toThrow("K5");
 });
+
+test.each(tiers)("pairs of each four codes are put in their places, %s", (tier) => {
+  const chunks = Array.from({ length: 8 }, (_, i) => `  y[${16 * i}] = pairs4(v[0]:u8x16, p[0]:u8x16, ${i})`);
+  const kernel = parseKernel(
+    `kernel pairs {\n  read v: u8[16]\n  read p: u8[16]\n  write y: i8[128]\n${chunks.join("\n")}\n}\n`,
+  );
+  const compiled = compileKernel(kernel, rulesFor(tier));
+  fc.assert(
+    fc.property(bytes(0, 255, 16), bytes(0, 255, 16), (values, places) => {
+      const data = () => [Uint8Array.from(values), Uint8Array.from(places), new Int8Array(128)];
+      const [expected, found] = [data(), data()];
+      runKernel(kernel, expected);
+      compiled.run(found);
+      expect(found[2]).toEqual(expected[2]);
+      // As the op says, byte for byte.
+      for (const i of [0, 37, 74, 111]) {
+        const [chunk, q, t] = [i >> 4, (i >> 2) & 3, i & 3];
+        const place = places[2 * chunk + (q >> 1)]! >> (4 * (q & 1));
+        const at = 8 * (chunk & 1) + 2 * q;
+        const value = t === (place & 3) ? values[at]! : t === ((place >> 2) & 3) ? values[at + 1]! : 0;
+        expect(found[2]![i]).toBe((value << 24) >> 24);
+      }
+    }),
+    { numRuns: 40 },
+  );
+});

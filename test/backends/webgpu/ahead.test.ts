@@ -1,7 +1,8 @@
 /** Decoding ahead on a GPU: the device samples and feeds itself, and the ids are those of step by step. */
 import { expect, test } from "vitest";
 import { planTotals } from "../../../src/ir/plan.ts";
-import { KernelProfile, showRunTimes } from "../../../src/runtime/kernel-profile.ts";
+import { benchModel } from "../../../src/runtime/bench-model.ts";
+import { KernelProfile, showKernelTimes, timesOfRun } from "../../../src/runtime/kernel-profile.ts";
 import { loadModel } from "../../../src/runtime/load-model.ts";
 import type { ModelRunner } from "../../../src/runtime/model-runner.ts";
 import { planSampling } from "../../../src/runtime/sampler.ts";
@@ -39,7 +40,23 @@ test.skipIf(!hasGpu)("where the time of steps goes", async () => {
     const launches = times.kernels.reduce((sum, each) => sum + each.launches, 0);
     expect(launches).toBe(planTotals(plan).launches);
     expect(Math.min(times.deviceMs, times.recordMs, ...times.kernels.map(({ ms }) => ms))).toBeGreaterThan(0);
-    expect(showRunTimes(times, plan)).toMatch(/\d x .* gate_up#/);
+    expect(showKernelTimes(timesOfRun(plan, times))).toMatch(/\d MB .* gate_up#/);
+  } finally {
+    await model.close();
+  }
+});
+
+test.skipIf(!hasGpu)("a bench replays the kernels of decoding, and times those of a prompt", async () => {
+  const model = await loadModel(folder, { backend: "webgpu", gpu, contextLength: 64, maxSequences: 1 });
+  try {
+    const sizes = { promptTokens: 5, tokens: 2, rounds: 1, warmup: 0, profile: true };
+    const { profile, decode, memory } = await benchModel(model, sizes);
+    expect(decode.median).toBeGreaterThan(0);
+    expect(memory.device === null || memory.device > memory.weights).toBe(true);
+    if (profile?.missing !== null) throw new Error(`no profile: ${profile?.missing}`);
+    expect([profile.prompt.sides, profile.decode.sides?.deviceMs]).toEqual([null, expect.any(Number)]);
+    for (const { kernels } of [profile.prompt, profile.decode])
+      expect(kernels.reduce((sum, { share }) => sum + share, 0)).toBeCloseTo(1, 12);
   } finally {
     await model.close();
   }
@@ -50,7 +67,7 @@ test.skipIf(!hasGpu)("what a model's kernels take is measured, and that they are
   const model = await loadModel(folder, { backend: "webgpu", gpu, contextLength: 64, maxSequences: 1, profile });
   try {
     await model.generate([1, 2, 3], { temperature: 0, maxTokens: 2, ignoreEos: true }).collect();
-    expect(profile.show()).toMatch(/\d x .* gate_up#/);
+    expect(showKernelTimes(profile.times())).toMatch(/\d MB .* gate_up#/);
     const { fine, switchedOff } = await model.verify();
     expect([fine, switchedOff]).toEqual([true, []]);
     model.device!.variants!.use("packed dot products", false);

@@ -1,11 +1,13 @@
 /** Every kernel of the test corpus for WebGPU: of the op cases, as optimised and not, and of the golden models. */
 import { readFileSync } from "node:fs";
 import { type CompileOptions, compileToPlan } from "../../../src/compile.ts";
-import type { Kernel } from "../../../src/ir/kernel/kernel.ts";
-import { type Target, webgpuTarget } from "../../../src/ir/target.ts";
+import type { Kernel, Stmt } from "../../../src/ir/kernel/kernel.ts";
+import { eachStmt } from "../../../src/ir/kernel/walk.ts";
+import { leastWebGpu, type Target, webgpuTarget, webgpuTargetOf } from "../../../src/ir/target.ts";
 import { parseModelConfigText } from "../../../src/models/deepseek/config.ts";
 import { buildModel } from "../../../src/models/deepseek/model.ts";
 import type { goldenNames } from "../../models/read-golden.ts";
+import { expertsModule, type Product, productModule } from "../../passes/lower/products.ts";
 import { opCases } from "../cases.ts";
 
 export interface NamedKernel {
@@ -36,4 +38,26 @@ export function goldenKernels(
     ropeRows: 128,
   };
   return compileToPlan(buildModel(config, sizes, {}), target, options).plan.kernels;
+}
+
+/** Kernels that multiply by matrix units, for a GPU that lists what NVIDIA's do. */
+export function unitKernels(): readonly NamedKernel[] {
+  const matrices = { subgroup: 32, sizes: [{ m: 16, n: 16, k: 32 }] };
+  const target = webgpuTargetOf({ ...leastWebGpu, matrices });
+  const shape: Product = { lead: [64], blocks: 9, groups: 3, bits: 4, affine: false, epilogue: true };
+  const modules = [
+    productModule(shape),
+    productModule({ ...shape, lead: [17], bits: 8, affine: true }),
+    expertsModule({ ...shape, lead: [40, 2], bits: 8 }),
+  ];
+  const kernels = modules.flatMap((module) => compileToPlan(module, target).plan.kernels);
+  return kernels.filter(({ body }) => multiplies(body)).map((kernel) => ({ name: "matrix units", kernel }));
+}
+
+function multiplies(body: readonly Stmt[]): boolean {
+  let found = false;
+  eachStmt(body, ({ k }) => {
+    if (k === "multiply") found = true;
+  });
+  return found;
 }

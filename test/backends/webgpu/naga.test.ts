@@ -13,7 +13,7 @@ import { splitBindings } from "../../../src/backends/webgpu/split.ts";
 import type { Kernel } from "../../../src/ir/kernel/kernel.ts";
 import { checkKernels } from "../../../src/runtime/verify-kernels.ts";
 import { goldenNames } from "../../models/read-golden.ts";
-import { caseKernels, goldenKernels } from "./corpus.ts";
+import { caseKernels, goldenKernels, unitKernels } from "./corpus.ts";
 import { deno, hasDeno, openDenoDevice } from "./deno.ts";
 
 interface Found {
@@ -40,6 +40,7 @@ test.skipIf(!hasDeno)(
   ({ skip }) => {
     const shaders = [
       ...[{}, { optimize: false }].flatMap((options) => caseKernels(options)),
+      ...unitKernels(), // without units, which naga does not have
       ...goldenNames.flatMap((name) =>
         [1, 40].flatMap((tokens) => goldenKernels(name, tokens).map((kernel) => ({ name, kernel }))),
       ),

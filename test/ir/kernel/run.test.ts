@@ -52,6 +52,52 @@ test.each([
   expect(() => run(text, [new Float32Array(2)])).toThrow(what);
 });
 
+const multiplied = (lines: string) => `write y: i32[8]
+  shared readwrite a: i8[40]
+  shared readwrite b: i8[32]
+  shared readwrite c: i32[8]
+  workgroup l in 0 .. 4 {
+    for i in l .. 40 step 4 {
+      a[i] = i - 20
+    }
+    for j in l .. 32 step 4 {
+      b[j] = 100 - j
+    }
+    barrier
+    ${lines}
+    barrier
+    y[l * 2] = c[l * 2]
+    y[l * 2 + 1] = c[l * 2 + 1]
+  }`;
+const runProducts = (lines: string) => {
+  const y = new Int32Array(8);
+  runKernel(parseKernel(`kernel k {\n${multiplied(lines)}\n}\n`), [y]);
+  return [...y];
+};
+
+test("neighbours multiply matrices: rows of the left one by rows of the right one", () => {
+  const lines =
+    "let h = l / 2\nmultiply c[h * 4] step 2 = a[h * 4] step 18 * b[0] step 16 size [2, 2, 16] by [1, 2, 8] from 5 over 2";
+  const expected = Array.from({ length: 8 }, (_, at) => {
+    const [h, i, j] = [at >> 2, (at >> 1) & 1, at & 1];
+    const terms = Array.from({ length: 16 }, (_, k) => (h * 4 + i * 18 + k - 20) * (100 - (j * 16 + k)));
+    return terms.reduce((sum, term) => sum + term, 5);
+  });
+  expect(runProducts(lines)).toEqual(expected);
+});
+
+const whole = "multiply c[0] step 2 = a[0] step 16 * b[0] step 16 size [2, 2, 16] by [2, 2, 16] from 0 over 4";
+test.each([
+  [`${whole}\nc[l] = 1`, "no barrier between them"],
+  [`c[l] = 1\n${whole}`, "no barrier between them"],
+  [`a[l] = 1\n${whole}`, "no barrier between them"],
+  [`${whole}\nb[31 - l] = 1`, "no barrier between them"],
+  [`${whole}\n${whole}`, "no barrier between them"],
+  [whole.replace("c[0]", "c[l / 2]"), "do not multiply the same"],
+])("the executor finds what products of matrices do wrong: %#", (lines, what) => {
+  expect(() => runProducts(lines)).toThrow(what);
+});
+
 test("a range runs part of the grid", () => {
   const text = "write y: f32[4]\ngrid i in 0 .. 4 {\n y[i] = 1.0\n}";
   expect(run(text, [new Float32Array(4)], { begin: 1, end: 3 })).toEqual([[0, 1, 1, 0]]);

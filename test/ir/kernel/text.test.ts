@@ -11,6 +11,8 @@ const linear = `kernel linear from "%2: f32[1,4] = contract %0, %1" {
   write y: f32[4]
   scratch readwrite t: f64[2]
   shared readwrite part: f32[4]
+  shared readwrite codes: i8[64]
+  shared readwrite sums: i32[4]
   grid n in 0 .. 4 step 2 {
     note "two \\"rows\\""
     var sum: f64 = 0.0:f64
@@ -31,6 +33,7 @@ const linear = `kernel linear from "%2: f32[1,4] = contract %0, %1" {
     barrier
     combine total = add(part[3 - l]) over 4
     combine most = max(total) over 2
+    multiply sums[0] step 2 = codes[0] step 16 * codes[l / 4 * 32] step 16 size [2, 2, 16] by [1, 2, 8] from -7 over 4
   }
 }
 `;

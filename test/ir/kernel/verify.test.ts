@@ -83,3 +83,37 @@ test("scratch beyond the target's is refused", () => {
   verifyKernel(kernel(""), { scratchBytes: 32 });
   expect(() => verifyKernel(kernel(""), { scratchBytes: 31 })).toThrow("K6: scratch takes 32 bytes");
 });
+
+const product = (change: (text: string) => string) =>
+  parseKernel(
+    change(`kernel k {
+  write y: i32[4]
+  shared readwrite a: i8[64]
+  shared readwrite b: i8[48]
+  shared readwrite c: i32[16]
+  workgroup l in 0 .. 4 {
+    multiply c[0] step 4 = a[0] step 16 * b[l - l] step 16 size [4, 2, 16] by [2, 2, 16] from -3 over 4
+    barrier
+  }
+}
+`),
+  );
+
+test("a product of matrices in bounds", () => {
+  verifyKernel(product((text) => text));
+});
+
+test.each<[string, (text: string) => string]>([
+  ["K3", (text) => text.replace("a: i8", "a: u8")],
+  ["K3", (text) => text.replace("c: i32", "c: u32")],
+  ["K3", (text) => text.replace("shared readwrite a", "read a")],
+  ["K5", (text) => text.replace("c[0]", "c[3]")],
+  ["K5", (text) => text.replace("a[0]", "a[l]")],
+  ["K6", (text) => text.replace("by [2", "by [3")],
+  ["K6", (text) => text.replace("step 4 =", "step 1 =")],
+  ["K7", (text) => text.replace("over 4", "over 8")],
+  ["K7", (text) => text.replace("over 4", "over 3")],
+  ["K7", (text) => text.replace(/multiply.*/, (line) => `if l == 0 {\n${line}\n}`)],
+])("%s is found broken by a product of matrices: %#", (id, change) => {
+  expect(() => verifyKernel(product(change))).toThrow(`kernel k: ${id}: `);
+});

@@ -51,6 +51,7 @@ describe("a sparse checkpoint", () => {
     find: (each) => ({ name: each, ...tensor.type, bytes: 0 }) as never, // all that is asked
     read: async () => tensor,
     readInto: async (_, { from, to }, into) => into.set(tensor.data.subarray(from, to)),
+    locate: () => null,
     close: async () => {},
   });
 

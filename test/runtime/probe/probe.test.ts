@@ -69,6 +69,19 @@ describe("rows", () => {
   });
 });
 
+it("looks for packages in the folder it is told of", async () => {
+  const packages = mkdtempSync(join(tmpdir(), "packages-"));
+  const own = join(packages, "node_modules/@tensorflow/tfjs-node");
+  mkdirSync(own, { recursive: true });
+  writeFileSync(join(own, "package.json"), '{"name": "@tensorflow/tfjs-node", "version": "4.99.0"}');
+  const report = await probe({ folder: null, milliseconds: 0, packageFolder: packages });
+  expect(report.conditions.packages).toContain("@tensorflow/tfjs-node 4.99.0");
+  expect(report.probes.find(({ backend }) => backend === "tensorflow")?.label).toMatch(/installed, not tried/);
+  // What is kept of one folder says nothing of another.
+  expect(cachedProbe(folder, packages)).toBeNull();
+  rmSync(packages, { recursive: true });
+});
+
 describe("the cache", () => {
   it("keeps the report, for as long as the conditions are the same", async () => {
     const second = await probe({ folder });

@@ -1,8 +1,8 @@
 /** The sentence about speed: what it says of memory, of launches, and of a backend that cannot measure. */
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { showSpeed } from "../../src/cli/speed.ts";
 import { loadModel } from "../../src/runtime/load-model.ts";
+import { showSpeed } from "../../src/runtime/speed.ts";
 import { tokenCost } from "../../src/runtime/token-cost.ts";
 
 const speed = { device: "D", tokensPerSecond: 10, weightBytes: 1e9, launches: 200, reading: 14e9 };

@@ -1,8 +1,7 @@
 /** What computed an answer, and what kept it from being faster: a sentence with the numbers it rests on. */
-import type { GenerationResult } from "../runtime/generate.ts";
-import type { Model } from "../runtime/model.ts";
-import { ModelRunner } from "../runtime/model-runner.ts";
-import { tokenCost } from "../runtime/token-cost.ts";
+import type { Model } from "./model.ts";
+import { ModelRunner } from "./model-runner.ts";
+import { tokenCost } from "./token-cost.ts";
 
 export interface Speed {
   /** `device.summary`. */
@@ -21,9 +20,8 @@ export interface Speed {
 const limiting = 0.6;
 
 /** Measures for some ten milliseconds. Null where nothing is compiled, or too little was generated to tell. */
-export async function measureSpeed(model: Model, result: GenerationResult): Promise<Speed | null> {
+export async function measureSpeed(model: Model, tokensPerSecond: number | null): Promise<Speed | null> {
   const { device, runner } = model;
-  const { tokensPerSecond } = result.timings;
   if (device === null || !(runner instanceof ModelRunner) || tokensPerSecond === null) return null;
   const reading = (await device.measureReading?.()) ?? null;
   const opByOp = device.target.level === "tensor";
