@@ -13,8 +13,8 @@ import { parseArgs } from "node:util";
 import { openDevice } from "../src/compile.ts";
 import { parseModelConfigText } from "../src/models/deepseek/config.ts";
 import { loadModel } from "../src/runtime/load-model.ts";
-import { ModelRunner } from "../src/runtime/model-runner.ts";
-import { WeightStore } from "../src/runtime/weight-store.ts";
+import { ModelRunner } from "../src/runtime/steps/model-runner.ts";
+import { WeightStore } from "../src/runtime/weights/weight-store.ts";
 import { makeCheckpoint } from "./cpu/make/make-models.ts";
 import { shapeOf } from "./cpu/make/shapes.ts";
 

@@ -9,7 +9,7 @@ import { parseArgs } from "node:util";
 import { loadModel } from "../src/runtime/load-model.ts";
 import { shardAndDeploy } from "../src/runtime/mesh/shard-and-deploy.ts";
 import type { Model } from "../src/runtime/model.ts";
-import type { RaggedBatch } from "../src/runtime/step.ts";
+import type { RaggedBatch } from "../src/runtime/steps/step.ts";
 import { makeCheckpoint } from "./cpu/make/make-models.ts";
 import { shapeOf } from "./cpu/make/shapes.ts";
 import { describeMachine } from "./run-interleaved.ts";

@@ -12,11 +12,11 @@ export type { BackendChoice, Refusal } from "./browser/backend-choice.ts";
 export type { BackendReport, BrowserProgress, LoadSettings, StorageReport } from "./browser/protocol.ts";
 export type { RemoteModel } from "./browser/remote-model.ts";
 export { CompilerError, InputError, InternalError, IrError, UnsupportedError } from "./ir/errors.ts";
-export type { ChatMessage } from "./runtime/chat-template.ts";
-export type { GeneratedPart, GenerateOptions, GenerationResult } from "./runtime/generate.ts";
-export type { Generation } from "./runtime/generation.ts";
+export type { GeneratedPart, GenerateOptions, GenerationResult } from "./runtime/engine/generate.ts";
+export type { Generation } from "./runtime/engine/generation.ts";
 export type { ChatOptions } from "./runtime/model.ts";
-export type { KernelSummary, KernelText, PassSummary, ProgramSummary } from "./runtime/program-summary.ts";
+export type { KernelSummary, KernelText, PassSummary, ProgramSummary } from "./runtime/report/program-summary.ts";
+export type { ChatMessage } from "./runtime/text/chat-template.ts";
 
 export interface BrowserLoadOptions extends LoadSettings {
   readonly onProgress?: ((progress: BrowserProgress) => void) | undefined;

@@ -28,21 +28,25 @@ export {
   type Recipe,
   type RecipeStep,
 } from "./recipe.ts";
-export { type BenchOptions, type BenchReport, benchModel } from "./runtime/bench-model.ts";
-export type { ByteSource, ModelFolder } from "./runtime/byte-source.ts";
-export type { ChatMessage } from "./runtime/chat-template.ts";
-export { type ComparedScores, compareWindows, type Scores, scoreWindows } from "./runtime/evaluate.ts";
-export type { GeneratedPart, GenerateOptions, GenerationResult } from "./runtime/generate.ts";
-export type { Generation } from "./runtime/generation.ts";
-export type { InputScales } from "./runtime/input-scales.ts";
+export type { GeneratedPart, GenerateOptions, GenerationResult } from "./runtime/engine/generate.ts";
+export type { Generation } from "./runtime/engine/generation.ts";
 export { type LoadOptions, type LoadProgress, loadModel } from "./runtime/load-model.ts";
 export { type DeployOptions, shardAndDeploy } from "./runtime/mesh/shard-and-deploy.ts";
 export type { ChatOptions, Model } from "./runtime/model.ts";
-export { type OptimizationSummary, optimizationSummary, type SummaryOptions } from "./runtime/optimization-summary.ts";
 export type { BackendProbe, Figures } from "./runtime/probe/backend-probe.ts";
 export { chooseTarget } from "./runtime/probe/choose-target.ts";
 export { type ProbeOptions, type ProbeReport, probe } from "./runtime/probe/probe.ts";
 export type { TargetCandidate, TargetChoice, WantedTarget } from "./runtime/probe/target-choice.ts";
-export { type Pruning, parsePruning, showPruning } from "./runtime/pruning-file.ts";
-export { showSummary } from "./runtime/summary-text.ts";
-export type { Tokenizer } from "./runtime/tokenizer.ts";
+export { type ComparedScores, compareWindows, type Scores, scoreWindows } from "./runtime/quality/evaluate.ts";
+export type { InputScales } from "./runtime/quality/input-scales.ts";
+export { type BenchOptions, type BenchReport, benchModel } from "./runtime/report/bench-model.ts";
+export {
+  type OptimizationSummary,
+  optimizationSummary,
+  type SummaryOptions,
+} from "./runtime/report/optimization-summary.ts";
+export { showSummary } from "./runtime/report/summary-text.ts";
+export type { ChatMessage } from "./runtime/text/chat-template.ts";
+export type { Tokenizer } from "./runtime/text/tokenizer.ts";
+export type { ByteSource, ModelFolder } from "./runtime/weights/byte-source.ts";
+export { type Pruning, parsePruning, showPruning } from "./runtime/weights/pruning-file.ts";

@@ -8,7 +8,7 @@ import { Builder, makeModule, type Node } from "../src/ir/graph.ts";
 import { interpret } from "../src/ir/interpret.ts";
 import { type Tensor, tensorFrom, tensorOf } from "../src/ir/tensor.ts";
 import { type DType, sizeOf } from "../src/ir/types.ts";
-import { WeightStore } from "../src/runtime/weight-store.ts";
+import { WeightStore } from "../src/runtime/weights/weight-store.ts";
 import { same } from "./arb/compare.ts";
 
 interface Format {

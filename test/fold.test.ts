@@ -14,7 +14,7 @@ import { jsTarget, wasmTarget } from "../src/ir/target.ts";
 import { type Tensor, type TensorData, tensorFrom, zeros } from "../src/ir/tensor.ts";
 import { byteSize, type DType, type TensorType } from "../src/ir/types.ts";
 import type { WeightSource } from "../src/ir/weight.ts";
-import { type ReadWeight, WeightStore } from "../src/runtime/weight-store.ts";
+import { type ReadWeight, WeightStore } from "../src/runtime/weights/weight-store.ts";
 import { same } from "./arb/compare.ts";
 import { weightTypes } from "./arb/inputs.ts";
 import { contentsOf, funcOf, moduleOf } from "./arb/module-of.ts";

@@ -16,9 +16,9 @@ import { type Bucket, cacheSpecs } from "../../src/models/deepseek/bucket.ts";
 import { parseModelConfigText } from "../../src/models/deepseek/config.ts";
 import { buildModel } from "../../src/models/deepseek/model.ts";
 import { deriveWeights, isDerivedWeight } from "../../src/models/deepseek/rope-tables.ts";
-import { openCheckpoint } from "../../src/runtime/checkpoint.ts";
-import { openNodeFolder } from "../../src/runtime/node-folder.ts";
-import { WeightStore } from "../../src/runtime/weight-store.ts";
+import { openCheckpoint } from "../../src/runtime/weights/checkpoint.ts";
+import { openNodeFolder } from "../../src/runtime/weights/node-folder.ts";
+import { WeightStore } from "../../src/runtime/weights/weight-store.ts";
 import type { Candidate, Session } from "./candidate.ts";
 
 const folder = fileURLToPath(new URL("../../models/tiny-deepseek", import.meta.url));

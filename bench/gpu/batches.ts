@@ -1,7 +1,7 @@
 /** The steps that are measured: tokens of one sequence, and one token of each of several. */
-import type { ModelRunner } from "../../src/runtime/model-runner.ts";
-import { singleBatch, someTokens } from "../../src/runtime/single-batch.ts";
-import type { RaggedBatch } from "../../src/runtime/step.ts";
+import type { ModelRunner } from "../../src/runtime/steps/model-runner.ts";
+import { singleBatch, someTokens } from "../../src/runtime/steps/single-batch.ts";
+import type { RaggedBatch } from "../../src/runtime/steps/step.ts";
 
 /** A step of `count` tokens of one sequence from position `start`. */
 export async function runTokens(runner: ModelRunner, start: number, count: number): Promise<void> {

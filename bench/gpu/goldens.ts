@@ -1,7 +1,7 @@
 /** The golden models on this GPU: logits against transformers' (in one prefill, in chunks, token by token) and greedy tokens. */
 
 import { loadModel } from "../../src/runtime/load-model.ts";
-import { scoreTokens } from "../../src/runtime/score.ts";
+import { scoreTokens } from "../../src/runtime/quality/score.ts";
 import { goldenNames, readSafetensors } from "../../test/models/read-golden.ts";
 import { beside, gpuFlags, type Mode, openBenchGpu } from "./mode.ts";
 

@@ -2,7 +2,7 @@
  * What is kept beside a stored file: its size and version on the server, and the SHA-256 of each chunk. Chunks make a
  * download resumable at any of them, let a file be checked part by part when it is read, and repaired the same way.
  */
-import { isPlainFileName } from "../runtime/byte-source.ts";
+import { isPlainFileName } from "../runtime/weights/byte-source.ts";
 import type { FileStore } from "./file-store.ts";
 
 export const chunkBytes = 2 ** 20;

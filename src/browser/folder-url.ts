@@ -1,6 +1,6 @@
 /** The address of a model's folder, of the files in it, and the name under which it is stored. */
 import { InputError, showValue } from "../ir/errors.ts";
-import { isPlainFileName } from "../runtime/byte-source.ts";
+import { isPlainFileName } from "../runtime/weights/byte-source.ts";
 import { hex } from "./file-record.ts";
 
 /** The address of a folder, ending in a slash. @throws InputError for what is no address */

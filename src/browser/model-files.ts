@@ -1,6 +1,6 @@
 /** Which files make a model: found by asking the server for the names that Hugging Face folders have. */
 import { InputError } from "../ir/errors.ts";
-import { parseIndex } from "../runtime/checkpoint.ts";
+import { parseIndex } from "../runtime/weights/checkpoint.ts";
 import { fileUrl } from "./folder-url.ts";
 import { findRemoteFile, type RemoteFile, readRemoteRange } from "./http-file.ts";
 

@@ -1,13 +1,13 @@
 /** The worker's side: loads one model and answers the page's requests. */
 import { InputError, UnsupportedError } from "../ir/errors.ts";
 import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
-import type { ModelFolder } from "../runtime/byte-source.ts";
 import { defaultThreads } from "../runtime/default-threads.ts";
+import type { Generation } from "../runtime/engine/generation.ts";
 import { errorMessage } from "../runtime/error-message.ts";
-import type { Generation } from "../runtime/generation.ts";
 import { loadModel } from "../runtime/load-model.ts";
 import type { Model } from "../runtime/model.ts";
-import { kernelText, summarizeProgram } from "../runtime/program-summary.ts";
+import { kernelText, summarizeProgram } from "../runtime/report/program-summary.ts";
+import type { ModelFolder } from "../runtime/weights/byte-source.ts";
 import { type BackendChoice, type Capabilities, chooseBackends, type Refusal } from "./backend-choice.ts";
 import { fittingBackends } from "./memory-check.ts";
 import type {

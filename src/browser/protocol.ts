@@ -1,13 +1,13 @@
 /** The messages between a page and the worker in which its model lives. Every request has an id that its answers carry. */
 import type { PruneOptions, QuantizeOptions } from "../compile.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
-import type { ChatMessage } from "../runtime/chat-template.ts";
+import type { GeneratedPart, GenerationResult } from "../runtime/engine/generate.ts";
 import type { ErrorMessage } from "../runtime/error-message.ts";
-import type { GeneratedPart, GenerationResult } from "../runtime/generate.ts";
-import type { InputScales } from "../runtime/input-scales.ts";
 import type { LoadProgress } from "../runtime/load-model.ts";
 import type { ChatOptions } from "../runtime/model.ts";
-import type { KernelText, ProgramSummary } from "../runtime/program-summary.ts";
+import type { InputScales } from "../runtime/quality/input-scales.ts";
+import type { KernelText, ProgramSummary } from "../runtime/report/program-summary.ts";
+import type { ChatMessage } from "../runtime/text/chat-template.ts";
 import type { BackendChoice, Refusal } from "./backend-choice.ts";
 import type { DownloadProgress } from "./stored-folder.ts";
 

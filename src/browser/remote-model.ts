@@ -1,12 +1,12 @@
 /** The page's side: a model that lives in a worker, with the methods of `Model`. */
 import { CompilerError, InputError, InternalError } from "../ir/errors.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
-import type { ChatMessage } from "../runtime/chat-template.ts";
+import type { GenerateOptions, GenerationResult } from "../runtime/engine/generate.ts";
+import { Channel, Generation } from "../runtime/engine/generation.ts";
 import { errorFrom } from "../runtime/error-message.ts";
-import type { GenerateOptions, GenerationResult } from "../runtime/generate.ts";
-import { Channel, Generation } from "../runtime/generation.ts";
 import type { ChatOptions } from "../runtime/model.ts";
-import type { KernelText, ProgramSummary } from "../runtime/program-summary.ts";
+import type { KernelText, ProgramSummary } from "../runtime/report/program-summary.ts";
+import type { ChatMessage } from "../runtime/text/chat-template.ts";
 import type {
   Answers,
   BackendReport,

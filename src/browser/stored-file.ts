@@ -1,6 +1,6 @@
 /** One file kept in the browser's storage: fetched from where it was left, checked when read, repaired where damaged. */
 import { InputError } from "../ir/errors.ts";
-import { type ByteSource, checkRange } from "../runtime/byte-source.ts";
+import { type ByteSource, checkRange } from "../runtime/weights/byte-source.ts";
 import {
   chunkBytes,
   chunkCount,

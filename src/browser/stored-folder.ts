@@ -1,7 +1,13 @@
 /** A model's folder in the browser's storage: what is missing is fetched from the server, if there is room for it. */
 import { UnsupportedError } from "../ir/errors.ts";
-import { checkRange, checkTextSize, decodeUtf8, type ModelFolder, missingFile } from "../runtime/byte-source.ts";
 import { maxConfigBytes } from "../runtime/load-limits.ts";
+import {
+  checkRange,
+  checkTextSize,
+  decodeUtf8,
+  type ModelFolder,
+  missingFile,
+} from "../runtime/weights/byte-source.ts";
 import { readFolderRecord, readRecord, recordName, writeFolderRecord } from "./file-record.ts";
 import type { FileStore } from "./file-store.ts";
 import { fileUrl } from "./folder-url.ts";

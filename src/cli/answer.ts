@@ -1,6 +1,6 @@
 /** Writes a generation to stdout as it comes, and says at the end how fast it was. */
-import type { GenerationResult } from "../runtime/generate.ts";
-import type { Generation } from "../runtime/generation.ts";
+import type { GenerationResult } from "../runtime/engine/generate.ts";
+import type { Generation } from "../runtime/engine/generation.ts";
 
 const dim = (text: string) => `\x1b[2m${text}\x1b[22m`;
 

@@ -1,9 +1,9 @@
 /** What `ciuic bench` prints. */
 import { showBytes, showSeconds } from "../plan/show.ts";
-import type { BenchReport, Spread } from "../runtime/bench-model.ts";
-import { showKernelTimes } from "../runtime/kernel-profile.ts";
-import type { Limits } from "../runtime/limits-of-token.ts";
-import { type StepProfile, showSides } from "../runtime/profile-step.ts";
+import type { BenchReport, Spread } from "../runtime/report/bench-model.ts";
+import { showKernelTimes } from "../runtime/report/kernel-profile.ts";
+import type { Limits } from "../runtime/report/limits-of-token.ts";
+import { type StepProfile, showSides } from "../runtime/report/profile-step.ts";
 
 /** The report with what the command measured around it: seconds of loading, bytes of the whole process. */
 export interface BenchOutput extends BenchReport {

@@ -1,7 +1,7 @@
 /** `ciuic bench`: how fast a model is here, what limits it, and where a step's time goes. */
 import { InputError } from "../ir/errors.ts";
-import { benchModel, checkBench } from "../runtime/bench-model.ts";
 import { probe } from "../runtime/probe/probe.ts";
+import { benchModel, checkBench } from "../runtime/report/bench-model.ts";
 import { write } from "./answer.ts";
 import { showBench } from "./bench-text.ts";
 import { defineCommand, exitCodes } from "./command.ts";

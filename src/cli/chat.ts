@@ -1,8 +1,8 @@
 /** `ciuic chat`: a conversation, on a terminal or with one message per line of a pipe. */
 import { createInterface } from "node:readline";
 import { InputError } from "../ir/errors.ts";
-import type { ChatMessage } from "../runtime/chat-template.ts";
 import type { Model } from "../runtime/model.ts";
+import type { ChatMessage } from "../runtime/text/chat-template.ts";
 import { printAnswer, summary } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { generateOptions, generationOptions } from "./generation-flags.ts";

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import type { QuantizeOptions } from "../compile.ts";
 import { InputError } from "../ir/errors.ts";
 import { showBytes } from "../plan/show.ts";
-import { arithmeticShare } from "../runtime/arithmetic.ts";
+import type { Model } from "../runtime/model.ts";
+import { arithmeticShare } from "../runtime/quality/arithmetic.ts";
 import {
   type ComparedScores,
   compareWindows,
@@ -12,9 +13,8 @@ import {
   scoreWindows,
   type Window,
   windowsOfText,
-} from "../runtime/evaluate.ts";
-import type { Model } from "../runtime/model.ts";
-import type { WeightError } from "../runtime/weight-errors.ts";
+} from "../runtime/quality/evaluate.ts";
+import type { WeightError } from "../runtime/quality/weight-errors.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { deviceFlags, deviceOptions } from "./device-flags.ts";
 import { modelPath, withModel } from "./model-source.ts";

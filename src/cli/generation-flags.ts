@@ -1,5 +1,5 @@
 /** The options about generation that `run` and `chat` share. */
-import { checkGenerateOptions, type GenerateOptions } from "../runtime/generate.ts";
+import { checkGenerateOptions, type GenerateOptions } from "../runtime/engine/generate.ts";
 import { modelOptions } from "./model-flags.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
 

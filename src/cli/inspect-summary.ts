@@ -8,8 +8,8 @@ import type { ModelConfig } from "../models/deepseek/config.ts";
 import { modelBuilder } from "../models/deepseek/layers.ts";
 import { namesOf, scaleShape, weightSpecs } from "../models/deepseek/weights.ts";
 import { countOps, type PassRecord } from "../passes/record-passes.ts";
-import { bytes } from "../runtime/summary-text.ts";
-import { compiledWeightBytes } from "../runtime/weight-store.ts";
+import { bytes } from "../runtime/report/summary-text.ts";
+import { compiledWeightBytes } from "../runtime/weights/weight-store.ts";
 
 export interface Inspected {
   readonly config: ModelConfig;

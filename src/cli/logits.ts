@@ -2,7 +2,7 @@
 import { InputError } from "../ir/errors.ts";
 import { type Tensor, tensorFrom } from "../ir/tensor.ts";
 import { tensorType } from "../ir/types.ts";
-import { writeSafetensors } from "../runtime/safetensors.ts";
+import { writeSafetensors } from "../runtime/weights/safetensors.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { deviceFlags, deviceOptions } from "./device-flags.ts";
 import { withModel } from "./model-source.ts";

@@ -1,9 +1,9 @@
 /** The model that a command works on: the folder named, or the one that comes with the package. */
 import { fileURLToPath } from "node:url";
 import { readEnv } from "../env.ts";
-import { KernelProfile, showKernelTimes } from "../runtime/kernel-profile.ts";
 import { type LoadOptions, loadModel } from "../runtime/load-model.ts";
 import type { Model } from "../runtime/model.ts";
+import { KernelProfile, showKernelTimes } from "../runtime/report/kernel-profile.ts";
 import { progressBar } from "./progress.ts";
 
 /** Where MODEL is, or the bundled model, which lies beside both `src` and `dist`. */

@@ -9,7 +9,7 @@ import { planPage, rate } from "../plan/page.ts";
 import { type Plan, planDeployment } from "../plan/plan.ts";
 import { planFormats } from "../plan/shape.ts";
 import { showBytes, showSeconds } from "../plan/show.ts";
-import { openNodeFolder } from "../runtime/node-folder.ts";
+import { openNodeFolder } from "../runtime/weights/node-folder.ts";
 import { write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { modelPath } from "./model-source.ts";

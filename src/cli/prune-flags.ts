@@ -1,6 +1,6 @@
 /** `--prune FILE` and `--sparsity N:M` as the library's option. */
 import { checkPruneOptions, type PruneOptions } from "../compile.ts";
-import { parsePruning } from "../runtime/pruning-file.ts";
+import { parsePruning } from "../runtime/weights/pruning-file.ts";
 import type { OptionTable, OptionValues } from "./options.ts";
 import { readText } from "./read-input.ts";
 

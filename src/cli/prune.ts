@@ -1,8 +1,8 @@
 /** `ciuic prune`: which routed experts a model can do without. */
 import { InputError } from "../ir/errors.ts";
-import { windowsOfText } from "../runtime/evaluate.ts";
 import type { Model } from "../runtime/model.ts";
-import { type Pruning, showPruning } from "../runtime/pruning-file.ts";
+import { windowsOfText } from "../runtime/quality/evaluate.ts";
+import { type Pruning, showPruning } from "../runtime/weights/pruning-file.ts";
 import { write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { deviceFlags, deviceOptions } from "./device-flags.ts";

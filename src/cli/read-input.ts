@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
 import { InputError } from "../ir/errors.ts";
-import { decodeUtf8 } from "../runtime/byte-source.ts";
+import { decodeUtf8 } from "../runtime/weights/byte-source.ts";
 
 /** The file as text. @throws InputError when it cannot be read or is not UTF-8. */
 export async function readText(path: string): Promise<string> {

@@ -1,8 +1,8 @@
 /** `ciuic run`: continues a text, or token ids. */
 import { InputError } from "../ir/errors.ts";
-import type { Generation } from "../runtime/generation.ts";
+import type { Generation } from "../runtime/engine/generation.ts";
 import type { Model } from "../runtime/model.ts";
-import { measureSpeed, showSpeed } from "../runtime/speed.ts";
+import { measureSpeed, showSpeed } from "../runtime/report/speed.ts";
 import { printAnswer, summary, write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { generateOptions, generationOptions } from "./generation-flags.ts";

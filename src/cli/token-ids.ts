@@ -1,6 +1,6 @@
 /** IDS.json: arrays of token ids, for comparison with other implementations. */
 import { InputError, showValue } from "../ir/errors.ts";
-import { asArray, asCount, parseJson } from "../runtime/json.ts";
+import { asArray, asCount, parseJson } from "../runtime/weights/json.ts";
 import { readText } from "./read-input.ts";
 
 export async function readTokenIds(path: string): Promise<number[][]> {

@@ -1,10 +1,10 @@
 /** `ciuic tokenize`: the ids of a text, or the prompt of a conversation, as the model gets them. */
 import { InputError } from "../ir/errors.ts";
-import { renderChatPrompt } from "../runtime/chat-prompt.ts";
-import type { ChatMessage, TemplateValue } from "../runtime/chat-template.ts";
-import { asArray, asObject, asText, isArray, isObject, type JsonValue, parseJson } from "../runtime/json.ts";
-import { openNodeFolder } from "../runtime/node-folder.ts";
-import { loadTokenizer } from "../runtime/tokenizer.ts";
+import { renderChatPrompt } from "../runtime/text/chat-prompt.ts";
+import type { ChatMessage, TemplateValue } from "../runtime/text/chat-template.ts";
+import { loadTokenizer } from "../runtime/text/tokenizer.ts";
+import { asArray, asObject, asText, isArray, isObject, type JsonValue, parseJson } from "../runtime/weights/json.ts";
+import { openNodeFolder } from "../runtime/weights/node-folder.ts";
 import { write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { modelPath } from "./model-source.ts";

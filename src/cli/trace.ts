@@ -2,10 +2,10 @@
 import { stat } from "node:fs/promises";
 import { InputError, UnsupportedError } from "../ir/errors.ts";
 import { type Trace, tracing } from "../passes/instruments.ts";
-import { asObject, parseJson } from "../runtime/json.ts";
 import type { Model } from "../runtime/model.ts";
-import { ModelRunner } from "../runtime/model-runner.ts";
-import { profileStep } from "../runtime/profile-step.ts";
+import { profileStep } from "../runtime/report/profile-step.ts";
+import { ModelRunner } from "../runtime/steps/model-runner.ts";
+import { asObject, parseJson } from "../runtime/weights/json.ts";
 import { type TraceFile, traceFile, traceFormat } from "../trace-file.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { deviceFlags, deviceOptions } from "./device-flags.ts";

@@ -3,7 +3,7 @@ import type { Device } from "../compile.ts";
 import { InputError } from "../ir/errors.ts";
 import { cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
-import type { BucketLimits } from "./bucket-ladder.ts";
+import type { BucketLimits } from "./engine/bucket-ladder.ts";
 
 export interface LimitOptions {
   /** Longest sequence in tokens, prompt and answer. Default: what the model allows, at most 4096. */

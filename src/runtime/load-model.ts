@@ -26,25 +26,25 @@ import { buildModel } from "../models/deepseek/model.ts";
 import { prunedConfig } from "../models/deepseek/pruned.ts";
 import { namesOf, scaleSuffix, weightSpecs } from "../models/deepseek/weights.ts";
 import { type Choices, type Recipe, type RecipeStep, recipeOf } from "../recipe.ts";
-import { bucketFor } from "./bucket-ladder.ts";
-import type { ModelFolder } from "./byte-source.ts";
-import { type Checkpoint, headersOf, openCheckpoint } from "./checkpoint.ts";
 import { debugFileWriter } from "./debug-files.ts";
 import { defaultThreads } from "./default-threads.ts";
-import { type GenerationDefaults, readGenerationDefaults } from "./generation-defaults.ts";
-import { type InputScales, readInputScales } from "./input-scales.ts";
-import { type InterpreterOptions, InterpreterRunner } from "./interpreter-runner.ts";
-import type { KernelProfile } from "./kernel-profile.ts";
+import { bucketFor } from "./engine/bucket-ladder.ts";
 import { type LimitOptions, limitsOf, maxConfigBytes } from "./load-limits.ts";
 import { chooseFor, type LoadTarget, loadOnFirst } from "./load-target.ts";
 import { Model } from "./model.ts";
-import { ModelRunner, type RunnerOptions } from "./model-runner.ts";
 import type { TargetChoice } from "./probe/target-choice.ts";
-import { pruneCheckpoint } from "./pruned-checkpoint.ts";
-import type { Tokenizer } from "./tokenizer.ts";
-import { loadTokenizer } from "./tokenizer.ts";
-import { weightReader } from "./weight-reader.ts";
-import { WeightStore } from "./weight-store.ts";
+import { type InputScales, readInputScales } from "./quality/input-scales.ts";
+import type { KernelProfile } from "./report/kernel-profile.ts";
+import { type GenerationDefaults, readGenerationDefaults } from "./sampling/generation-defaults.ts";
+import { type InterpreterOptions, InterpreterRunner } from "./steps/interpreter-runner.ts";
+import { ModelRunner, type RunnerOptions } from "./steps/model-runner.ts";
+import type { Tokenizer } from "./text/tokenizer.ts";
+import { loadTokenizer } from "./text/tokenizer.ts";
+import type { ModelFolder } from "./weights/byte-source.ts";
+import { type Checkpoint, headersOf, openCheckpoint } from "./weights/checkpoint.ts";
+import { pruneCheckpoint } from "./weights/pruned-checkpoint.ts";
+import { weightReader } from "./weights/weight-reader.ts";
+import { WeightStore } from "./weights/weight-store.ts";
 
 export interface LoadProgress {
   readonly phase: "compile" | "weights";
@@ -285,7 +285,7 @@ async function openFolder(path: string): Promise<ModelFolder> {
       hint: "Pass a ModelFolder, or use ciuic/browser.",
     });
   }
-  const { openNodeFolder } = await import("./node-folder.ts");
+  const { openNodeFolder } = await import("./weights/node-folder.ts");
   return openNodeFolder(path);
 }
 

@@ -3,27 +3,27 @@ import { chooseExperts, type Device, type Executable, type ExpertWish, type Quan
 import { InputError, invariant, UnsupportedError } from "../ir/errors.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { groupsOf, leastExperts, moeLayers } from "../models/deepseek/pruned.ts";
-import { type ChatPromptOptions, renderChatPrompt } from "./chat-prompt.ts";
-import type { ChatMessage } from "./chat-template.ts";
-import type { Checkpoint } from "./checkpoint.ts";
-import { Engine, type EngineOptions } from "./engine.ts";
-import { EngineGroup, type RequestEngine } from "./engine-group.ts";
-import type { GenerateOptions } from "./generate.ts";
-import type { Generation } from "./generation.ts";
-import type { GenerationDefaults } from "./generation-defaults.ts";
-import type { InputScales } from "./input-scales.ts";
-import type { InterpreterRunner } from "./interpreter-runner.ts";
+import { Engine, type EngineOptions } from "./engine/engine.ts";
+import { EngineGroup, type RequestEngine } from "./engine/engine-group.ts";
+import type { GenerateOptions } from "./engine/generate.ts";
+import type { Generation } from "./engine/generation.ts";
 import type { MeshRunner } from "./mesh/mesh-runner.ts";
-import { ModelRunner } from "./model-runner.ts";
 import type { TargetChoice } from "./probe/target-choice.ts";
-import type { Pruning } from "./pruning-file.ts";
-import { thinkTags } from "./reasoning.ts";
-import { scoreTokens } from "./score.ts";
-import type { ReasoningOptions } from "./text-pipeline.ts";
-import type { TokenText } from "./text-stream.ts";
-import type { Tokenizer } from "./tokenizer.ts";
-import { type Verification, verifyModel } from "./verify-model.ts";
-import { type WeightError, weightErrors } from "./weight-errors.ts";
+import type { InputScales } from "./quality/input-scales.ts";
+import { scoreTokens } from "./quality/score.ts";
+import { type Verification, verifyModel } from "./quality/verify-model.ts";
+import { type WeightError, weightErrors } from "./quality/weight-errors.ts";
+import type { GenerationDefaults } from "./sampling/generation-defaults.ts";
+import type { InterpreterRunner } from "./steps/interpreter-runner.ts";
+import { ModelRunner } from "./steps/model-runner.ts";
+import { type ChatPromptOptions, renderChatPrompt } from "./text/chat-prompt.ts";
+import type { ChatMessage } from "./text/chat-template.ts";
+import { thinkTags } from "./text/reasoning.ts";
+import type { ReasoningOptions } from "./text/text-pipeline.ts";
+import type { TokenText } from "./text/text-stream.ts";
+import type { Tokenizer } from "./text/tokenizer.ts";
+import type { Checkpoint } from "./weights/checkpoint.ts";
+import type { Pruning } from "./weights/pruning-file.ts";
 
 export interface ChatOptions extends GenerateOptions, ChatPromptOptions {}
 

@@ -10,7 +10,7 @@ import { type Tensor, tensorFrom, tensorOf, zeros } from "../../src/ir/tensor.ts
 import { sizeOf, type TensorType, tensorType } from "../../src/ir/types.ts";
 import type { WeightSource } from "../../src/ir/weight.ts";
 import { randomNumbers, randomTensor, randomWeights } from "../../src/passes/validate.ts";
-import { WeightStore } from "../../src/runtime/weight-store.ts";
+import { WeightStore } from "../../src/runtime/weights/weight-store.ts";
 import { close, same } from "../arb/compare.ts";
 
 type Sizes = { readonly tokens: number; readonly rows: number; readonly inner: number };

@@ -6,9 +6,9 @@ import { loadFirst, ModelServer, type Surroundings } from "../../src/browser/mod
 import type { BrowserProgress, FromWorker, LoadSettings, ToWorker } from "../../src/browser/protocol.ts";
 import { loadInWorker, type RemoteModel, type WorkerPort } from "../../src/browser/remote-model.ts";
 import { InputError, UnsupportedError } from "../../src/ir/errors.ts";
-import { memoryFolder } from "../../src/runtime/byte-source.ts";
 import { loadModel } from "../../src/runtime/load-model.ts";
-import { openNodeFolder } from "../../src/runtime/node-folder.ts";
+import { memoryFolder } from "../../src/runtime/weights/byte-source.ts";
+import { openNodeFolder } from "../../src/runtime/weights/node-folder.ts";
 
 const folder = fileURLToPath(new URL("../../models/tiny-deepseek", import.meta.url));
 const capabilities: Capabilities = {

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { dispatch } from "../../src/cli/dispatch.ts";
-import { writeSafetensors } from "../../src/runtime/safetensors.ts";
+import { writeSafetensors } from "../../src/runtime/weights/safetensors.ts";
 import { goldenTensors } from "../models/read-golden.ts";
 import { ciuic, folderWith, goldenFolder } from "./ciuic.ts";
 

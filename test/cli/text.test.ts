@@ -12,7 +12,7 @@ import { parseMessages } from "../../src/cli/tokenize.ts";
 import { InputError, InternalError, IrError } from "../../src/ir/errors.ts";
 import { jsTarget } from "../../src/ir/target.ts";
 import { tensorPasses } from "../../src/passes/pipeline.ts";
-import { bytes } from "../../src/runtime/summary-text.ts";
+import { bytes } from "../../src/runtime/report/summary-text.ts";
 
 const table = {
   prompt: { kind: "text", value: "TEXT", short: "p", doc: "" },

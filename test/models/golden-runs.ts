@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
 import { type LoadOptions, loadModel } from "../../src/runtime/load-model.ts";
 import type { Model } from "../../src/runtime/model.ts";
-import { scoreTokens } from "../../src/runtime/score.ts";
+import { scoreTokens } from "../../src/runtime/quality/score.ts";
 import { type goldenNames, goldenTensors } from "./read-golden.ts";
 
 /** Transformers in float32 differs from the float64 goldens by up to 1.4e-5; 1e-4 leaves room for other orders of addition. */

@@ -7,10 +7,10 @@ import { groupsOf, leastExperts, moeLayers, originOf, prunedConfig } from "../..
 import { namesOf, weightSpecs } from "../../src/models/deepseek/weights.ts";
 import { chooseExperts } from "../../src/passes/prune/experts.ts";
 import { prune, quantize } from "../../src/recipe.ts";
-import { compareWindows } from "../../src/runtime/evaluate.ts";
 import { loadModel } from "../../src/runtime/load-model.ts";
 import type { Model } from "../../src/runtime/model.ts";
-import { parsePruning, showPruning } from "../../src/runtime/pruning-file.ts";
+import { compareWindows } from "../../src/runtime/quality/evaluate.ts";
+import { parsePruning, showPruning } from "../../src/runtime/weights/pruning-file.ts";
 import { publishedWith } from "./published-configs.ts";
 import { interpretedModel, joined } from "./step.ts";
 import { randomWeights } from "./tiny-models.ts";

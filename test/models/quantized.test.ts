@@ -3,10 +3,10 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
 import type { QuantizeOptions } from "../../src/compile.ts";
-import { compareWindows } from "../../src/runtime/evaluate.ts";
 import { type LoadOptions, loadModel } from "../../src/runtime/load-model.ts";
 import type { Model } from "../../src/runtime/model.ts";
-import { scoreTokens } from "../../src/runtime/score.ts";
+import { compareWindows } from "../../src/runtime/quality/evaluate.ts";
+import { scoreTokens } from "../../src/runtime/quality/score.ts";
 import { goldenNames, goldenTensors } from "./read-golden.ts";
 
 const folder = fileURLToPath(new URL("../../models/tiny-deepseek", import.meta.url));

@@ -17,8 +17,8 @@ import { expectedSpeed } from "../../src/plan/expected-speed.ts";
 import { memoryTable, showMemoryTable } from "../../src/plan/memory-table.ts";
 import { modelMemory, type Precision } from "../../src/plan/model-memory.ts";
 import { sizesOfConfig, sizesOfHeaders } from "../../src/plan/weight-groups.ts";
-import { tokenCost } from "../../src/runtime/token-cost.ts";
-import { compiledWeightBytes } from "../../src/runtime/weight-store.ts";
+import { tokenCost } from "../../src/runtime/report/token-cost.ts";
+import { compiledWeightBytes } from "../../src/runtime/weights/weight-store.ts";
 import { published } from "../models/published-configs.ts";
 import { someFigures } from "../runtime/probe/rows.ts";
 

@@ -7,8 +7,8 @@ import { missingWasm, probe } from "../../src/backends/wasm/probe.ts";
 import { openDefaultDevice } from "../../src/compile.ts";
 import { parseModelConfigText } from "../../src/models/deepseek/config.ts";
 import { defaultThreads, parametersPerToken } from "../../src/runtime/default-threads.ts";
-import { KernelProfile, showKernelTimes } from "../../src/runtime/kernel-profile.ts";
 import { loadModel } from "../../src/runtime/load-model.ts";
+import { KernelProfile, showKernelTimes } from "../../src/runtime/report/kernel-profile.ts";
 import { published } from "../models/published-configs.ts";
 
 const golden = fileURLToPath(new URL("../fixtures/goldens/qwen2-tied", import.meta.url));

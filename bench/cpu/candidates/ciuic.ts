@@ -1,6 +1,6 @@
 /** ciuic on WebAssembly, loaded from a Hugging Face folder in bf16 as a user loads it, driven step by step. */
 import { loadModel } from "../../../src/runtime/load-model.ts";
-import type { ModelRunner } from "../../../src/runtime/model-runner.ts";
+import type { ModelRunner } from "../../../src/runtime/steps/model-runner.ts";
 import { promptIds, type Runner, type Spec } from "./candidate.ts";
 
 const contextLength = 2048;

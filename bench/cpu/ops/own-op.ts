@@ -4,7 +4,7 @@ import { maths } from "../../../src/ir/build.ts";
 import { Builder, makeModule } from "../../../src/ir/graph.ts";
 import { type TensorData, tensorFrom } from "../../../src/ir/tensor.ts";
 import { tensorType } from "../../../src/ir/types.ts";
-import { WeightStore } from "../../../src/runtime/weight-store.ts";
+import { WeightStore } from "../../../src/runtime/weights/weight-store.ts";
 import { type OpRunner, type OpSpec, someNumbers } from "./op-runner.ts";
 
 export async function openOwnOp({ weights, k, n, m, copies, threads }: OpSpec): Promise<OpRunner> {

@@ -1,6 +1,6 @@
 /**
  * Penalties of tokens that a sequence has seen, as tensor ops: what `repetitionPenalty` and `outputPenalty` of
- * `runtime/logits.ts` do. What was seen is a number for each token of the vocabulary: how often it came in the output, and
+ * `runtime/sampling/logits.ts` do. What was seen is a number for each token of the vocabulary: how often it came in the output, and
  * half more where it is in the prompt.
  */
 import type { Maths } from "../../ir/build.ts";

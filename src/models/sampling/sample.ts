@@ -1,6 +1,6 @@
 /**
  * From logits to tokens as tensor ops, so that a device can feed the next step itself: penalties, then the largest logit or
- * a draw with temperature, min-p, top-k and top-p, the way `runtime/sampler.ts` does it in doubles. Where that takes tokens in
+ * a draw with temperature, min-p, top-k and top-p, the way `runtime/sampling/sampler.ts` does it in doubles. Where that takes tokens in
  * order of their logits, this searches for the logit at which to cut (`cut.ts`).
  *
  * Letters: n tokens, v vocabulary, b blocks of s logits each.

@@ -18,7 +18,7 @@ import type { FuncPlan, Plan } from "../../ir/plan.ts";
 import { printModule } from "../../ir/print.ts";
 import { type Tensor, type TensorData, zeros } from "../../ir/tensor.ts";
 import { byteSize, showType, type TensorType } from "../../ir/types.ts";
-import { compiledWeightBytes, type WeightStore } from "../weight-store.ts";
+import { compiledWeightBytes, type WeightStore } from "../weights/weight-store.ts";
 import { bindExchange } from "./bind-exchange.ts";
 import type { Link } from "./link.ts";
 import { placeValues, type ValuePlaces } from "./value-places.ts";

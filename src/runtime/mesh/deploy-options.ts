@@ -2,8 +2,8 @@
 import { allBackendNames, checkQuantizeOptions, type QuantizeOptions } from "../../compile.ts";
 import { didYouMean, InputError, UnsupportedError } from "../../ir/errors.ts";
 import type { Mesh } from "../../ir/mesh.ts";
-import type { InputScales } from "../input-scales.ts";
 import type { LimitOptions } from "../load-limits.ts";
+import type { InputScales } from "../quality/input-scales.ts";
 import type { PlainCompileOptions } from "./messages.ts";
 
 /** Where ranks run: threads share memory; processes may each have a GPU of their own; `here` is the calling thread. */

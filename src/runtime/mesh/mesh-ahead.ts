@@ -1,9 +1,9 @@
 /** A mesh decoding ahead: its ranks pass tokens on to each other, step after step, and tell them when a chunk of steps is done. */
 import { InternalError } from "../../ir/errors.ts";
 import type { SamplerKind } from "../../models/sampling/sample.ts";
-import { samplerKind, samplerRow, uniformOf } from "../ahead.ts";
-import { type StepSize, stepSizeOf } from "../bucket-ladder.ts";
-import { type AheadRow, type AheadRun, type AheadRunner, copyOf, type RaggedBatch } from "../step.ts";
+import { samplerKind, samplerRow, uniformOf } from "../engine/ahead.ts";
+import { type StepSize, stepSizeOf } from "../engine/bucket-ladder.ts";
+import { type AheadRow, type AheadRun, type AheadRunner, copyOf, type RaggedBatch } from "../steps/step.ts";
 import type { MeshState } from "./mesh-state.ts";
 import type { CacheSpace } from "./messages.ts";
 

@@ -1,8 +1,15 @@
 /** A model over a mesh of devices as a StepRunner: every step runs on all ranks, each with its part of weights and caches. */
 import { InternalError } from "../../ir/errors.ts";
 import type { SamplerKind } from "../../models/sampling/sample.ts";
-import { type BucketLimits, bucketFor, bucketKey, runnerSizes, type StepSize, stepSizeOf } from "../bucket-ladder.ts";
-import { type AheadRunner, copyOf, type RaggedBatch, type RunnerSizes, type StepRunner } from "../step.ts";
+import {
+  type BucketLimits,
+  bucketFor,
+  bucketKey,
+  runnerSizes,
+  type StepSize,
+  stepSizeOf,
+} from "../engine/bucket-ladder.ts";
+import { type AheadRunner, copyOf, type RaggedBatch, type RunnerSizes, type StepRunner } from "../steps/step.ts";
 import { MeshAhead } from "./mesh-ahead.ts";
 import type { MeshState } from "./mesh-state.ts";
 import type { CacheSpace, RankMemory } from "./messages.ts";

@@ -1,5 +1,5 @@
 /** What the runners of all cache spaces of a mesh share. */
-import type { BucketLimits } from "../bucket-ladder.ts";
+import type { BucketLimits } from "../engine/bucket-ladder.ts";
 import type { MeshRanks } from "./mesh-ranks.ts";
 import type { RankMemory, RankTimes } from "./messages.ts";
 

@@ -2,10 +2,10 @@
 import type { QuantizeOptions } from "../../compile.ts";
 import type { Mesh } from "../../ir/mesh.ts";
 import type { SamplerKind } from "../../models/sampling/sample.ts";
-import type { BucketLimits, StepSize } from "../bucket-ladder.ts";
+import type { BucketLimits, StepSize } from "../engine/bucket-ladder.ts";
 import type { ErrorMessage } from "../error-message.ts";
-import type { InputScales } from "../input-scales.ts";
-import type { RaggedBatch } from "../step.ts";
+import type { InputScales } from "../quality/input-scales.ts";
+import type { RaggedBatch } from "../steps/step.ts";
 
 /** Compile options that are plain data. */
 export interface PlainCompileOptions {

@@ -4,8 +4,8 @@
  */
 import { InternalError } from "../../ir/errors.ts";
 import { coordsOf, type Mesh, rankCount } from "../../ir/mesh.ts";
-import { fillBatch } from "../padded-batch.ts";
-import type { RaggedBatch } from "../step.ts";
+import { fillBatch } from "../steps/padded-batch.ts";
+import type { RaggedBatch } from "../steps/step.ts";
 import type { BoundRank } from "./bind-rank.ts";
 import type { Link } from "./link.ts";
 import type { Command, RankDecode } from "./messages.ts";

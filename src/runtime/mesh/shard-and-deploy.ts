@@ -7,13 +7,13 @@ import { type ModelConfig, parseModelConfigText } from "../../models/deepseek/co
 import { modelSharding } from "../../models/deepseek/sharding.ts";
 import { type WeightSpec, weightSpecs } from "../../models/deepseek/weights.ts";
 import type { Recipe } from "../../recipe.ts";
-import { headersOf, openCheckpoint } from "../checkpoint.ts";
-import { readGenerationDefaults } from "../generation-defaults.ts";
-import { readInputScales } from "../input-scales.ts";
 import { limitsOf, maxConfigBytes } from "../load-limits.ts";
 import { Model } from "../model.ts";
-import { openNodeFolder } from "../node-folder.ts";
-import { loadTokenizer } from "../tokenizer.ts";
+import { readInputScales } from "../quality/input-scales.ts";
+import { readGenerationDefaults } from "../sampling/generation-defaults.ts";
+import { loadTokenizer } from "../text/tokenizer.ts";
+import { headersOf, openCheckpoint } from "../weights/checkpoint.ts";
+import { openNodeFolder } from "../weights/node-folder.ts";
 import { chooseMesh } from "./choose-mesh.ts";
 import { checkDeployOptions, type DeployOptions, placeOf } from "./deploy-options.ts";
 import { deployable } from "./deploy-recipe.ts";

@@ -1,5 +1,5 @@
 /** How large the steps of a cache space may be. */
-import type { BucketLimits } from "../bucket-ladder.ts";
+import type { BucketLimits } from "../engine/bucket-ladder.ts";
 import type { CacheSpace } from "./messages.ts";
 
 /** Each lane's share of what a mesh may hold at once, rounded up; a lane has room for one sequence of full length at least. */

@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { prepareDevice } from "../../../src/compile.ts";
 import { loadModel } from "../../../src/runtime/load-model.ts";
-import { scoreTokens } from "../../../src/runtime/score.ts";
+import { scoreTokens } from "../../../src/runtime/quality/score.ts";
 import { runBackendTests } from "../run-backend-tests.ts";
 import { gpu, hasGpu } from "../webgpu/gpu.ts";
 import { noUnsigned } from "./skipped.ts";

@@ -11,8 +11,8 @@ import { parseModelConfigText } from "../../../src/models/deepseek/config.ts";
 import { checkpointDTypes } from "../../../src/models/deepseek/layers.ts";
 import { withDerivedWeights } from "../../../src/models/deepseek/rope-tables.ts";
 import { loadModel } from "../../../src/runtime/load-model.ts";
-import { ModelRunner } from "../../../src/runtime/model-runner.ts";
-import { WeightStore } from "../../../src/runtime/weight-store.ts";
+import { ModelRunner } from "../../../src/runtime/steps/model-runner.ts";
+import { WeightStore } from "../../../src/runtime/weights/weight-store.ts";
 import { goldenConfigText, goldenTensors, weightsFrom } from "../../models/read-golden.ts";
 
 const demo = fileURLToPath(new URL("../../../models/tiny-deepseek", import.meta.url));

@@ -1,12 +1,12 @@
 /** Decoding ahead on a GPU: the device samples and feeds itself, and the ids are those of step by step. */
 import { expect, test } from "vitest";
 import { planTotals } from "../../../src/ir/plan.ts";
-import { benchModel } from "../../../src/runtime/bench-model.ts";
-import { KernelProfile, showKernelTimes, timesOfRun } from "../../../src/runtime/kernel-profile.ts";
 import { loadModel } from "../../../src/runtime/load-model.ts";
-import type { ModelRunner } from "../../../src/runtime/model-runner.ts";
-import { planSampling } from "../../../src/runtime/sampler.ts";
-import { checkSampling } from "../../../src/runtime/sampling-options.ts";
+import { benchModel } from "../../../src/runtime/report/bench-model.ts";
+import { KernelProfile, showKernelTimes, timesOfRun } from "../../../src/runtime/report/kernel-profile.ts";
+import { planSampling } from "../../../src/runtime/sampling/sampler.ts";
+import { checkSampling } from "../../../src/runtime/sampling/sampling-options.ts";
+import type { ModelRunner } from "../../../src/runtime/steps/model-runner.ts";
 import { gpu, hasGpu } from "./gpu.ts";
 
 const folder = new URL("../../fixtures/goldens/qwen2-tied", import.meta.url).pathname;

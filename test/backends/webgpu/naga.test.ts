@@ -11,7 +11,7 @@ import { expect, test } from "vitest";
 import { emitKernel } from "../../../src/backends/webgpu/emit.ts";
 import { splitBindings } from "../../../src/backends/webgpu/split.ts";
 import type { Kernel } from "../../../src/ir/kernel/kernel.ts";
-import { checkKernels } from "../../../src/runtime/verify-kernels.ts";
+import { checkKernels } from "../../../src/runtime/quality/verify-kernels.ts";
 import { goldenNames } from "../../models/read-golden.ts";
 import { caseKernels, goldenKernels, unitKernels } from "./corpus.ts";
 import { deno, hasDeno, openDenoDevice } from "./deno.ts";

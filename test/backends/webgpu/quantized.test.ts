@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import type { QuantizeOptions } from "../../../src/compile.ts";
 import { loadModel } from "../../../src/runtime/load-model.ts";
-import { scoreTokens } from "../../../src/runtime/score.ts";
+import { scoreTokens } from "../../../src/runtime/quality/score.ts";
 import { type goldenNames, goldenTensors } from "../../models/read-golden.ts";
 import { hasGpu } from "./gpu.ts";
 

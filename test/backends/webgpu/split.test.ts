@@ -5,7 +5,7 @@ import { compile, prepareDevice } from "../../../src/compile.ts";
 import { getFunc } from "../../../src/ir/graph.ts";
 import { interpret } from "../../../src/ir/interpret.ts";
 import { loadModel } from "../../../src/runtime/load-model.ts";
-import { scoreTokens } from "../../../src/runtime/score.ts";
+import { scoreTokens } from "../../../src/runtime/quality/score.ts";
 import { close } from "../../arb/compare.ts";
 import { inputsOf, moduleOf } from "../../arb/module-of.ts";
 import { goldenTensors } from "../../models/read-golden.ts";

@@ -10,10 +10,17 @@ import { tensorFrom } from "../../../src/ir/tensor.ts";
 import { tensorType } from "../../../src/ir/types.ts";
 import { countTokens } from "../../../src/models/sampling/penalties.ts";
 import { type SamplerKind, samplerColumns, sampleTokens } from "../../../src/models/sampling/sample.ts";
-import { emptyRow, samplerKind, samplerRow, samplesAhead, uniformOf, writeCounts } from "../../../src/runtime/ahead.ts";
-import { createScratch, type TokenHistory } from "../../../src/runtime/logits.ts";
-import { planSampling, type Sampling, sampleToken } from "../../../src/runtime/sampler.ts";
-import { checkSampling, type SamplingOptions } from "../../../src/runtime/sampling-options.ts";
+import {
+  emptyRow,
+  samplerKind,
+  samplerRow,
+  samplesAhead,
+  uniformOf,
+  writeCounts,
+} from "../../../src/runtime/engine/ahead.ts";
+import { createScratch, type TokenHistory } from "../../../src/runtime/sampling/logits.ts";
+import { planSampling, type Sampling, sampleToken } from "../../../src/runtime/sampling/sampler.ts";
+import { checkSampling, type SamplingOptions } from "../../../src/runtime/sampling/sampling-options.ts";
 
 const nothing: TokenHistory = { prompt: new Set<number>(), output: new Map<number, number>() };
 

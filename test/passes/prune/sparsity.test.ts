@@ -4,8 +4,8 @@ import { describe, expect, it } from "vitest";
 import { type Tensor, tensorOf, valuesOf } from "../../../src/ir/tensor.ts";
 import type { DType } from "../../../src/ir/types.ts";
 import { keepLargest, parseSparsity, sparsitySentence } from "../../../src/passes/prune/sparsity.ts";
-import type { Checkpoint } from "../../../src/runtime/checkpoint.ts";
-import { sparseCheckpoint } from "../../../src/runtime/sparse-checkpoint.ts";
+import type { Checkpoint } from "../../../src/runtime/weights/checkpoint.ts";
+import { sparseCheckpoint } from "../../../src/runtime/weights/sparse-checkpoint.ts";
 
 const dtype = fc.constantFrom<DType>("f32", "bf16", "f16", "f8e4m3");
 /** Few values, so that many are equal. */

@@ -1,0 +1,33 @@
+/** The text a tokenizer's chat template makes of a conversation, ready for the model's answer. */
+import { InputError } from "../../ir/errors.ts";
+import { type ChatMessage, renderChat, type TemplateValue } from "./chat-template.ts";
+import type { Tokenizer } from "./tokenizer.ts";
+
+export interface ChatPromptOptions {
+  /** Ask for reasoning before the answer, where the model's template can. Default false. */
+  readonly thinking?: boolean | undefined;
+  /** Further variables for the chat template, such as `tools`. */
+  readonly variables?: { readonly [name: string]: TemplateValue } | undefined;
+}
+
+/** @throws InputError when the model has no template, or the template refuses the messages; `name` is the model's. */
+export function renderChatPrompt(
+  tokenizer: Tokenizer,
+  messages: readonly ChatMessage[],
+  { thinking = false, variables }: ChatPromptOptions,
+  name: string,
+): string {
+  if (tokenizer.chatTemplate === undefined) {
+    throw new InputError(`${name} tokenizer_config.json chat_template`, "the model has no chat template", {
+      hint: "Use generate(text), or a model made for chat.",
+    });
+  }
+  const textOf = (id: number | undefined) => (id === undefined ? "" : tokenizer.decode([id]));
+  return renderChat(tokenizer.chatTemplate, messages, {
+    addGenerationPrompt: true,
+    thinking,
+    bosToken: textOf(tokenizer.bosId),
+    eosToken: textOf(tokenizer.eosIds[0]),
+    ...(variables === undefined ? {} : { variables }),
+  });
+}
