@@ -59,13 +59,15 @@ export const expansions = {
     const dealt = iota("i32", [Math.ceil(s! / block), block], 0);
     const turns = build.slice(reshape(dealt, [Math.ceil(s! / block) * block]), 0, 0, s!);
     const own = eq(reshape(build.rem(turns, p), [1, s!]), iota("i32", [p, s!], 0));
-    const seen = and(reshape(visible, [n!, 1, 1, 1, s!]), reshape(own, [1, 1, 1, p, s!]));
-    const shape = [n!, g!, r!, p, s!];
-    const scores = add(reshape(scaled, [n!, g!, r!, 1, s!]), full("f32", shape, 0));
+    const seen = and(reshape(visible, [n!, 1, 1, s!]), reshape(own, [1, 1, p, s!]));
+    const [h, e] = [g! * r!, lastDim(values)];
+    // Of four axes at most: there are engines that repeat no more.
+    const shape = [n!, h, p, s!];
+    const scores = add(reshape(scaled, [n!, h, 1, s!]), full("f32", shape, 0));
     const most = reduceMax(select(seen, scores, full("f32", shape, lowestScore)));
     const powers = mul(select(seen, exp(sub(scores, expandLast(most))), 0), full("f32", shape, 1));
-    const sums = contract(`n g r p s, ${read} e -> n g r p e`, powers, values);
-    return reshape(concat(4, sums, expandLast(most), expandLast(reduceSum(powers))), node.type.shape);
+    const sums = contract(`n g r p s, ${read} e -> n g r p e`, reshape(powers, [n!, g!, r!, p, s!]), values);
+    return concat(3, reshape(sums, [n!, h, p, e]), expandLast(most), expandLast(reduceSum(powers)));
   },
 
   mergeParts: ({ ins: [x], type }, { contract, div, exp, expandLast, max, reduceMax, reshape, slice, sub }) => {

@@ -157,6 +157,13 @@ export const modelCases: readonly CaseSpec[] = [
   attention(9, [1, 20], [2, 1], [-1, 0, 19, 19, 17, 1, 2, 3, 4], [4, 12]),
   attention(16, [2, 9], [1, 1], [-1, 9, 0, ...Array.from({ length: 13 }, (_, i) => (i % 9) - 1)], [4, 12]),
   attention(2, [2, 7], [8, 2], [-2_147_483_648, 6]),
+  {
+    name: "put parts of attention together",
+    op: "mergeParts",
+    build: (m, p) => [m.mergeParts(p("x", "f32", 2, 3, 4, 7))],
+    inputs: [contentsOf(f32(2, 3, 4, 7), 4)],
+    tolerance: composed,
+  },
   inParts(3, [1, 9], [2, 1], [2, 2]),
   inParts(2, [2, 30], [4, 2], [3, 4], [8, 12]),
   inParts(1, [1, 5], [1, 1], [7, 1], [4, 4]),
