@@ -44,7 +44,7 @@ mkdirSync(folder, { recursive: true });
 rmSync(stage, { recursive: true, force: true });
 // Processes of a mesh run a file beside the others.
 await bundleCode([`${here}main.ts`, `${root}src/runtime/mesh/rank-process.ts`], `${stage}/code`);
-cpSync(`${here}transformers.py`, `${stage}/code/transformers.py`);
+cpSync(`${here}peer-transformers.py`, `${stage}/code/peer-transformers.py`);
 copyDawn();
 copyLoader();
 if (peer) copyLlama();

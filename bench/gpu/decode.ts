@@ -88,6 +88,8 @@ function showStep(name: string, { tokens, after, how, kernels, sides }: StepProf
 }
 
 const profiledSteps = 8;
+/** Of a context, tokens computed at once. */
+const mostTogether = 2048;
 
 function loadOptions(gpu: GPU, format: string, options: DecodeOptions): LoadOptions {
   const { prefill, context, tokens, sequences, matrixUnits } = options;
@@ -99,7 +101,7 @@ function loadOptions(gpu: GPU, format: string, options: DecodeOptions): LoadOpti
     matrixUnits,
     contextLength,
     maxSequences: sequences,
-    maxBatchTokens: Math.max(prefill, context),
+    maxBatchTokens: Math.max(prefill, Math.min(context, mostTogether)),
     ...((format === "int8" || format === "int4") && { quantize }),
   };
 }
@@ -120,7 +122,9 @@ async function measureFormat(gpu: GPU, folder: string, format: string, options: 
     console.log(`${format}: first prefill ${seconds(firstPrefill)}`);
     const prefilled = await best(async () => runTokens(runner, 0, prefill));
     console.log(`${format}: prefill of ${prefill}: ${(prefill / prefilled).toFixed(1)} tokens/s`);
-    await runTokens(runner, 0, context);
+    for (let done = 0; done < context; done += mostTogether) {
+      await runTokens(runner, done, Math.min(mostTogether, context - done));
+    }
     let at = context;
     await runTokens(runner, at++, 1);
     const decoded = await best(async () => {

@@ -29,7 +29,8 @@ function measureTransformers(options: TransformersOptions): boolean {
   const folder = `${cache}/${shape.key}-config`;
   mkdirSync(folder, { recursive: true });
   writeFileSync(`${folder}/config.json`, JSON.stringify(shape.json));
-  const script = fileURLToPath(new URL("transformers.py", import.meta.url));
+  // Not named as the package is: Python looks beside the script first.
+  const script = fileURLToPath(new URL("peer-transformers.py", import.meta.url));
   const { stdout, stderr, status, error } = spawnSync(
     "python3",
     [script, folder, ...[tokens, prefill, context, patience].map(String)],

@@ -58,7 +58,7 @@ export async function requestGpuDevice(gpu: GPU | undefined, matrixUnits = false
   try {
     const device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
     await measureSubgroups(device);
-    if (matrixUnits) await measureMatrixUnits(device);
+    if (matrixUnits) await measureMatrixUnits(device, adapter);
     return device;
   } catch (cause) {
     throw new UnsupportedError("webgpu", `the adapter gave no device: ${reasonOf(cause)}`, { cause });

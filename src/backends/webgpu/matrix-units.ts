@@ -39,16 +39,17 @@ export function matrixUnitsOf(device: GPUDevice): FoundUnits | null {
 }
 
 /** Finds the device's units, after its subgroups. Never throws: without them products go another way. */
-export async function measureMatrixUnits(device: GPUDevice): Promise<void> {
-  known.set(device, await find(device));
+export async function measureMatrixUnits(device: GPUDevice, adapter: GPUAdapter): Promise<void> {
+  known.set(device, await find(device, adapter));
 }
 
-async function find(device: GPUDevice): Promise<FoundUnits> {
+async function find(device: GPUDevice, adapter: GPUAdapter): Promise<FoundUnits> {
   const none = (why: string) => ({ units: null, text: `no matrix units: ${why}` });
   if (!device.features.has(matrixFeature)) return none("the adapter does not offer them");
   const subgroup = subgroupSizeOf(device);
   if (subgroup === 0) return none("subgroups are no runs of neighbours");
-  const { subgroupMatrixConfigs = [] } = device.adapterInfo as { subgroupMatrixConfigs?: Iterable<UnitConfig> }; // not in the types yet
+  // Dawn's binding for Node lists them on the adapter alone.
+  const { subgroupMatrixConfigs = [] } = adapter.info as { subgroupMatrixConfigs?: Iterable<UnitConfig> }; // not in the types yet
   const listed = [...subgroupMatrixConfigs];
   const usable = listed.filter(isOfBytes).map(({ M: m, N: n, K: k }) => ({ m, n, k }));
   if (usable.length === 0) return none(`none for signed bytes among ${listed.map(showConfig).join(", ") || "none"}`);
