@@ -40,7 +40,7 @@ export async function openProduct(device: Device, target: Target, size: ProductS
     builder.param("x", "i8", [tokens, inputs]),
     builder.param("x_scale", "f16", [tokens, groups]),
     builder.param("x_sum", "f32", [tokens, groups]),
-    builder.param("w", "u8", [blocks, groups, 8, 4, 4]),
+    builder.param("w", "u8", [blocks, groups, bits / 4, 32 / bits, 16]),
     builder.param("w_scale", "f16", [blocks, groups, 32 / bits]),
   ];
   const out = builder.make("dotGroups", params, { bits, zero: bits === 8 ? 128 : 8 });

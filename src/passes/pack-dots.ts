@@ -15,16 +15,22 @@
 import { parseAxes } from "../ir/axes.ts";
 import { type Maths, maths } from "../ir/build.ts";
 import { isOp, type Node, named, nameOf, rebuild } from "../ir/graph.ts";
-import { dotBlock, dotGroup, pairBits } from "../ir/ops/dot.ts";
+import { type DotOrder, dotBlock, dotGroup, pairBits } from "../ir/ops/dot.ts";
 import { keepName } from "../ir/rewrite.ts";
 import type { DType } from "../ir/types.ts";
 import { stageOf } from "./constant.ts";
 import { mapOuts, type Pass } from "./pass.ts";
 
-export const packDots = packDotsOf(() => false);
+export interface PackOptions {
+  /** Which order the target's kernels read. */
+  readonly order?: DotOrder;
+  /** Whether codes of 8 bits are known to be 0 but for two of each four in a row, and to be stored so. */
+  readonly arePairs?: (codes: Node) => boolean;
+}
 
-/** @param arePairs whether codes of 8 bits are known to be 0 but for two of each four in a row, and to be stored so */
-export function packDotsOf(arePairs: (codes: Node) => boolean): Pass {
+export const packDots = packDotsOf({});
+
+export function packDotsOf({ order = "chunks", arePairs = () => false }: PackOptions): Pass {
   return {
     name: "pack-dots",
     level: "tensor",
@@ -32,7 +38,7 @@ export function packDotsOf(arePairs: (codes: Node) => boolean): Pass {
     run: (module, { builder }) => {
       const build = maths(builder);
       const change = (node: Node) =>
-        isOp(node, "contract") ? keepName(node, packContract(node, build, arePairs) ?? node) : node;
+        isOp(node, "contract") ? keepName(node, packContract(node, build, { order, arePairs }) ?? node) : node;
       return mapOuts(module, (func) => rebuild(func.outs, builder, change).roots);
     },
   };
@@ -44,7 +50,11 @@ interface Codes {
   readonly scales: Node;
 }
 
-function packContract(node: Node<"contract">, build: Maths, arePairs: (codes: Node) => boolean): Node | undefined {
+function packContract(
+  node: Node<"contract">,
+  build: Maths,
+  { order, arePairs }: Required<PackOptions>,
+): Node | undefined {
   const { ins, out } = parseAxes(node.attrs.axes);
   const side = node.ins.findIndex((x) => weightOf(x) !== undefined);
   if (side < 0) return undefined;
@@ -67,14 +77,17 @@ function packContract(node: Node<"contract">, build: Maths, arePairs: (codes: No
   const [rows, length] = node.ins[side]!.type.shape.slice(-2) as [number, number]; // of rank 2 or more
   if (!fits || rows % dotBlock(bitsOf(weight)) !== 0 || length % dotGroup !== 0) return undefined;
   const pairs = weight.codes.type.dtype === "i8" && arePairs(weight.codes);
-  const dot = dotOf(weight, input, build, pairs);
+  const dot = dotOf(weight, input, build, pairs ? packPairs : order === "rows" ? packRows : packCodes);
   if (!overLast) return dot;
   const rank = dot.type.shape.length;
-  const order = Array.from({ length: rank }, (_, i) => (i < rank - 2 ? i : i === rank - 2 ? rank - 1 : rank - 2));
-  return build.reduceSum(build.transpose(dot, order));
+  const turned = Array.from({ length: rank }, (_, i) => (i < rank - 2 ? i : i === rank - 2 ? rank - 1 : rank - 2));
+  return build.reduceSum(build.transpose(dot, turned));
 }
 
-function dotOf(weight: Weight, { codes, scales, group }: Input, build: Maths, pairs: boolean): Node {
+type Pack = (codes: Node, build: Maths) => Node;
+
+function dotOf(weight: Weight, { codes, scales, group }: Input, build: Maths, pack: Pack): Node {
+  const pairs = pack === packPairs;
   const { cast, reduceSum, reshape } = build;
   const groups = codes.type.shape.at(-1)! / dotGroup;
   const name = nameOf(codes) ?? "x";
@@ -83,7 +96,7 @@ function dotOf(weight: Weight, { codes, scales, group }: Input, build: Maths, pa
   const bits = pairs ? pairBits : bitsOf(weight);
   const label = nameOf(weight.codes) ?? "w";
   const choose = (table: Node) => (weight.index === undefined ? table : build.gather(table, weight.index));
-  const packed = choose(named(`${label}_packed`, (pairs ? packPairs : packCodes)(weight.codes, build)));
+  const packed = choose(named(`${label}_packed`, pack(weight.codes, build)));
   const packedParams = [weight.scales, ...weight.minimums].map((each, i) =>
     choose(named(`${label}_packed_${i === 0 ? "scales" : "minimums"}`, packScales(each, dotBlock(bits), build))),
   );
@@ -141,7 +154,23 @@ function scalesPerGroup(scales: Node, groups: number, each: number, { broadcast,
   return slice(reshape(repeated, [...lead, count * each]), lead.length, 0, groups);
 }
 
-/** i8, i4 or u4 codes [m.., o, i] as `dotGroups` reads them. */
+/** i8, i4 or u4 codes [m.., o, i] as `dotGroups` reads them row by row. */
+function packRows(codes: Node, { add, cast, mul, reshape, slice, transpose }: Maths): Node {
+  const lead = codes.type.shape.slice(0, -2);
+  const [rows, length] = codes.type.shape.slice(-2) as [number, number]; // of rank 2 or more
+  const wide = codes.type.dtype === "i8";
+  const zero = zeros[codes.type.dtype]!;
+  const block = dotBlock(wide ? 8 : 4);
+  const [blocks, groups, at] = [rows / block, length / dotGroup, lead.length];
+  const unsigned = zero === 0 ? cast(codes, "i32") : add(cast(codes, "i32"), zero);
+  // [block, row, group, half, t]
+  const split = reshape(unsigned, [...lead, blocks, block, groups, 2, 16]);
+  const half = (i: number) => slice(split, at + 3, i, i + 1);
+  const bytes = wide ? split : add(half(0), mul(half(1), 16));
+  return cast(transpose(bytes, [...lead.keys(), at, at + 2, at + 3, at + 1, at + 4]), "u8");
+}
+
+/** The same, four of each row at a time. */
 function packCodes(codes: Node, { add, cast, mul, reshape, slice, transpose }: Maths): Node {
   const lead = codes.type.shape.slice(0, -2);
   const [rows, length] = codes.type.shape.slice(-2) as [number, number]; // of rank 2 or more

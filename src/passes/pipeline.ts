@@ -34,7 +34,14 @@ export interface PipelineOptions {
   readonly narrow?: NarrowWeights | null;
 }
 
-const packPairs = packDotsOf((codes) => weightNames(codes).every(isMatrixOfLayers));
+const packPairs = packDotsOf({ arePairs: (codes) => weightNames(codes).every(isMatrixOfLayers) });
+const packRows = packDotsOf({ order: "rows" });
+
+/** For targets that multiply codes: an invocation of a workgroup multiplies a row's, lanes of vectors those of four. */
+function packFor({ byteDots, workgroup }: Target, pairs = false): Pass[] {
+  if (byteDots === null) return [];
+  return [workgroup !== null ? packRows : pairs ? packPairs : packDots];
+}
 
 /** From the model's functions to functions of primitive ops and `attention` that the target can take. */
 export function tensorPasses(target: Target, options: PipelineOptions = {}): Pass[] {
@@ -56,7 +63,7 @@ export function tensorPasses(target: Target, options: PipelineOptions = {}): Pas
     merged, // after legalize, so that all weights of contractions are f32
     ...quantized,
     ...(target.level === "tensor" ? [unpackTables] : []), // what quantize made of chosen weights
-    ...(target.byteDots === null ? [] : [options.pairs && target.workgroup === null ? packPairs : packDots]), // what quantize made
+    ...packFor(target, options.pairs), // what quantize made
     simplify(), // what absorb, expand, merge-contracts and quantize left
     ...(target.inputMajor ? [orientWeights] : []), // after simplify, which takes transposes into contractions
     ...(narrow === null ? [] : [holdNarrow(narrow, policy)]), // wants weights as they are read

@@ -259,9 +259,10 @@ export const dataCases: readonly CaseSpec[] = [
   },
   // Rows of five: four lanes and a rest, whose accesses must not share the pointers of the lanes.
   { name: "tanh of rows of five", op: "tanh", build: (m, p) => m.tanh(p("x", "f32", 3, 5)), tolerance: accurate },
-  ...([8, 4, "affine 4"] as const).flatMap((format) => {
-    const bits = format === 8 ? 8 : 4;
-    const attrs = { bits, zero: format === 8 ? 128 : format === 4 ? 8 : 0 };
+  ...([8, 4, "affine 4", "8 by rows", "4 by rows", "affine 4 by rows"] as const).flatMap((format) => {
+    const bits = String(format).includes("8") ? 8 : 4;
+    const vectors = String(format).includes("rows") ? [bits / 4, 32 / bits, 16] : [8, 4, 4];
+    const attrs = { bits, zero: bits === 8 ? 128 : String(format).startsWith("affine") ? 0 : 8 };
     /** With `picks`, the weights' first axis is of experts, of which each token has chosen some. */
     const dot = (
       name: string,
@@ -275,7 +276,7 @@ export const dataCases: readonly CaseSpec[] = [
         const x = p("x", "i8", ...xLead, 64);
         const sums = m.reduceSum(m.reshape(m.cast(x, "f32"), [...xLead, 2, 32]));
         const weights = [
-          p("w", "u8", ...wLead, 2, 2, 8, 4, 4),
+          p("w", "u8", ...wLead, 2, 2, ...vectors),
           p("w_scale", "f16", ...wLead, 2, 2, 32 / bits),
           ...(attrs.zero === 0 ? [p("w_min", "f16", ...wLead, 2, 2, 32 / bits)] : []),
         ];

@@ -22,6 +22,8 @@ interface Sizes {
   readonly policy: QuantizeOptions;
   /** Weights of which two of each four stay. */
   readonly pairs?: boolean;
+  /** Whether codes are packed row by row. */
+  readonly rows?: boolean;
 }
 
 /** A layer, experts chosen for each token, and their products summed, as models write them. */
@@ -69,6 +71,7 @@ describe.each(Object.entries(forms))("%s", (_, form) => {
     blocks: fc.integer({ min: 1, max: 3 }),
     groups: fc.integer({ min: 1, max: 3 }),
     pairs: fc.boolean(),
+    rows: fc.boolean(),
     policy: fc.constantFrom<QuantizeOptions>(
       { weights: "int4", activations: "int8" },
       { weights: "int4-affine", activations: "int8" },
@@ -79,9 +82,10 @@ describe.each(Object.entries(forms))("%s", (_, form) => {
   test("packed and not packed agree, interpreted and compiled", async () => {
     const check = async (given: Sizes, seed: number) => {
       const module = form(given);
-      const { policy, pairs = false } = given;
+      const { policy, pairs = false, rows = false } = given;
       const plain = runPasses(module, [quantize(policy)], wasmTarget);
-      const packed = runPasses(plain, [pairs ? packDotsOf(() => true) : packDots], wasmTarget);
+      const pack = pairs ? packDotsOf({ arePairs: () => true }) : packDotsOf({ order: rows ? "rows" : "chunks" });
+      const packed = runPasses(plain, [pack], wasmTarget);
       const ops = topoOrder(packed.funcs.get("main")!.outs);
       const dot = ops.find((node) => isOp(node, "dotGroups"));
       expect(dot?.attrs.bits).toBe(policy.weights === "int8" ? (pairs ? 5 : 8) : 4);

@@ -1,6 +1,6 @@
 /** The row of `dotGroups`: products of packed codes as one batched matrix product per group, in f32 throughout. */
 import { UnsupportedError } from "../../ir/errors.ts";
-import { dotBlock, dotGroup, dotShapes, pairBits } from "../../ir/ops/dot.ts";
+import { type DotOrder, dotBlock, dotGroup, dotOrder, dotShapes, pairBits } from "../../ir/ops/dot.ts";
 import { sizeOf } from "../../ir/types.ts";
 import { asFloat, floatMath } from "./build.ts";
 import type { TensorEngine } from "./engine.ts";
@@ -27,11 +27,10 @@ export const dotRow: Row<"dotGroups"> = whole((engine, xs, { ins, attrs: { bits,
   // Sums of 32 products of bytes are below 2^24, so exact in f32.
   const products = engine.matMul(
     engine.reshape(serve(engine, x!, xRows, count, groups * dotGroup), [count * groups, 1, dotGroup]),
-    engine.reshape(perRow(unpack(engine, w!, bits, wRows * (rows / block) * groups), dotGroup), [
-      count * groups,
-      rows,
-      dotGroup,
-    ]),
+    engine.reshape(
+      perRow(unpack(engine, w!, bits, wRows * (rows / block) * groups, dotOrder(types[3]!.shape)), dotGroup),
+      [count * groups, rows, dotGroup],
+    ),
     { transposeA: false, transposeB: true },
   );
   const sums = engine.reshape(products, [count, groups, rows]);
@@ -49,12 +48,16 @@ function serve<T>(engine: TensorEngine<T>, x: T, from: number, count: number, si
   return engine.reshape(repeated, [count, size]);
 }
 
-/** Bytes [n, 8, 4, 4] of packed rows as codes [n, block, 32]: byte [c, q, t] is row q at 4c + t, its high half row 4 + q. */
-function unpack<T>(engine: TensorEngine<T>, bytes: T, bits: number, n: number): T {
+/** The 128 bytes of each of n groups of a block as codes [n, block, 32]; see `dotGroups` for their orders. */
+function unpack<T>(engine: TensorEngine<T>, bytes: T, bits: number, n: number, order: DotOrder): T {
   const { floor, mul, sub } = floatMath(engine);
-  const byRow = engine.transpose(engine.reshape(bytes, [n, 8, 4, 4]), [0, 2, 1, 3]);
+  const [block, chunks] = [dotBlock(bits), order === "chunks"];
+  const shape = chunks ? [n, 8, 4, 4] : [n, 8 / block, block, 16];
+  const byRow = engine.transpose(engine.reshape(bytes, shape), [0, 2, 1, 3]);
   if (bits === 8) return engine.reshape(byRow, [n, 4, dotGroup]);
   const high = floor(mul(byRow, 1 / 16));
-  const halves = [sub(byRow, mul(high, 16)), high].map((half) => engine.reshape(half, [n, 4, dotGroup]));
-  return engine.concat(halves, 1);
+  // The halves of a byte are of two rows, or of one.
+  const size = chunks ? [n, 4, dotGroup] : [n, 8, 16];
+  const halves = [sub(byRow, mul(high, 16)), high].map((half) => engine.reshape(half, size));
+  return engine.concat(halves, chunks ? 1 : 2);
 }

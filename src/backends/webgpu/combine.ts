@@ -2,13 +2,16 @@
  * WGSL functions by which a workgroup's invocations put values together. Where subgroups are known to be runs of
  * neighbours, each adds up its own by one instruction and only their results go through shared memory; elsewhere a tree does.
  */
-import type { Combine } from "../../ir/kernel/kernel.ts";
+import type { Combine, Kernel } from "../../ir/kernel/kernel.ts";
+import { eachStmt } from "../../ir/kernel/walk.ts";
 import { typeText } from "./expr.ts";
 
 export interface Group {
   readonly invocations: number;
   /** Invocations of a subgroup, or 0 where they are not to be used. */
   readonly subgroup: number;
+  /** How far apart at most invocations are whose values are combined. */
+  readonly apart: number;
 }
 
 /**
@@ -18,7 +21,7 @@ export interface Group {
  */
 export class Combines {
   readonly #group: Group;
-  readonly #found = new Map<string, Combine & { readonly waits: boolean }>();
+  readonly #found = new Map<string, Found>();
   /** By type. */
   readonly #places = new Map<string, number>();
 
@@ -28,15 +31,17 @@ export class Combines {
 
   /** The call; `again`: it may run more than once. */
   call(stmt: Combine, value: string, again: boolean): string {
-    const { op, over } = stmt;
+    const { op, over, apart } = stmt;
     const type = typeText(stmt.value.type);
     const subgroup = subgroupOf(this.#group);
-    const waits = again || subgroup === 0;
-    const name = `combine_${op}_${wordOf(type)}_${over}${again && subgroup > 0 ? "_again" : ""}`;
-    this.#found.set(name, { ...stmt, waits });
+    const tree = apart >= subgroup;
+    const waits = again || tree;
+    const how = `${over}${apart > 1 ? `_by_${apart}` : ""}${again && !tree ? "_again" : ""}`;
+    const name = `combine_${op}_${wordOf(type)}_${how}`;
+    this.#found.set(name, { ...stmt, waits, tree });
     if (waits) return `${name}(lane, ${value})`;
     // Within subgroups nobody waits for others, so that the place is still in use.
-    if (over <= subgroup) return `${name}(lane, ${value}, 0u)`;
+    if (over * apart <= subgroup) return `${name}(lane, ${value}, 0u)`;
     const place = this.#places.get(type) ?? 0;
     this.#places.set(type, 1 - place);
     return `${name}(lane, ${value}, ${place * this.#length}u)`;
@@ -44,31 +49,52 @@ export class Combines {
 
   /** Whether they need `enable subgroups`. */
   get useSubgroups(): boolean {
-    return this.#found.size > 0 && subgroupOf(this.#group) > 1;
+    return [...this.#found.values()].some(({ tree }) => !tree);
   }
 
   /** What each place holds. */
   get #length(): number {
-    return Math.max(1, this.#group.invocations / Math.max(subgroupOf(this.#group), 1));
+    const { invocations, apart } = this.#group;
+    return Math.max(1, (invocations / Math.max(subgroupOf(this.#group), 1)) * apart);
   }
 
   /** Functions by their names, and the memory that they share. */
   texts(): string[] {
-    const subgroup = subgroupOf(this.#group);
-    const types = new Set([...this.#found.values()].map(({ value }) => typeText(value.type)));
-    const length = (subgroup > 0 ? 3 : 1) * this.#length;
-    const memory = [...types].map((type) => `var<workgroup> ${memoryOf(type)}: array<${type}, ${length}>;`);
-    const functions = [...this.#found].map(([name, { op, value, over, waits }]) => {
-      const type = typeText(value.type);
+    const memory = new Set(
+      [...this.#found.values()].map(({ value, tree }) => {
+        const type = typeText(value.type);
+        const length = tree ? this.#group.invocations : 3 * this.#length;
+        return `var<workgroup> ${memoryOf(type, tree)}: array<${type}, ${length}>;`;
+      }),
+    );
+    const functions = [...this.#found].map(([name, stmt]) => {
+      const { waits, tree } = stmt;
+      const type = typeText(stmt.value.type);
       const third = waits ? [`let place = ${2 * this.#length}u;`] : [];
-      const body =
-        subgroup > 0 ? [...third, ...bySubgroups(op, type, over, waits, this.#group)] : byTree(op, type, over);
+      const body = tree ? byTree(stmt, type) : [...third, ...bySubgroups(stmt, type, this.#group)];
       const place = waits ? "" : ", place: u32";
       const lines = body.map((line) => `  ${line}`);
       return [`fn ${name}(lane: u32, value: ${type}${place}) -> ${type} {`, ...lines, "}"].join("\n");
     });
     return [...memory, ...functions];
   }
+}
+
+/** A combine of the kernel. */
+interface Found extends Combine {
+  /** Whether it ends with a barrier. */
+  readonly waits: boolean;
+  /** Whether it goes by shared memory alone. */
+  readonly tree: boolean;
+}
+
+/** How far apart at most a kernel's invocations are whose values are combined. */
+export function mostApart({ body }: Kernel): number {
+  let most = 1;
+  eachStmt(body, (stmt) => {
+    if (stmt.k === "combine") most = Math.max(most, stmt.apart);
+  });
+  return most;
 }
 
 function subgroupOf({ invocations, subgroup }: Group): number {
@@ -80,67 +106,69 @@ function wordOf(type: string): string {
   return type.replaceAll(/\W+/g, " ").trim().replaceAll(" ", "_");
 }
 
-function memoryOf(type: string): string {
-  return `combined_${wordOf(type)}`;
+function memoryOf(type: string, tree = false): string {
+  return `combined_${wordOf(type)}${tree ? "_tree" : ""}`;
 }
 
 function pairOf(op: Combine["op"], a: string, b: string): string {
   return op === "add" ? `${a} + ${b}` : `max(${a}, ${b})`;
 }
 
-function byTree(op: Combine["op"], type: string, over: number): string[] {
-  const all = memoryOf(type);
+function byTree({ op, over, apart }: Combine, type: string): string[] {
+  const all = memoryOf(type, true);
   const at = (lane: string) => `${all}[${lane}]`;
+  const run = over * apart;
+  const first = `lane & ${~(run - 1) >>> 0}u`;
   return [
     `${at("lane")} = value;`,
     "workgroupBarrier();",
-    `for (var half = ${over / 2}u; half > 0u; half >>= 1u) {`,
-    `  if ((lane & ${over - 1}u) < half) { ${at("lane")} = ${pairOf(op, at("lane"), at("lane + half"))}; }`,
+    `for (var half = ${run / 2}u; half >= ${apart}u; half >>= 1u) {`,
+    `  if ((lane & ${run - 1}u) < half) { ${at("lane")} = ${pairOf(op, at("lane"), at("lane + half"))}; }`,
     "  workgroupBarrier();",
     "}",
-    `let result = ${at(`lane & ${~(over - 1) >>> 0}u`)};`,
+    `let result = ${at(apart === 1 ? first : `(${first}) + (lane & ${apart - 1}u)`)};`,
     "workgroupBarrier();",
     "return result;",
   ];
 }
 
-function bySubgroups(
-  op: Combine["op"],
-  type: string,
-  over: number,
-  waits: boolean,
-  { invocations, subgroup }: Group,
-): string[] {
+function bySubgroups({ op, over, apart, waits }: Found, type: string, { invocations, subgroup }: Group): string[] {
   const all = memoryOf(type);
+  const run = over * apart;
   // A combine of all is a barrier as well.
   const meet = over === invocations ? ["workgroupBarrier();"] : [];
-  if (over < subgroup) return [...meet, "var result = value;", ...byShuffles(op, over), "return result;"];
-  const own = op === "add" ? "subgroupAdd(value)" : "subgroupMax(value)";
-  if (over === subgroup) return [...meet, `return ${own};`];
+  if (run < subgroup || (run === subgroup && apart > 1))
+    return [...meet, "var result = value;", ...byShuffles(op, over, apart), "return result;"];
+  const whole = op === "add" ? "subgroupAdd(value)" : "subgroupMax(value)";
+  if (run === subgroup) return [...meet, `return ${whole};`];
   // Each subgroup adds up what all of them found, so that nobody waits for one that does.
-  const parts = over / subgroup;
-  const first = `place + lane / ${over}u * ${parts}u`;
-  const several = parts <= subgroup;
+  const parts = run / subgroup;
+  const [within, column] = apart === 1 ? ["", ""] : [` * ${apart}u`, ` + (lane & ${apart - 1}u)`];
+  const first = `place + lane / ${run}u * ${parts * apart}u`;
+  const several = parts <= subgroup / apart;
+  const mine = apart === 1 ? `lane & ${parts - 1}u` : `lane / ${apart}u & ${parts - 1}u`;
+  const own =
+    apart === 1 ? [`let own = ${whole};`] : ["var own = value;", ...byShuffles(op, subgroup / apart, apart, "own")];
   return [
-    `let own = ${own};`,
-    `if ((lane & ${subgroup - 1}u) == 0u) { ${all}[place + lane / ${subgroup}u] = own; }`,
+    ...own,
+    `if ((lane & ${subgroup - 1}u) < ${apart}u) { ${all}[place + lane / ${subgroup}u${within}${column}] = own; }`,
     "workgroupBarrier();",
-    `var result = ${all}[${first}${several ? ` + (lane & ${parts - 1}u)` : ""}];`,
+    `var result = ${all}[${first}${several ? ` + (${mine})${within}` : ""}${column}];`,
     ...(several
-      ? byShuffles(op, parts)
+      ? byShuffles(op, parts, apart)
       : [
-          `for (var part = 1u; part < ${parts}u; part++) { result = ${pairOf(op, "result", `${all}[${first} + part]`)}; }`,
+          `for (var part = 1u; part < ${parts}u; part++) { result = ${pairOf(op, "result", `${all}[${first} + part${within}${column}]`)}; }`,
         ]),
     ...(waits ? ["workgroupBarrier();"] : []),
     "return result;",
   ];
 }
 
-/** `result` of `over` neighbours. */
-function byShuffles(op: Combine["op"], over: number): string[] {
+/** The variable `name` of `over` invocations, each `apart` from the next. */
+function byShuffles(op: Combine["op"], over: number, apart: number, name = "result"): string[] {
   const lines: string[] = [];
   for (let half = over / 2; half >= 1; half /= 2) {
-    lines.push(`result = ${pairOf(op, "result", `subgroupShuffleXor(result, ${half}u)`)};`);
+    lines.push(`${name} = ${pairOf(op, name, `subgroupShuffleXor(${name}, ${half * apart}u)`)};`);
   }
   return lines;
 }

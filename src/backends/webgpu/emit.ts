@@ -5,7 +5,7 @@ import { afterStmt, assume, type Facts, factsOf, insideLoop } from "../../ir/ker
 import { isPackedValue } from "../../ir/kernel/value.ts";
 import { globalBufs, meets, writesOf } from "../../ir/kernel/walk.ts";
 import { wideBufs } from "./bytes.ts";
-import { Combines } from "./combine.ts";
+import { Combines, mostApart } from "./combine.ts";
 import { bufferTexts } from "./declare.ts";
 import { type Context, emitExpr, type Needs, nameOf, typeText } from "./expr.ts";
 import { multiplyLines, unitDirectives } from "./multiply.ts";
@@ -67,7 +67,7 @@ export function emitKernel(kernel: Kernel, options: EmitOptions = {}): WgslKerne
     words,
     names: wgslNames(kernel),
     needs,
-    combines: new Combines({ invocations: schedule.invocations, subgroup }),
+    combines: new Combines({ invocations: schedule.invocations, subgroup, apart: mostApart(kernel) }),
     uses: { agreed: false, depth: 0, units: false },
     matrixUnits,
     reloads: loadsAny(kernel, written),
@@ -234,7 +234,7 @@ function emitStore(place: Place, stmt: Extract<Stmt, { k: "store" }>, facts: Fac
   const name = nameOf(place, stmt.buf);
   const [index, value] = [emitExpr(stmt.index, facts, place), emitExpr(stmt.value, facts, place)];
   const vector = place.vectors.get(stmt.buf);
-  if (vector !== undefined) return [`${vectorText(name, index, vector)} = ${value.text};`];
+  if (vector !== undefined) return [`${vectorText(name, index, vector, stmt.value.type.lanes)} = ${value.text};`];
   invariant(
     !isPackedValue(stmt.value.type.dtype),
     () => `bytes are stored to ${stmt.buf}, which has no vectors of them`,

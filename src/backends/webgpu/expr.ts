@@ -105,7 +105,7 @@ function emitLoad(expr: Extract<Expr, { k: "load" }>, facts: Facts, context: Con
   const name = nameOf(context, expr.buf);
   const index = emitExpr(expr.index, facts, context);
   const vector = context.vectors.get(expr.buf);
-  if (vector !== undefined) return atom(vectorText(name, index, vector));
+  if (vector !== undefined) return atom(vectorText(name, index, vector, expr.type.lanes));
   if (isPackedValue(expr.type.dtype)) return wordsText(expr, buf, { ...context, name, index, facts });
   const packed = isPacked(buf.dtype) && buf.space === "global";
   if (packed) context.needs.loads.add(expr.buf);

@@ -153,16 +153,17 @@ export interface Barrier {
   readonly k: "barrier";
 }
 /**
- * Binds `name` to the sum or the largest of the values that `over` consecutive iterations of the enclosing workgroup loop
- * give, in any order of addition. A barrier as well.
+ * Binds `name` to the sum or the largest of the values that `over` iterations of the enclosing workgroup loop give, in any
+ * order of addition: of each run of `over * apart` those that are `apart` from each other. A barrier as well.
  */
 export interface Combine {
   readonly k: "combine";
   readonly name: string;
   readonly op: CombineOp;
   readonly value: Expr;
-  /** A power of two that divides the workgroup loop's iterations. */
+  /** Powers of two whose product divides the workgroup loop's iterations. */
   readonly over: number;
+  readonly apart: number;
 }
 export type CombineOp = "add" | "max";
 export interface Note {

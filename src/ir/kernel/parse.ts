@@ -135,7 +135,7 @@ function parseCombine(at: Cursor, scope: Scope): Stmt {
   const value = parseExpr(at, scope);
   at.word(")");
   at.word("over");
-  return combine(name, word, value, at.integer());
+  return combine(name, word, value, at.integer(), at.accept("apart") ? at.integer() : 1);
 }
 
 function parseMultiply(at: Cursor, scope: Scope): Stmt {

@@ -101,7 +101,7 @@ function printStmt(stmt: Stmt): string[] {
     case "barrier":
       return ["barrier"];
     case "combine":
-      return [`combine ${stmt.name} = ${stmt.op}(${printExpr(stmt.value)}) over ${stmt.over}`];
+      return [`combine ${stmt.name} = ${stmt.op}(${printExpr(stmt.value)}) over ${stmt.over}${showApart(stmt.apart)}`];
     case "multiply": {
       const [result, left, right] = matricesOf(stmt).map(
         ({ at }) => `${at.buf}[${printExpr(at.index)}] step ${at.stride}`,
@@ -148,6 +148,8 @@ export function printExpr(expr: Expr, level = 0): string {
     }
   }
 }
+
+const showApart = (apart: number): string => (apart === 1 ? "" : ` apart ${apart}`);
 
 function lanesSuffix(type: ValueType): string {
   if (isPackedValue(type.dtype)) return `:${showValueType(type)}`;

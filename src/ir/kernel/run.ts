@@ -97,8 +97,9 @@ function* runStmt(machine: Machine, stmt: Stmt, env: Env): Progress {
       const { gathered, lane } = machine.group;
       gathered.set(lane, evaluate(machine, stmt.value, env));
       yield;
-      const first = lane - (lane % stmt.over);
-      const values = Array.from({ length: stmt.over }, (_, i) => gathered.get(first + i)!);
+      const { over, apart } = stmt;
+      const first = lane - (lane % (over * apart)) + (lane % apart);
+      const values = Array.from({ length: over }, (_, i) => gathered.get(first + i * apart)!);
       env.values.set(
         stmt.name,
         values.reduce((a, b) =>

@@ -49,8 +49,8 @@ export function when(cond: Expr, then: readonly Stmt[], otherwise: readonly Stmt
 export function note(text: string): Note {
   return { k: "note", text };
 }
-export function combine(name: string, op: CombineOp, value: Expr, over: number): Combine {
-  return { k: "combine", name, op, value, over };
+export function combine(name: string, op: CombineOp, value: Expr, over: number, apart = 1): Combine {
+  return { k: "combine", name, op, value, over, apart };
 }
 export function multiply(rest: Omit<Multiply, "k">): Multiply {
   return { k: "multiply", ...rest };

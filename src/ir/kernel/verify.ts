@@ -125,10 +125,11 @@ function checkStmt(place: Place, stmt: Stmt, facts: Facts): void {
       checkExpr(place, stmt.value, facts, stmt);
       checkName(place, stmt.name, stmt);
       checkMeeting(place, stmt);
-      const { over } = stmt;
+      const { over, apart } = stmt;
       const { type } = stmt.value;
-      const fits = Number.isInteger(Math.log2(over)) && place.workgroup % over === 0;
-      insist(fits, "K7", () => `${place.workgroup} iterations cannot be combined over ${over}`);
+      const powers = [over, apart].every((each) => Number.isInteger(Math.log2(each)));
+      const fits = powers && place.workgroup % (over * apart) === 0;
+      insist(fits, "K7", () => `${place.workgroup} iterations cannot be combined over ${over}, ${apart} apart`);
       insist(type.dtype === "f32" || isIndex(type), "K3", () => `combines ${showValueType(type)}`);
       place.names.set(stmt.name, { type, how: "let", grids, uniform: over === place.workgroup });
       return;

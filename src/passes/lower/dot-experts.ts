@@ -2,7 +2,7 @@
  * Lowering of `dotGroups` with chosen weights (a mixture's experts) for GPUs and many tokens: a workgroup has one expert's
  * tile of rows and computes it for all tokens that chose the expert, so that its weights are read once for them and not once
  * for each. Which these are, its invocations find out from all choices (*picks*: a token's choice number k) and keep as a list in
- * shared memory; then tiles of picks are computed as tiles of tokens are (`dot-tiles.ts`).
+ * shared memory; then tiles of picks are computed as tiles of tokens are (`dot-tokens.ts`).
  */
 import type { Node } from "../../ir/graph.ts";
 import { type Buf, type Expr, iadd, int, isub, load, op, ref } from "../../ir/kernel/kernel.ts";
@@ -10,8 +10,8 @@ import { assign, barrier, note, store, variable, when } from "../../ir/kernel/st
 import type { Workgroup } from "../../ir/target.ts";
 import type { Dot } from "./dot-group-parts.ts";
 import { chosenBy } from "./dot-pairs.ts";
-import { chooseTile, invocationsOf } from "./dot-tile-choice.ts";
-import { tilesOf, writeTile } from "./dot-tiles.ts";
+import { chooseTokenTile } from "./dot-token-choice.ts";
+import { blocksOf, tileNote, tokenTile } from "./dot-tokens.ts";
 import { clampTo, unflatten } from "./index-math.ts";
 import type { Together } from "./writer.ts";
 
@@ -20,7 +20,7 @@ const worth = 4;
 
 /** Says whether it lowered: the weights are one table's, chosen by picks in memory that are many for each expert. */
 export function lowerDotExperts(dot: Dot, workgroup: Workgroup): boolean {
-  const { w, group, lead, blocks, fours, groups } = dot;
+  const { w, group, lead, blocks, groups } = dot;
   const operands = group.anchor.ins.slice(3);
   const chosen = chosenBy(operands, lead);
   const inMemory = operands.every((node) => !w.isBuffer(node) && node.ins.every((each) => w.isBuffer(each)));
@@ -31,32 +31,28 @@ export function lowerDotExperts(dot: Dot, workgroup: Workgroup): boolean {
   // The list is as long as if all had chosen the same.
   const rest = { ...workgroup, bytes: workgroup.bytes - 4 * count - 4 * workgroup.invocations };
   if (average < worth || rest.bytes < 8192) return false;
-  const product = { rows: 4 * fours * blocks, tokens: average, groups, copies: experts };
-  const tile = chooseTile(product, rest, w.target.matrices);
-  const size = invocationsOf(tile);
-  w.emit(
-    note(
-      `tile: ${tile.rows} rows by ${tile.tokens} of the tokens that chose an expert, ${tile.slices} groups at a time`,
-    ),
-  );
+  const product = { blocks, groups, tokens: average, block: dot.block, copies: experts };
+  const tile = chooseTokenTile(product, rest);
+  const size = tile.invocations;
+  w.emit(note(`${tileNote(tile, dot)}, of the tokens that chose an expert`));
   const list = w.shared("picked", "i32", count);
   const counts = w.shared("counts", "i32", size);
   const ofExpert = (expert: Expr) => (block: Expr) =>
     w.workgroup(size, (together) => {
       const table = (node: Node) => ({ node: node.ins[0]!, lead: [expert] });
-      const tiles = tilesOf({ ...dot, table }, tile);
+      const write = tokenTile({ ...dot, table }, tile);
       const found = findPicks(dot, together, { picks, expert, experts, list, counts, count });
       const step = (first: Expr) => {
         const token = (t: Expr) => {
           const at = clampTo(op("min", iadd(first, t), isub(found, int(1))), count);
           return unflatten(w.bind("pick", clampTo(load(list, at), count)), lead);
         };
-        writeTile(tiles, { block, token, inside: (t) => op("lt", iadd(first, t), found) }, together);
+        write({ block, token, inside: (t) => op("lt", iadd(first, t), found) }, together);
       };
       w.loop("first", found, step, "serial", tile.tokens);
     });
-  const perTile = tile.rows / (4 * fours);
-  w.loop("expert", experts, (expert) => w.loop("b", blocks, ofExpert(expert), "grid", perTile), "grid");
+  const each = (expert: Expr) => w.loop("b", blocks, ofExpert(expert), "grid", blocksOf(tile));
+  w.loop("expert", experts, each, "grid");
   return true;
 }
 

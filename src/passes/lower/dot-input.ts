@@ -1,7 +1,7 @@
 /**
- * The input of a product, quantised by the workgroup that multiplies: every invocation takes four neighbouring values in
- * turn, finds the largest of a group with its neighbours, and leaves a word of four codes and each group's scale in memory
- * that the workgroup shares.
+ * The input of a product of one token, in memory that the workgroup shares: copied there, or quantised by the workgroup that
+ * multiplies. Then every invocation takes four neighbouring values in turn, finds the largest of a group with its neighbours,
+ * and leaves a word of four codes and each group's scale.
  */
 import type { Node } from "../../ir/graph.ts";
 import {
@@ -14,6 +14,7 @@ import {
   intrinsic,
   irem,
   load,
+  loadBytes,
   num,
   op,
   select,
@@ -21,28 +22,60 @@ import {
 import { barrier, store, when } from "../../ir/kernel/stmt.ts";
 import { dotGroup } from "../../ir/ops/dot.ts";
 import { codeRange } from "../../ir/ops/groups.ts";
+import { bytesAt, type Dot, inputScaleAt, inputSumAt, readsSums } from "./dot-group-parts.ts";
 import { bounded } from "./group-search.ts";
 import { clampTo } from "./index-math.ts";
 import { nearestCode } from "./values.ts";
-import type { KernelWriter, Together } from "./writer.ts";
+import type { Together } from "./writer.ts";
 
 export interface StagedInput {
-  /** Four codes by their number, as bytes. */
-  readonly codes: (word: Expr) => Expr;
-  /** The scale of a group. */
+  /** Sixteen codes by their number. */
+  readonly codes: (sixteen: Expr) => Expr;
+  /** The scale of a group, as `inputScaleAt`. */
   readonly scale: (group: Expr) => Expr;
+  /** What a group's codes add up to, as `inputSumAt`. */
+  readonly sum: (group: Expr) => Expr;
 }
 
 const zero = num("f32", 0);
 /** Words of a group. */
 const perGroup = dotGroup / 4;
 
+/** The input of row `idx`, for kernels that have it in memory; all invocations meet at its end. */
+export function copyInput(dot: Dot, idx: readonly Expr[], together: Together, sharedBytes: number): StagedInput {
+  const { w, groups } = dot;
+  const length = groups * dotGroup;
+  const inPlace: StagedInput = {
+    codes: (sixteen) => bytesAt(dot, 0, idx, imul(sixteen, int(16)), 16),
+    scale: (g) => inputScaleAt(dot, idx, g),
+    sum: (g) => inputSumAt(dot, idx, g),
+  };
+  const sums = readsSums(dot);
+  if (length + groups * (sums ? 8 : 4) > sharedBytes - combineBytes) return inPlace;
+  const codes = w.shared("words", "i8", length);
+  w.strided(together, "i", length / 16, (i) => w.emit(store(codes, imul(i, int(16)), inPlace.codes(i))));
+  const ofGroups = (hint: string, at: (g: Expr) => Expr) => {
+    const buf = w.shared(hint, "f32", groups);
+    w.strided(together, "i", groups, (g) => w.emit(store(buf, g, at(g))));
+    return (g: Expr) => load(buf, g);
+  };
+  const scale = ofGroups("scales", inPlace.scale);
+  const sum = sums ? ofGroups("sums", inPlace.sum) : inPlace.sum;
+  w.emit(barrier);
+  return { codes: (sixteen) => loadBytes(codes, imul(sixteen, int(16)), 16), scale, sum };
+}
+
+/** What combining sums may take of a workgroup's memory. */
+const combineBytes = 2048;
+
 /** Writes the quantiser of `x` (`quantizeGroups` by `groupScales`, one row); all invocations meet at its end. */
-export function stageInput(w: KernelWriter, codes: Node, idx: readonly Expr[], together: Together): StagedInput {
+export function stageInput(dot: Dot, idx: readonly Expr[], together: Together): StagedInput {
+  const { w, group, bits } = dot;
+  const codes = group.anchor.ins[0]!;
   const [x, scales] = codes.ins as [Node, Node]; // it takes two operands where codes are i8
   const length = x.type.shape.at(-1)!;
   const range = codeRange(codes.type.dtype)!;
-  const words = w.shared("words", "u32", length / 4);
+  const words = w.shared("words", "i8", length);
   const found = w.shared("scales", "f32", length / dotGroup);
   const count = length / 4;
   const quantizeWord = (mine: Expr): void => {
@@ -62,7 +95,7 @@ export function stageInput(w: KernelWriter, codes: Node, idx: readonly Expr[], t
     const bytes = values.map((value) => select(none, int(0), cast("i32", nearestCode(value, scale, range))));
     const leads = op("eq", irem(word, int(perGroup)), int(0));
     const stores = [
-      store(words, word, intrinsic("word4", ...bytes)),
+      store(words, first, intrinsic("bytes4", intrinsic("word4", ...bytes))),
       when(leads, [store(found, idiv(word, int(perGroup)), scale)]),
     ];
     if (count % together.size === 0) for (const each of stores) w.emit(each);
@@ -71,7 +104,12 @@ export function stageInput(w: KernelWriter, codes: Node, idx: readonly Expr[], t
   const steps = Math.ceil(count / together.size);
   w.loop("s", steps, (s) => quantizeWord(w.bind("mine", iadd(imul(s, int(together.size)), together.lane))));
   w.emit(barrier);
-  const scale = (group: Expr) => load(found, group);
+  const scale = (g: Expr) => load(found, g);
   w.hold(scales, (at) => scale(at.at(-1)!));
-  return { codes: (word) => intrinsic("bytes4", load(words, word)), scale };
+  return {
+    codes: (sixteen) => loadBytes(words, imul(sixteen, int(16)), 16),
+    // A power of two, so exact.
+    scale: (g) => (bits === 4 ? op("mul", scale(g), num("f32", 1 / 16)) : scale(g)),
+    sum: (g) => inputSumAt(dot, idx, g),
+  };
 }

@@ -2,9 +2,9 @@
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import { cast, type Expr, iadd, idiv, imul, int, irem, num, op, ref } from "../../ir/kernel/kernel.ts";
 import { assign, store, variable } from "../../ir/kernel/stmt.ts";
-import { dotBlock, dotGroup, pairBits } from "../../ir/ops/dot.ts";
+import { dotBlock, dotGroup, dotOrder, pairBits } from "../../ir/ops/dot.ts";
 import type { Group } from "../fuse.ts";
-import { flatten } from "./index-math.ts";
+import { flatten, unflatten } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 
 export function lowerDotScalar(w: KernelWriter, anchor: Node, group: Group): void {
@@ -30,12 +30,10 @@ function writeElement(w: KernelWriter, { anchor, root }: Group, idx: readonly Ex
     const dot = ref(w.unique("dot"), "i32");
     w.emit(variable(dot.name, int(0)));
     w.loop("k", dotGroup, (k) => {
-      const byteAt = (i: Expr) =>
-        w.value(weights, [
-          ...[...own(weights, 5), block, g, idiv(i, int(16))],
-          ...[irem(idiv(i, int(4)), int(4)), irem(i, int(4))],
-        ]);
-      const code = bits === pairBits ? pairCode(byteAt, inBlock, k) : denseCode(byteAt, inBlock, k, bits);
+      const packed = weights.type.shape;
+      const byteAt = (i: Expr) => w.value(weights, [...own(weights, 5), block, g, ...unflatten(i, packed.slice(-3))]);
+      const dense = dotOrder(packed) === "rows" ? codeByRows : codeByChunks;
+      const code = bits === pairBits ? pairCode(byteAt, inBlock, k) : dense(byteAt, inBlock, k, bits);
       const input = w.value(x, [...own(x, 1), iadd(imul(g, int(dotGroup)), k)]);
       w.emit(assign(dot.name, iadd(dot, imul(input, code))));
     });
@@ -53,7 +51,15 @@ function writeElement(w: KernelWriter, { anchor, root }: Group, idx: readonly Ex
 }
 
 /** The code of a row of the block and an element of the group. */
-function denseCode(byteAt: (i: Expr) => Expr, row: Expr, k: Expr, bits: number): Expr {
+function codeByRows(byteAt: (i: Expr) => Expr, row: Expr, k: Expr, bits: number): Expr {
+  const within = irem(k, int(16));
+  if (bits === 8) return byteAt(iadd(imul(iadd(imul(idiv(k, int(16)), int(4)), row), int(16)), within));
+  const byte = byteAt(iadd(imul(row, int(16)), within));
+  return op("select", op("lt", k, int(16)), irem(byte, int(16)), idiv(byte, int(16)));
+}
+
+/** The same, where codes are in the order of chunks. */
+function codeByChunks(byteAt: (i: Expr) => Expr, row: Expr, k: Expr, bits: number): Expr {
   const [chunk, four] = [imul(idiv(k, int(4)), int(16)), bits === 4 ? irem(row, int(4)) : row];
   const byte = byteAt(iadd(iadd(chunk, imul(four, int(4))), irem(k, int(4))));
   return bits === 4 ? op("select", op("lt", row, int(4)), irem(byte, int(16)), idiv(byte, int(16))) : byte;

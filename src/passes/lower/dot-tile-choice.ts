@@ -1,4 +1,4 @@
-/** The tile of rows by tokens that a workgroup of a GPU computes where there are many tokens. */
+/** The tile of rows by tokens that a workgroup of a GPU computes by matrix units. */
 import type { ProductSize } from "../../ir/kernel/multiply.ts";
 import { dotGroup } from "../../ir/ops/dot.ts";
 import type { MatrixUnits, Workgroup } from "../../ir/target.ts";
@@ -11,8 +11,8 @@ export interface DotTile {
   readonly own: number;
   /** Invocations that have the same rows and tokens and divide the groups. */
   readonly slices: number;
-  /** How subgroups multiply, where matrix units do it. */
-  readonly units?: UnitShare;
+  /** How subgroups multiply. */
+  readonly units: UnitShare;
 }
 
 export interface UnitShare {
@@ -26,40 +26,29 @@ interface Product {
   readonly rows: number;
   readonly tokens: number;
   readonly groups: number;
-  readonly copies?: number;
 }
 
-export const invocationsOf = ({ rows, tokens, own, slices }: DotTile): number => (rows / 8) * (tokens / own) * slices;
+export const invocationsOf = ({ rows, tokens, own, slices }: Divided): number => (rows / 8) * (tokens / own) * slices;
 
 /** Bytes that scales take, and what is combined at the end. */
-const scaleBytes = ({ rows, tokens, slices }: DotTile): number => 16 * (slices * 2 * (rows / 4 + tokens / 4) + 256);
-
-/** Bytes that the tile takes by products of four. */
-const dotBytes = (tile: DotTile): number =>
-  scaleBytes(tile) + 16 * tile.slices * (8 * (tile.rows / 4 + tile.tokens / 4 + 2) + 9);
+const scaleBytes = ({ rows, tokens, slices }: Divided): number => 16 * (slices * 2 * (rows / 4 + tokens / 4) + 256);
 
 /**
- * By units: bytes from a row of codes to the next, and elements from a token's sums to the next. More than there are, so that
+ * Bytes from a row of codes to the next, and elements from a token's sums to the next. More than there are, so that
  * rows that are read at once lie in different banks; multiples of 16 bytes, as devices want.
  */
 export const unitRowBytes = dotGroup + 16;
-export const unitSumStride = ({ rows }: DotTile): number => rows + 8;
+export const unitSumStride = ({ rows }: Divided): number => rows + 8;
 
-const unitBytes = (tile: DotTile): number => {
+const unitBytes = (tile: Divided): number => {
   const { rows, tokens, slices } = tile;
   return scaleBytes(tile) + slices * ((rows + tokens) * unitRowBytes + 4 * tokens * unitSumStride(tile));
 };
 
-type Size = Omit<DotTile, "slices" | "units">;
+type Divided = Omit<DotTile, "units">;
 
 /** From the largest on. */
-const sizes: readonly Size[] = [
-  { rows: 64, tokens: 64, own: 8 },
-  { rows: 64, tokens: 32, own: 8 },
-  { rows: 64, tokens: 16, own: 4 },
-  { rows: 32, tokens: 16, own: 4 },
-];
-const unitSizes: readonly Size[] = [
+const sizes: readonly Omit<Divided, "slices">[] = [
   { rows: 64, tokens: 64, own: 4 },
   { rows: 64, tokens: 32, own: 4 },
   { rows: 64, tokens: 16, own: 4 },
@@ -70,28 +59,30 @@ const enough = 256;
 /** Invocations of each: with more of them an H200 was slower, except where there are few workgroups. */
 const [usual, ofFew] = [128, 256];
 
-/** By units where one of the device's fits. `copies`: products of such a size that are made side by side. */
-export function chooseTile(product: Product, workgroup: Workgroup, units: MatrixUnits | null = null): DotTile {
-  for (const unit of units?.sizes ?? []) {
-    const { subgroup } = units!; // it has sizes
-    const fits = (tile: DotTile) => unitBytes(tile) <= workgroup.bytes && shareOf(tile, subgroup, unit) !== undefined;
-    const tile = chooseFrom(unitSizes, product, workgroup, fits);
+/** By the first of the device's units that fits; undefined where none does. */
+export function chooseTile(
+  product: Product,
+  workgroup: Workgroup,
+  { subgroup, sizes }: MatrixUnits,
+): DotTile | undefined {
+  for (const unit of sizes) {
+    const suits = (tile: Divided) => unitBytes(tile) <= workgroup.bytes && shareOf(tile, subgroup, unit) !== undefined;
+    const tile = chooseFrom(product, workgroup, suits);
     if (tile !== undefined) return { ...tile, units: { subgroup, unit, size: shareOf(tile, subgroup, unit)! } };
   }
-  return chooseFrom(sizes, product, workgroup, (tile) => dotBytes(tile) <= workgroup.bytes)!; // the least fits everywhere
+  return undefined;
 }
 
 function chooseFrom(
-  from: readonly Size[],
-  { rows, tokens, groups, copies = 1 }: Product,
+  { rows, tokens, groups }: Product,
   { invocations }: Workgroup,
-  suits: (tile: DotTile) => boolean,
-): DotTile | undefined {
-  const fits = (tile: DotTile, most: number) => invocationsOf(tile) <= Math.min(invocations, most) && suits(tile);
-  const possible = from
+  suits: (tile: Divided) => boolean,
+): Divided | undefined {
+  const fits = (tile: Divided, most: number) => invocationsOf(tile) <= Math.min(invocations, most) && suits(tile);
+  const possible = sizes
     .map((each) => ({ ...each, slices: 1 }))
     .filter((tile) => fits(tile, usual) && (tile.tokens <= tokens || tile.tokens === 16));
-  const count = (tile: DotTile) => Math.ceil(rows / tile.rows) * Math.ceil(tokens / tile.tokens) * copies;
+  const count = (tile: Divided) => Math.ceil(rows / tile.rows) * Math.ceil(tokens / tile.tokens);
   const chosen = possible.find((tile) => count(tile) >= enough) ?? possible.at(-1);
   if (chosen === undefined) return undefined;
   const most = count(chosen) < enough / 2 ? ofFew : usual;
@@ -101,7 +92,7 @@ function chooseFrom(
 }
 
 /** A subgroup's share, about as many tokens as rows; undefined where subgroups cannot divide the tile. */
-function shareOf(tile: DotTile, subgroup: number, unit: ProductSize): ProductSize | undefined {
+function shareOf(tile: Divided, subgroup: number, unit: ProductSize): ProductSize | undefined {
   const [ofTokens, ofRows] = [tile.tokens / unit.m, tile.rows / unit.n];
   const products = (tile.slices * ofTokens * ofRows) / (invocationsOf(tile) / subgroup);
   let tokens = 1;

@@ -1,11 +1,9 @@
 /**
- * Lowering of `dotGroups` for GPUs and many tokens: a workgroup computes a tile of rows by tokens. A group at a time (or as
- * many as there are slices of invocations) it brings the tile's codes and scales to shared memory (`dot-tile-stage.ts`), then
- * each invocation multiplies two fours of rows by some tokens. So a load of 16 bytes from there serves many products: for 8
- * rows and 8 tokens, four loads 64 products of four codes.
+ * Lowering of `dotGroups` for GPUs with matrix units and many tokens: a workgroup computes a tile of rows by tokens. A group at
+ * a time (or as many as there are slices of invocations) it brings the tile's codes and scales to shared memory, has them
+ * multiplied there (`dot-units.ts`), and each invocation scales the integers of two fours of rows and some tokens.
  */
 
-import { biased } from "../../ir/kernel/intrinsics.ts";
 import {
   type Buf,
   type Expr,
@@ -17,52 +15,26 @@ import {
   intrinsic,
   irem,
   load,
-  loadBytes,
   num,
   op,
   type Ref,
   splat,
 } from "../../ir/kernel/kernel.ts";
 import { assign, barrier, note, store, when } from "../../ir/kernel/stmt.ts";
-import type { Workgroup } from "../../ir/target.ts";
+import type { MatrixUnits, Workgroup } from "../../ir/target.ts";
 import type { Dot } from "./dot-group-parts.ts";
-import { chooseTile, type DotTile, invocationsOf, type UnitShare } from "./dot-tile-choice.ts";
-import {
-  type Place,
-  perGroup,
-  placeIn,
-  type Staged,
-  stageCodes,
-  stagedFor,
-  stageScales,
-  type Tables,
-  tablesFor,
-} from "./dot-tile-stage.ts";
+import { chooseTile, type DotTile, invocationsOf } from "./dot-tile-choice.ts";
+import { type Staged, stagedFor, stageScales } from "./dot-tile-stage.ts";
+import type { TilePlace } from "./dot-tokens.ts";
 import { multiplyByUnits, stageUnitCodes, type UnitTables, unitNote, unitSums, unitTablesFor } from "./dot-units.ts";
 import { clampTo, flatten, range } from "./index-math.ts";
 import type { Together } from "./writer.ts";
 
-export interface Tiles {
+interface Tiles {
   readonly dot: Dot;
   readonly tile: DotTile;
   readonly staged: Staged;
-  /** By products of four, or by matrix units. */
-  readonly codes: { readonly kind: "dots"; readonly tables: Tables } | ByUnits;
-}
-
-interface ByUnits {
-  readonly kind: "units";
   readonly tables: UnitTables;
-  readonly share: UnitShare;
-}
-
-/** With shared memory for what is staged. */
-export function tilesOf(dot: Dot, tile: DotTile): Tiles {
-  const staged = stagedFor(dot, tile);
-  const { units: share } = tile;
-  if (share === undefined) return { dot, tile, staged, codes: { kind: "dots", tables: tablesFor(dot, tile) } };
-  dot.w.emit(note(unitNote(tile)));
-  return { dot, tile, staged, codes: { kind: "units", tables: unitTablesFor(dot, tile), share } };
 }
 
 /** What an invocation computes: `pair` of fours of rows (the first and the one half a tile further), tokens from `first`. */
@@ -72,15 +44,17 @@ interface Own {
   readonly first: Expr;
 }
 
-export function lowerDotTiles(dot: Dot, workgroup: Workgroup): void {
-  const { w, lead, blocks, fours, groups } = dot;
+/** Says whether it lowered: one of the units fits. */
+export function lowerDotTiles(dot: Dot, workgroup: Workgroup, units: MatrixUnits): boolean {
+  const { w, lead, blocks, block: each, groups } = dot;
   const last = lead.at(-1)!;
-  const tile = chooseTile({ rows: 4 * fours * blocks, tokens: last, groups }, workgroup, w.target.matrices);
+  const tile = chooseTile({ rows: each * blocks, tokens: last, groups }, workgroup, units);
+  if (tile === undefined) return false;
   const size = invocationsOf(tile);
   const { rows, tokens, own, slices } = tile;
   w.emit(note(`tile: ${rows} rows by ${tokens} tokens, 8 by ${own} an invocation, ${slices} groups at a time`));
-  const tiles = tilesOf(dot, tile);
-  const perTile = rows / (4 * fours);
+  w.emit(note(unitNote(tile)));
+  const tiles = { dot, tile, staged: stagedFor(dot, tile), tables: unitTablesFor(dot, tile) };
   const enter = (axis: number, idx: readonly Expr[]): void => {
     const how = "grid";
     if (axis < lead.length - 1) {
@@ -92,16 +66,17 @@ export function lowerDotTiles(dot: Dot, workgroup: Workgroup): void {
       const inside = (t: Expr) => (last % tokens === 0 ? undefined : op("lt", iadd(from, t), int(last)));
       const atRows = (block: Expr) =>
         w.workgroup(size, (together) => writeTile(tiles, { block, token, inside }, together));
-      w.loop("b", blocks, atRows, how, perTile);
+      w.loop("b", blocks, atRows, how, rows / each);
     };
     w.loop("n", last, atTokens, how, tokens);
   };
   enter(0, []);
+  return true;
 }
 
 /** The sums of the tile at `place`, and what is stored of them. */
-export function writeTile(tiles: Tiles, place: Place, together: Together): void {
-  const { dot, tile, codes } = tiles;
+function writeTile(tiles: Tiles, place: TilePlace, together: Together): void {
+  const { dot, tile } = tiles;
   const { w, groups } = dot;
   const { rows, own, slices } = tile;
   const { lane } = together;
@@ -112,42 +87,21 @@ export function writeTile(tiles: Tiles, place: Place, together: Together): void 
     first: w.bind("first", imul(idiv(lane, int(slices * pairs)), int(own))),
   };
   const sums = range(own).map(() => [0, 1].map(() => dot.w.variable("sum", splat(num("f32", 0), 4))));
-  const here = { tiles, place, own: mine, sums, together };
-  const step = (g: Expr) => (codes.kind === "dots" ? addDots(here, codes.tables, g) : addUnits(here, codes, g));
-  w.loop("g", groups, step, "serial", slices);
+  w.loop("g", groups, (g) => addUnits(tiles, place, mine, sums, together, g), "serial", slices);
   const totals = sums.map((own) => own.map((sum) => (slices === 1 ? sum : w.combine("total", "add", sum, slices))));
   storeTile(tiles, place, mine, totals);
 }
 
 type Sums = readonly (readonly Ref[])[];
 
-interface Step {
-  readonly tiles: Tiles;
-  readonly place: Place;
-  readonly own: Own;
-  readonly sums: Sums;
-  readonly together: Together;
-}
-
-/** Adds the products of the slices' groups from `g`, by products of four. */
-function addDots({ tiles, place, own, sums, together }: Step, tables: Tables, g: Expr): void {
-  const { dot, tile, staged } = tiles;
-  stageCodes(dot, tile, tables, place, together, g);
-  stageScales(dot, tile, staged, place, together, g);
-  dot.w.emit(barrier);
-  const products = productsOf(dot, tile, tables, own, sums);
-  addScaled(dot, scalesFor(tiles, own), sums, products);
-  dot.w.emit(barrier);
-}
-
-/** The same by matrix units. Scales are loaded before the second barrier, so that all that is staged can be replaced after it. */
-function addUnits({ tiles, place, own, sums, together }: Step, { tables, share }: ByUnits, g: Expr): void {
-  const { dot, tile, staged } = tiles;
+/** Adds the products of the slices' groups from `g`. Scales are loaded before the second barrier, so that all that is staged can be replaced after it. */
+function addUnits(tiles: Tiles, place: TilePlace, own: Own, sums: Sums, together: Together, g: Expr): void {
+  const { dot, tile, staged, tables } = tiles;
   stageUnitCodes(dot, tile, tables, place, together, g);
   stageScales(dot, tile, staged, place, together, g);
   dot.w.emit(barrier);
   const scales = scalesFor(tiles, own);
-  multiplyByUnits(dot, tile, share, tables, together);
+  multiplyByUnits(dot, tile, tables, together);
   const products = sums.map((each, t) =>
     each.map((_, half) => {
       const four = iadd(own.pair, int((half * tile.rows) / 8));
@@ -155,29 +109,6 @@ function addUnits({ tiles, place, own, sums, together }: Step, { tables, share }
     }),
   );
   addScaled(dot, scales, sums, products);
-}
-
-function productsOf({ w }: Dot, tile: DotTile, { weights, inputs }: Tables, own: Own, sums: Sums): Sums {
-  const { slice, pair, first } = own;
-  const fours = tile.rows / 4;
-  const products = sums.map((each) => each.map(() => w.variable("dot", splat(int(biased), 4))));
-  const tokenFour = w.bind("four", idiv(first, int(4)));
-  for (const c of range(perGroup)) {
-    const codes = [0, 1].map((half) => {
-      const at = placeIn(weights, slice, int(c), iadd(pair, int((half * fours) / 2)));
-      return w.bind("codes", { ...loadBytes(weights.buf, at, 16) });
-    });
-    for (const q of range(tile.own / 4)) {
-      const at = placeIn(inputs, slice, int(c), iadd(tokenFour, int(q)));
-      const x = w.bind("x", loadBytes(inputs.buf, at, 16));
-      for (const i of range(4)) {
-        for (const [half, sum] of products[4 * q + i]!.entries()) {
-          w.emit(assign(sum.name, intrinsic("dot4s8", sum, intrinsic("spread4", x, int(i)), codes[half]!)));
-        }
-      }
-    }
-  }
-  return products;
 }
 
 /** Of both fours of rows, and of each four of tokens. */
@@ -228,22 +159,21 @@ function addScaled({ w }: Dot, scales: Scales, sums: Sums, products: readonly (r
 /** The slices share out the tokens. */
 function storeTile(
   { dot, tile }: Tiles,
-  { block, token, inside }: Place,
+  { block, token, inside }: TilePlace,
   { slice, pair, first }: Own,
   totals: readonly (readonly Expr[])[],
 ): void {
-  const { w, group, lead, blocks, fours } = dot;
+  const { w, group, lead, blocks, block: each } = dot;
   const { rows, slices } = tile;
-  const apart = rows / 8;
-  const shape = [...lead, blocks * 4 * fours];
-  const allBlocks = blocks % (rows / (4 * fours)) === 0;
+  const shape = [...lead, blocks * each];
+  const allBlocks = (blocks * each) % rows === 0;
   for (const [t, own] of totals.entries()) {
     const at = iadd(first, int(t));
     for (const [half, total] of own.entries()) {
-      // Both fours are of one block of eight rows, or of blocks of four half a tile apart.
-      const mine = iadd(block, fours === 2 ? pair : iadd(pair, int(half * apart)));
+      const [four, fours] = [iadd(pair, int((half * rows) / 8)), int(each / 4)];
+      const mine = iadd(block, idiv(four, fours));
       const there = allBlocks ? mine : w.bind("block", clampTo(mine, blocks));
-      const row = w.bind("row", iadd(imul(there, int(4 * fours)), int(fours === 2 ? 4 * half : 0)));
+      const row = w.bind("row", iadd(imul(there, int(each)), imul(irem(four, fours), int(4))));
       const idx = token(at).map((i) => w.bind("at", i));
       const stores = w.nested(() => {
         if (group.root === group.anchor) {

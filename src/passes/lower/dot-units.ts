@@ -4,13 +4,15 @@
  * form does. So a group's integers, and with them results, are the same.
  */
 import { biased } from "../../ir/kernel/intrinsics.ts";
-import { type Buf, type Expr, iadd, idiv, imul, int, intrinsic, irem, load } from "../../ir/kernel/kernel.ts";
+import { type Buf, type Expr, iadd, idiv, imul, int, irem, load } from "../../ir/kernel/kernel.ts";
 import { barrier, multiply, store } from "../../ir/kernel/stmt.ts";
 import { dotGroup } from "../../ir/ops/dot.ts";
-import { bytesAt, type Dot } from "./dot-group-parts.ts";
-import { type DotTile, invocationsOf, type UnitShare, unitRowBytes, unitSumStride } from "./dot-tile-choice.ts";
-import { inside, type Place, shareOut, stageWeights } from "./dot-tile-stage.ts";
-import { range } from "./index-math.ts";
+import { bytesAt, codesOf, type Dot, weightBytes } from "./dot-group-parts.ts";
+import { type DotTile, invocationsOf, unitRowBytes, unitSumStride } from "./dot-tile-choice.ts";
+import { blockOf, inside } from "./dot-tile-stage.ts";
+import type { TilePlace } from "./dot-tokens.ts";
+import { perGroup } from "./dot-vectors.ts";
+import { shareOut } from "./share-out.ts";
 import type { Together } from "./writer.ts";
 
 /** [slice, row, code], [slice, token, code] and [slice, token, row]. */
@@ -37,19 +39,29 @@ export function stageUnitCodes(
   dot: Dot,
   tile: DotTile,
   { weights, inputs }: UnitTables,
-  place: Place,
+  place: TilePlace,
   together: Together,
   g: Expr,
 ): void {
-  const { w } = dot;
-  stageWeights(dot, tile, place, together, g, ({ four, slice, chunk }, codes) => {
-    const first = w.bind("at", iadd(rowAt(slice, tile.rows, imul(four, int(4))), imul(chunk, int(4))));
-    for (const r of range(4))
-      w.emit(store(weights, iadd(first, int(r * unitRowBytes)), intrinsic("part4", codes, int(r))));
+  const { w, bits, block: rows, groups } = dot;
+  const perTile = tile.rows / rows;
+  const vectors = perGroup * tile.slices;
+  shareOut(w, together, perTile * vectors, (i) => {
+    const [j, rest] = [w.bind("j", irem(i, int(vectors))), w.bind("block", idiv(i, int(vectors)))];
+    const block = blockOf(iadd(place.block, rest), tile, dot);
+    const at = inside(iadd(imul(g, int(perGroup)), j), perGroup * groups, tile, dot);
+    const bytes = weightBytes(dot, place.token(int(0)), block, at);
+    const own = irem(j, int(perGroup));
+    const row = iadd(imul(rest, int(rows)), irem(own, int(rows)));
+    const first = w.bind("at", rowAt(idiv(j, int(perGroup)), tile.rows, row));
+    for (const [half, codes] of codesOf(dot, bytes).entries()) {
+      const part = bits === 4 ? int(16 * half) : imul(idiv(own, int(rows)), int(16));
+      w.emit(store(weights, iadd(first, part), codes));
+    }
   });
   // Sixteen bytes of a token at a time.
   const parts = (dotGroup / 16) * tile.slices;
-  shareOut(dot, together, tile.tokens * parts, (i) => {
+  shareOut(w, together, tile.tokens * parts, (i) => {
     const [part, token] = [w.bind("part", irem(i, int(parts))), w.bind("token", idiv(i, int(parts)))];
     const [slice, rest] = [idiv(part, int(dotGroup / 16)), irem(part, int(dotGroup / 16))];
     const ofGroup = inside(iadd(g, slice), dot.groups, tile, dot);
@@ -63,10 +75,10 @@ export function stageUnitCodes(
 export function multiplyByUnits(
   { w }: Dot,
   tile: DotTile,
-  { subgroup, unit, size }: UnitShare,
   { weights, inputs, sums }: UnitTables,
   { lane }: Together,
 ): void {
+  const { subgroup, unit, size } = tile.units;
   const [alongRows, alongTokens] = [tile.rows / size.n, tile.tokens / size.m];
   const shares = alongRows * alongTokens * tile.slices;
   const mine = shares === 1 ? int(0) : w.bind("share", idiv(lane, int(subgroup)));
@@ -98,7 +110,7 @@ export function unitSums(tile: DotTile, { sums }: UnitTables, slice: Expr, token
 
 /** For the kernel's text. */
 export function unitNote(tile: DotTile): string {
-  const { size, unit, subgroup } = tile.units!; // of a tile by units
+  const { size, unit, subgroup } = tile.units;
   const shares = invocationsOf(tile) / subgroup;
   return `${shares} subgroups multiply ${size.m} tokens by ${size.n} rows each, by units of ${unit.m} x ${unit.n} x ${unit.k}`;
 }

@@ -136,10 +136,10 @@ export class KernelWriter {
     this.emit(loop(name, lane, to, inner, "serial", size));
   }
 
-  /** The sum or largest of what `over` neighbours in the workgroup have (default: all). */
-  combine(hint: string, by: CombineOp, value: Expr, over: number): Expr {
+  /** The sum or largest of what `over` in the workgroup have: neighbours, or those `apart` from each other. */
+  combine(hint: string, by: CombineOp, value: Expr, over: number, apart = 1): Expr {
     const name = this.unique(hint);
-    this.emit(combine(name, by, value, over));
+    this.emit(combine(name, by, value, over, apart));
     return ref(name, value.type);
   }
 

@@ -19,7 +19,7 @@ export function productModule({ lead, blocks, groups, bits, affine, epilogue }: 
     builder.param("x", "i8", [...lead, groups * 32]),
     builder.param("x_scale", "f16", [...lead, groups]),
     builder.param("x_sum", "f32", [...lead, groups]),
-    builder.param("w", "u8", [blocks, groups, 8, 4, 4]),
+    builder.param("w", "u8", [blocks, groups, bits / 4, 32 / bits, 16]),
     builder.param("w_scale", "f16", [blocks, groups, 32 / bits]),
   ];
   if (affine) params.push(builder.param("w_min", "f16", [blocks, groups, 32 / bits]));
@@ -69,7 +69,7 @@ export function expertsModule({ lead, blocks, groups, bits, affine }: Omit<Produ
     builder.param("x", "i8", [...lead, groups * 32]),
     builder.param("x_scale", "f16", [...lead, groups]),
     builder.param("x_sum", "f32", [...lead, groups]),
-    table("w", "u8", 8, 4, 4),
+    table("w", "u8", bits / 4, 32 / bits, 16),
     table("w_scale", "f16", 32 / bits),
     ...(affine ? [table("w_min", "f16", 32 / bits)] : []),
   ];

@@ -168,7 +168,7 @@ test.each([
     const scales = m.groupScales(x, { group: 32, to: "i8", method: "range" });
     const codes = m.quantizeGroups(x, [scales], "i8", 32);
     const sums = m.reduceSum(m.reshape(m.cast(codes, "f32"), [1, groups, 32]));
-    const packed = p("w", "u8", rows / block, groups, 8, 4, 4);
+    const packed = p("w", "u8", rows / block, groups, 8 / block, block, 16);
     const ofRows = p("s", "f16", rows / block, groups, block);
     const ins = [codes, scales, sums, packed, ofRows];
     return m.builder.make("dotGroups", ins, { bits, zero: bits === 8 ? 128 : 8 });
