@@ -18,8 +18,8 @@ export interface StagedDots {
 
 /** Longer inputs take every workgroup too long. */
 const longest = 4096;
-/** Rows of blocks of a weight whose workgroups run at the same time, more or less. */
-const mostBlocks = 4096;
+/** Blocks of rows of a weight from which on every workgroup quantising for itself takes longer than a launch. */
+const mostBlocks = 12288;
 
 /** Which of a function's values are staged so; `users` are those of each node. */
 export function stagedDots(

@@ -369,7 +369,12 @@ const others: readonly Maker[] = [
         x,
         small(0, [...xLead, groups]),
         m.reduceSum(m.reshape(m.cast(x, "f32"), [...xLead, groups, 32])),
-        program.exactly(picks[5]!, "u8", [...wLead, blocks, groups, ...(picks[6]! % 2 ? [8, 4, 4] : [bits / 4, 32 / bits, 16])]),
+        program.exactly(picks[5]!, "u8", [
+          ...wLead,
+          blocks,
+          groups,
+          ...(picks[6]! % 2 ? [8, 4, 4] : [bits / 4, 32 / bits, 16]),
+        ]),
         small(2, [...wLead, blocks, groups, 32 / bits]),
       ];
       const affine = picks[4]! % 2 === 0;

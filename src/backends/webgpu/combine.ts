@@ -122,7 +122,7 @@ function byTree({ op, over, apart }: Combine, type: string): string[] {
   return [
     `${at("lane")} = value;`,
     "workgroupBarrier();",
-    `for (var half = ${run / 2}u; half >= ${apart}u; half >>= 1u) {`,
+    `for (var half = ${run >> 1}u; half >= ${apart}u; half >>= 1u) {`,
     `  if ((lane & ${run - 1}u) < half) { ${at("lane")} = ${pairOf(op, at("lane"), at("lane + half"))}; }`,
     "  workgroupBarrier();",
     "}",
@@ -146,7 +146,7 @@ function bySubgroups({ op, over, apart, waits }: Found, type: string, { invocati
   const [within, column] = apart === 1 ? ["", ""] : [` * ${apart}u`, ` + (lane & ${apart - 1}u)`];
   const first = `place + lane / ${run}u * ${parts * apart}u`;
   const several = parts <= subgroup / apart;
-  const mine = apart === 1 ? `lane & ${parts - 1}u` : `lane / ${apart}u & ${parts - 1}u`;
+  const mine = apart === 1 ? `lane & ${parts - 1}u` : `(lane / ${apart}u) & ${parts - 1}u`;
   const own =
     apart === 1 ? [`let own = ${whole};`] : ["var own = value;", ...byShuffles(op, subgroup / apart, apart, "own")];
   return [

@@ -51,9 +51,12 @@ const bytesOf = (tokens: number): number => tokens * (dotGroup + 8) + 16;
 /** At most what sums of four tokens take that invocations combine. */
 const combinedBytes = (invocations: number): number => 16 * invocations;
 
-/** A multiple of `step`, so that few groups are staged past the last; best an even one, of which two are loaded at once. */
+/**
+ * A multiple of `step`, so that few groups are staged past the last, and that not too often: some wait while others stage.
+ * Best an even one, of which two are loaded at once.
+ */
 function chooseGroups(groups: number, step: number, most: number): number {
-  const cost = (size: number) => Math.ceil(groups / size) * size * ((size / step) % 2 === 0 ? 1 : 1.07);
+  const cost = (size: number) => Math.ceil(groups / size) * (size * ((size / step) % 2 === 0 ? 1 : 1.07) + 0.4);
   let best = step;
   for (let size = step; size <= Math.max(step, most); size += step) if (cost(size) <= cost(best)) best = size;
   return best;

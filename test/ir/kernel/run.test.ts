@@ -36,10 +36,13 @@ test("each iteration of a workgroup loop has scratch of its own, and combine tak
       own[0] = f32(g * 4 + i)
       combine most = max(own[0]) over 4
       combine pair = add(own[0]) over 2
-      y[g * 4 + i] = pair + most * 100.0
+      combine far = add(own[0]) over 2 apart 2
+      y[g * 4 + i] = pair + most * 100.0 + far * 10000.0
     }
   }`;
-  expect(run(text, [new Float32Array(8)])).toEqual([[301, 301, 305, 305, 709, 709, 713, 713]]);
+  const far = [2, 4, 2, 4, 10, 12, 10, 12].map((sum) => 10000 * sum);
+  const near = [301, 301, 305, 305, 709, 709, 713, 713];
+  expect(run(text, [new Float32Array(8)])).toEqual([near.map((value, i) => value + far[i]!)]);
 });
 
 test.each([

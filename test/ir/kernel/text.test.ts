@@ -32,7 +32,7 @@ const linear = `kernel linear from "%2: f32[1,4] = contract %0, %1" {
     part[l] = x[l]
     barrier
     combine total = add(part[3 - l]) over 4
-    combine most = max(total) over 2
+    combine most = max(total) over 2 apart 2
     multiply sums[0] step 2 = codes[0] step 16 * codes[l / 4 * 32] step 16 size [2, 2, 16] by [1, 2, 8] from -7 over 4
   }
 }

@@ -72,6 +72,8 @@ test.each<[string, string | Kernel]>([
   ["K7", "workgroup i in 0 .. 2 {\n for j in 0 .. ids[i] {\n combine a = add(j) over 2\n }\n}"],
   ["K7", "workgroup i in 0 .. 4 {\n combine a = add(i) over 8\n}"],
   ["K7", "workgroup i in 0 .. 6 {\n combine a = add(i) over 3\n}"],
+  ["K7", "workgroup i in 0 .. 8 {\n combine a = add(i) over 4 apart 4\n}"],
+  ["K7", "workgroup i in 0 .. 6 {\n combine a = add(i) over 2 apart 3\n}"],
   ["K7", "workgroup i in 1 .. 2 {\n barrier\n}"],
   ["K8", "var a: i32 = 0\nworkgroup i in 0 .. 2 {\n a = i\n}"],
   ["K8", "var a: i32 = 0\ngrid i in 0 .. 2 {\n a = i\n}"],
