@@ -3,10 +3,11 @@ import type { ModelRunner } from "../../src/runtime/steps/model-runner.ts";
 import { singleBatch, someTokens } from "../../src/runtime/steps/single-batch.ts";
 import type { RaggedBatch } from "../../src/runtime/steps/step.ts";
 
-/** A step of `count` tokens of one sequence from position `start`. */
-export async function runTokens(runner: ModelRunner, start: number, count: number): Promise<void> {
+/** A step of `count` tokens of one sequence from position `start`; the logits after the last. */
+export async function runTokens(runner: ModelRunner, start: number, count: number): Promise<Float32Array> {
   const logits = await runner.step(batchOf(runner, start, count));
   if (!Number.isFinite(logits[0])) throw new Error(`the logits are not finite: ${logits[0]}`);
+  return logits;
 }
 
 /** With blocks for `more` tokens. */

@@ -137,6 +137,14 @@ function emitIntrinsic(expr: Intrinsic, facts: Facts, context: Context): Text {
   return row.emit(...expr.args.map((arg) => emitExpr(arg, facts, context)));
 }
 
+/** Whether a float is clamped between numbers that integers have. */
+function isSmall(value: Expr): boolean {
+  const isNumber = (bound: Expr | undefined) => bound?.k === "num" && Math.abs(bound.value) < 2 ** 24;
+  if (value.k !== "op" || value.op !== "min" || !isNumber(value.args[1])) return false;
+  const [below] = value.args;
+  return below?.k === "op" && below.op === "max" && isNumber(below.args[1]);
+}
+
 function emitOp(expr: Op, facts: Facts, context: Context): Text {
   if (expr.op === "select") {
     const [condition, a, b] = expr.args;
@@ -204,7 +212,7 @@ function emitCast(expr: Cast, facts: Facts, context: Context): Text {
   if (expr.type.lanes > 1) throw unsupported(`conversion of vectors to ${to}`);
   const { lo, hi } = rangeOf(expr.value, facts);
   if (isFloatValue(from)) {
-    const name = to === "u32" ? "f32_to_u32" : "f32_to_i32";
+    const name = to === "u32" ? "f32_to_u32" : isSmall(expr.value) ? "small_to_i32" : "f32_to_i32";
     context.needs.library.add(name);
     return atom(`${name}(${value.text})`);
   }

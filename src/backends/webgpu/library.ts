@@ -30,6 +30,7 @@ fn nan() -> f32 { return bitcast<f32>(nan_bits); }`,
 }`,
     uses: ["is_nan"],
   },
+  small_to_i32: { text: "fn small_to_i32(x: f32) -> i32 { return select(i32(x), 0, is_nan(x)); }", uses: ["is_nan"] },
   f32_to_u32: {
     text: `fn f32_to_u32(x: f32) -> u32 {
   if (is_nan(x) || x <= 0.0) { return 0u; }

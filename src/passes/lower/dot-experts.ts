@@ -8,7 +8,7 @@ import type { Node } from "../../ir/graph.ts";
 import { type Buf, type Expr, iadd, int, isub, load, op, ref } from "../../ir/kernel/kernel.ts";
 import { assign, barrier, note, store, variable, when } from "../../ir/kernel/stmt.ts";
 import type { Workgroup } from "../../ir/target.ts";
-import type { Dot } from "./dot-group-parts.ts";
+import { type Dot, readsSums } from "./dot-group-parts.ts";
 import { chosenBy } from "./dot-pairs.ts";
 import { chooseTokenTile } from "./dot-token-choice.ts";
 import { blocksOf, tileNote, tokenTile } from "./dot-tokens.ts";
@@ -31,7 +31,7 @@ export function lowerDotExperts(dot: Dot, workgroup: Workgroup): boolean {
   // The list is as long as if all had chosen the same.
   const rest = { ...workgroup, bytes: workgroup.bytes - 4 * count - 4 * workgroup.invocations };
   if (average < worth || rest.bytes < 8192) return false;
-  const product = { blocks, groups, tokens: average, block: dot.block, copies: experts };
+  const product = { blocks, groups, tokens: average, block: dot.block, sums: readsSums(dot), copies: experts };
   const tile = chooseTokenTile(product, rest);
   const size = tile.invocations;
   w.emit(note(`${tileNote(tile, dot)}, of the tokens that chose an expert`));

@@ -13,13 +13,12 @@ import { UnsupportedError } from "../../ir/errors.ts";
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import { type Expr, iadd, idiv, imul, int, irem, num, op } from "../../ir/kernel/kernel.ts";
 import { note, store, when } from "../../ir/kernel/stmt.ts";
-import { dotBlock, dotOrder, pairBits } from "../../ir/ops/dot.ts";
+import { dotBlock, pairBits } from "../../ir/ops/dot.ts";
 import type { Workgroup } from "../../ir/target.ts";
 import type { Group } from "../fuse.ts";
 import { lowerDotExperts } from "./dot-experts.ts";
 import type { Dot } from "./dot-group-parts.ts";
 import { copyInput, stageInput } from "./dot-input.ts";
-import { lowerDotScalar } from "./dot-scalar.ts";
 import { lowerDotTiles } from "./dot-tiles.ts";
 import { lowerDotTokens } from "./dot-tokens.ts";
 import { perGroup, Vectors } from "./dot-vectors.ts";
@@ -31,10 +30,6 @@ export function lowerDotWorkgroup(w: KernelWriter, anchor: Node, group: Group, w
   if (bits === pairBits) throw new UnsupportedError("dotGroups", `pairs of codes on target ${w.target.name}`);
   const lead = anchor.type.shape.slice(0, -1);
   const packed = anchor.ins[3]!.type.shape;
-  if (dotOrder(packed) === "chunks") {
-    lowerDotScalar(w, anchor, group);
-    return;
-  }
   const [blocks, groups] = packed.slice(-5) as [number, number]; // as packed
   const last = packed.length === 5 ? (lead.at(-1) ?? 1) : 1;
   const dot: Dot = {

@@ -25,7 +25,7 @@ import { codeRange } from "../../ir/ops/groups.ts";
 import { bytesAt, type Dot, inputScaleAt, inputSumAt, readsSums } from "./dot-group-parts.ts";
 import { bounded } from "./group-search.ts";
 import { clampTo } from "./index-math.ts";
-import { nearestCode } from "./values.ts";
+import { roundedCode } from "./values.ts";
 import type { Together } from "./writer.ts";
 
 export interface StagedInput {
@@ -92,7 +92,9 @@ export function stageInput(dot: Dot, idx: readonly Expr[], together: Together): 
     const largest = w.combine("largest", "max", own, perGroup);
     const scale = w.bind("scale", intrinsic("rounded16", bounded(op("div", largest, num("f32", 127)))));
     const none = w.bind("none", op("eq", scale, zero));
-    const bytes = values.map((value) => select(none, int(0), cast("i32", nearestCode(value, scale, range))));
+    // A product instead of a quotient for each, which is within what WGSL allows a quotient to be off.
+    const factor = w.bind("factor", select(none, zero, op("div", num("f32", 1), scale)));
+    const bytes = values.map((value) => cast("i32", roundedCode(op("mul", value, factor), range)));
     const leads = op("eq", irem(word, int(perGroup)), int(0));
     const stores = [
       store(words, first, intrinsic("bytes4", intrinsic("word4", ...bytes))),

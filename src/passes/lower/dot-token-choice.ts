@@ -19,6 +19,8 @@ interface Product {
   readonly tokens: number;
   /** Rows of a block. */
   readonly block: number;
+  /** Whether sums of the input's codes are staged too. */
+  readonly sums: boolean;
   /** Products of such a size that are made side by side. */
   readonly copies?: number;
 }
@@ -28,7 +30,7 @@ const many = 64;
 /** Invocations that keep a large GPU busy. */
 const busy = 1 << 17;
 /** Shared memory for staged inputs: more of it keeps workgroups from running side by side. */
-const stagedBytes = 16128;
+const stagedBytes = 20480;
 
 /** Measured on an H200 (docs/decisions/0028). */
 export function chooseTokenTile(product: Product, { invocations, bytes }: Workgroup): TokenTile {
@@ -41,22 +43,19 @@ export function chooseTokenTile(product: Product, { invocations, bytes }: Workgr
   const all = (Math.ceil(blocks / own) * copies * product.tokens) / tokens;
   const fewest = 3;
   while (!full && perBlock < most && perBlock * all < busy && groups * 8 >= 2 * fewest * perBlock) perBlock *= 2;
-  const room = Math.min(stagedBytes, bytes - combinedBytes(most)) / bytesOf(tokens);
+  const room = Math.min(stagedBytes, bytes - combinedBytes(most)) / bytesOf(tokens, product.sums);
   return { tokens, own, perBlock, invocations: most, groups: chooseGroups(groups, perBlock / 8, room) };
 }
 
-/** Codes, scale and sum of a group of some tokens, and what keeps banks apart. */
-const bytesOf = (tokens: number): number => tokens * (dotGroup + 8) + 16;
+/** Codes, scale and perhaps sum of a group of some tokens, and what keeps banks apart. */
+const bytesOf = (tokens: number, sums: boolean): number => tokens * (dotGroup + (sums ? 8 : 4)) + 16;
 
 /** At most what sums of four tokens take that invocations combine. */
 const combinedBytes = (invocations: number): number => 16 * invocations;
 
-/**
- * A multiple of `step`, so that few groups are staged past the last, and that not too often: some wait while others stage.
- * Best an even one, of which two are loaded at once.
- */
+/** A multiple of `step`, so that few groups are staged past the last, and that not too often: some wait while others stage. */
 function chooseGroups(groups: number, step: number, most: number): number {
-  const cost = (size: number) => Math.ceil(groups / size) * (size * ((size / step) % 2 === 0 ? 1 : 1.07) + 0.4);
+  const cost = (size: number) => Math.ceil(groups / size) * (size + 0.4);
   let best = step;
   for (let size = step; size <= Math.max(step, most); size += step) if (cost(size) <= cost(best)) best = size;
   return best;

@@ -23,6 +23,7 @@ import {
   splat,
 } from "../../ir/kernel/kernel.ts";
 import { assign, barrier, note, store, when } from "../../ir/kernel/stmt.ts";
+import { dotGroup } from "../../ir/ops/dot.ts";
 import type { Workgroup } from "../../ir/target.ts";
 import {
   bytesAt,
@@ -55,7 +56,7 @@ export interface TilePlace {
 export function lowerDotTokens(dot: Dot, workgroup: Workgroup): void {
   const { w, lead, blocks, groups } = dot;
   const last = lead.at(-1)!;
-  const tile = chooseTokenTile({ blocks, groups, tokens: last, block: dot.block }, workgroup);
+  const tile = chooseTokenTile({ blocks, groups, tokens: last, block: dot.block, sums: readsSums(dot) }, workgroup);
   w.emit(note(tileNote(tile, dot)));
   const write = tokenTile(dot, tile);
   const atTokens = (idx: readonly Expr[], block: Expr) => (from: Expr) => {
@@ -154,35 +155,42 @@ function addGroups(shared: Tile, place: TilePlace, together: Together, lane: Lan
   const { dot, tile } = shared;
   const { w } = dot;
   const atOnce = tile.perBlock / perGroup;
-  const steps = tile.groups / atOnce;
   stage(shared, place, together, g);
   w.emit(barrier);
-  const each = steps % 2 === 0 ? 2 : 1;
   const sub = idiv(lane.start, int(perGroup));
-  const step = (from: Expr) => {
+  const step = (from: Expr, each: number) => {
     const loaded = range(each).map((i) => {
       const local = w.bind("staged", iadd(from, iadd(int(i * atOnce), sub)));
       return loadGroup(shared, lane, g, local);
     });
     for (const one of loaded) addProducts(shared, lane, sums, one);
   };
-  w.loop("s", tile.groups, step, "serial", each * atOnce);
+  // Two at a time are on their way from memory; of an odd number one is left.
+  const pairs = tile.groups - (tile.groups % (2 * atOnce));
+  if (pairs > 0) w.loop("s", pairs, (s) => step(s, 2), "serial", 2 * atOnce);
+  if (pairs < tile.groups) step(int(pairs), 1);
   w.emit(barrier);
 }
 
 /** Brings the tile's codes, scales and sums of groups from `g` to shared memory. */
 function stage({ dot, tile, codes, scales, sums }: Tile, { token }: TilePlace, together: Together, g: Expr): void {
   const { w, groups } = dot;
-  const chunks = perGroup * tile.groups;
+  const sixteens = (dotGroup / 16) * tile.groups;
   const whole = groups % tile.groups === 0;
   const tokenOf = (four: Expr, t: number) => token(iadd(imul(four, int(4)), int(t)));
-  shareOut(w, together, (tile.tokens / 4) * chunks, (i) => {
-    const [j, four] = [w.bind("j", irem(i, int(chunks))), w.bind("four", idiv(i, int(chunks)))];
-    const chunk = iadd(imul(g, int(perGroup)), j);
-    const k = imul(whole ? chunk : op("min", chunk, int(perGroup * groups - 1)), int(4));
-    const words = range(4).map((t) => w.bind("x", bytesAt(dot, 0, tokenOf(four, t), k, 4)));
-    const at = iadd(placeOf(tile, idiv(j, int(perGroup)), irem(j, int(perGroup))), imul(four, int(16)));
-    w.emit(store(codes, at, intrinsic("join4", ...words)));
+  shareOut(w, together, (tile.tokens / 4) * sixteens, (i) => {
+    const [j, four] = [w.bind("j", irem(i, int(sixteens))), w.bind("four", idiv(i, int(sixteens)))];
+    const sixteen = iadd(imul(g, int(2)), j);
+    const k = imul(whole ? sixteen : op("min", sixteen, int(2 * groups - 1)), int(16));
+    const ofTokens = range(4).map((t) => w.bind("x", bytesAt(dot, 0, tokenOf(four, t), k, 16)));
+    const first = w.bind(
+      "at",
+      iadd(placeOf(tile, idiv(j, int(2)), imul(irem(j, int(2)), int(4))), imul(four, int(16))),
+    );
+    for (const c of range(4)) {
+      const words = ofTokens.map((x) => intrinsic("part4", x, int(c)));
+      w.emit(store(codes, iadd(first, int(4 * c * tile.tokens)), intrinsic("join4", ...words)));
+    }
   });
   shareOut(w, together, (tile.tokens / 4) * tile.groups, (i) => {
     const [local, four] = [idiv(i, int(tile.tokens / 4)), w.bind("four", irem(i, int(tile.tokens / 4)))];

@@ -21,7 +21,7 @@ import {
   splat,
 } from "../../ir/kernel/kernel.ts";
 import { assign, note, store, variable, when } from "../../ir/kernel/stmt.ts";
-import { dotBlock, dotGroup } from "../../ir/ops/dot.ts";
+import { dotBlock, dotGroup, dotOrder } from "../../ir/ops/dot.ts";
 import type { ByteDots } from "../../ir/target.ts";
 import { sizeOf } from "../../ir/types.ts";
 import type { Group } from "../fuse.ts";
@@ -46,8 +46,9 @@ import type { KernelWriter } from "./writer.ts";
 
 export function lowerDotGroups(w: KernelWriter, anchor: Node, group: Group): void {
   const { byteDots, workgroup } = w.target;
-  if (workgroup !== null && byteDots !== null) lowerDotWorkgroup(w, anchor, group, workgroup);
-  else if (byteDots === null) lowerDotScalar(w, anchor, group);
+  const rows = dotOrder(anchor.ins[3]!.type.shape) === "rows";
+  if (workgroup !== null && byteDots !== null && rows) lowerDotWorkgroup(w, anchor, group, workgroup);
+  else if (byteDots === null || workgroup !== null || rows) lowerDotScalar(w, anchor, group);
   else lowerDotVectors(w, anchor, group, byteDots);
 }
 

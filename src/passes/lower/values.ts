@@ -1,12 +1,12 @@
 /** The value of one element of each inlinable op, as a kernel expression: one row per op. */
 import { InternalError } from "../../ir/errors.ts";
 import { attrsOf, type Node } from "../../ir/graph.ts";
-import { cast, type Expr, iadd, idiv, int, isub, num, op, ref, select } from "../../ir/kernel/kernel.ts";
+import { cast, type Expr, iadd, idiv, imul, int, isub, num, op, ref, select } from "../../ir/kernel/kernel.ts";
 import { assign, variable } from "../../ir/kernel/stmt.ts";
 import { type ArithmeticDType, loadedDType } from "../../ir/kernel/value.ts";
 import { opDef } from "../../ir/ops/all.ts";
 import { codeRange } from "../../ir/ops/groups.ts";
-import { clampTo, reindex } from "./index-math.ts";
+import { clampTo, range, reindex } from "./index-math.ts";
 import type { InlinableOp } from "./inlinable.ts";
 import type { KernelWriter } from "./writer.ts";
 
@@ -132,8 +132,13 @@ interface CodeRange {
 }
 
 /** The code nearest to `x / scale` as f32; what it is where the scale is 0 makes no sense. */
-export function nearestCode(x: Expr, scale: Expr, { low, high }: CodeRange): Expr {
-  return op("min", op("max", op("round", op("div", x, scale)), num("f32", low)), num("f32", high));
+export function nearestCode(x: Expr, scale: Expr, range: CodeRange): Expr {
+  return roundedCode(op("div", x, scale), range);
+}
+
+/** The code nearest to a quotient, as f32. */
+export function roundedCode(quotient: Expr, { low, high }: CodeRange): Expr {
+  return op("min", op("max", op("round", quotient), num("f32", low)), num("f32", high));
 }
 
 /** A loop over the last axis of a reduction's operand; gives the accumulator. */
@@ -154,6 +159,11 @@ function reduce(
     w.loop("r", x!.type.shape.at(-1)!, step);
     return acc;
   }
-  w.strided(together, "r", x!.type.shape.at(-1)!, step);
+  // Four neighbours each where there are so many: their loads are on their way together.
+  const length = x!.type.shape.at(-1)!;
+  const each = length % 4 === 0 && length >= 4 * together.size ? 4 : 1;
+  w.strided(together, "r", length / each, (r) => {
+    for (const i of range(each)) step(iadd(imul(r, int(each)), int(i)));
+  });
   return w.combine("all", node.op === "reduceMax" ? "max" : "add", acc, together.size);
 }

@@ -7,7 +7,7 @@ import { leastWebGpu, type Target, webgpuTarget, webgpuTargetOf } from "../../..
 import { parseModelConfigText } from "../../../src/models/deepseek/config.ts";
 import { buildModel } from "../../../src/models/deepseek/model.ts";
 import type { goldenNames } from "../../models/read-golden.ts";
-import { expertsModule, type Product, productModule } from "../../passes/lower/products.ts";
+import { type Product, productModule } from "../../passes/lower/products.ts";
 import { opCases } from "../cases.ts";
 
 export interface NamedKernel {
@@ -45,11 +45,7 @@ export function unitKernels(): readonly NamedKernel[] {
   const matrices = { subgroup: 32, sizes: [{ m: 16, n: 16, k: 32 }] };
   const target = webgpuTargetOf({ ...leastWebGpu, matrices });
   const shape: Product = { lead: [64], blocks: 9, groups: 3, bits: 4, affine: false, epilogue: true };
-  const modules = [
-    productModule(shape),
-    productModule({ ...shape, lead: [17], bits: 8, affine: true }),
-    expertsModule({ ...shape, lead: [40, 2], bits: 8 }),
-  ];
+  const modules = [productModule(shape), productModule({ ...shape, lead: [17], bits: 8, affine: true })];
   const kernels = modules.flatMap((module) => compileToPlan(module, target).plan.kernels);
   return kernels.filter(({ body }) => multiplies(body)).map((kernel) => ({ name: "matrix units", kernel }));
 }
