@@ -1,5 +1,5 @@
 /** What `ciuic bench` prints. */
-import { showBytes, showSeconds } from "../plan/show.ts";
+import { showBytes, showCount, showRate, showSeconds } from "../plan/show.ts";
 import type { BenchReport, Spread } from "../runtime/report/bench-model.ts";
 import { showKernelTimes } from "../runtime/report/kernel-profile.ts";
 import type { Limits } from "../runtime/report/limits-of-token.ts";
@@ -47,11 +47,7 @@ export function showBench(report: BenchOutput): string {
 }
 
 function spread({ median, least, most }: Spread): string {
-  return `${rate(median)} [${rate(least)} to ${rate(most)}]`;
-}
-
-function rate(perSecond: number): string {
-  return perSecond >= 100 ? perSecond.toFixed(0) : perSecond.toPrecision(3);
+  return `${showRate(median)} [${showRate(least)} to ${showRate(most)}]`;
 }
 
 /** What a token reads, computes and launches, each against what was measured of this machine. */
@@ -67,8 +63,8 @@ function limitLines({ speed, expected, shares, by }: Limits): string[] {
           `it makes ${launches} launches${opByOp ? ", ops run one by one" : ""}; ciuic probe has no figures of this backend`,
         ]
       : [
-          `takes ${(expected.operations / 1e6).toPrecision(3)} million operations, ${per(expected.operations)} G/s${of(shares.arithmetic)} at the rate that was probed`,
-          `and makes ${launches} launches${of(shares.launches)}; by these figures ${rate(expected.decode)} tokens/s are expected`,
+          `takes ${showCount(expected.operations)} operations, ${per(expected.operations)} G/s${of(shares.arithmetic)} at the rate that was probed`,
+          `and makes ${launches} launches${of(shares.launches)}; by these figures ${showRate(expected.decode)} tokens/s are expected`,
         ]),
     by === "unknown"
       ? "what limits it is not known"
