@@ -22,7 +22,7 @@ export function showSummary(summary: OptimizationSummary, details = false): stri
     ...passTable(summary),
     "",
     "fusion",
-    ...(functions.length === 0 ? ["  ops run one by one, nothing is fused"] : totalLines(totals, report.kernels)),
+    ...(functions.length === 0 ? ["  ops run as they are, nothing is fused"] : totalLines(totals, report.kernels)),
     ...functions.flatMap((func) => functionLines(func, most)),
     "",
     "speed",
