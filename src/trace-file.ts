@@ -9,7 +9,7 @@ import { accesses, type FuncPlan, heldBytes, type Plan } from "./ir/plan.ts";
 import { byteSize, showType } from "./ir/types.ts";
 import { cutText, type Trace } from "./passes/instruments.ts";
 
-export const traceFormat = "ciuic trace 1";
+export const traceFormat = "ciuic trace 2";
 
 export interface TraceFile extends Trace {
   readonly format: typeof traceFormat;

@@ -2,9 +2,9 @@
 import { UnsupportedError } from "../ir/errors.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { memoryTable, showMemoryTable } from "../plan/memory-table.ts";
+import { precisionOf } from "../plan/model-memory.ts";
 import { sizesOfConfig } from "../plan/weight-groups.ts";
 import { limitsOf } from "../runtime/load-limits.ts";
-import { precisionOf } from "../runtime/load-target.ts";
 import type { BackendChoice, Capabilities, Choices, Refusal } from "./backend-choice.ts";
 import type { LoadSettings } from "./protocol.ts";
 

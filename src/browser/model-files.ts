@@ -1,12 +1,10 @@
 /** Which files make a model: found by asking the server for the names that Hugging Face folders have. */
 import { InputError } from "../ir/errors.ts";
-import { parseIndex } from "../runtime/weights/checkpoint.ts";
+import { indexFile, maxIndexBytes, parseIndex, singleFile } from "../runtime/weights/checkpoint.ts";
 import { fileUrl } from "./folder-url.ts";
 import { findRemoteFile, type RemoteFile, readRemoteRange } from "./http-file.ts";
 
 const configFile = "config.json";
-const indexFile = "model.safetensors.index.json";
-const singleFile = "model.safetensors";
 /** Files that a model may have besides its config and weights. */
 const optionalFiles = [
   "tokenizer.json",
@@ -15,7 +13,6 @@ const optionalFiles = [
   "chat_template.jinja",
   "input_scales.json",
 ];
-const maxIndexBytes = 64_000_000;
 
 /** Files by name, small ones first. */
 export type RemoteFiles = ReadonlyMap<string, RemoteFile>;

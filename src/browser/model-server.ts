@@ -4,6 +4,7 @@ import { type ModelConfig, parseModelConfigText } from "../models/deepseek/confi
 import { defaultThreads } from "../runtime/default-threads.ts";
 import type { Generation } from "../runtime/engine/generation.ts";
 import { errorMessage } from "../runtime/error-message.ts";
+import { maxConfigBytes } from "../runtime/load-limits.ts";
 import { loadModel } from "../runtime/load-model.ts";
 import type { Model } from "../runtime/model.ts";
 import { kernelText, summarizeProgram } from "../runtime/report/program-summary.ts";
@@ -40,8 +41,6 @@ export interface OpenedFolder {
   /** Asked for after loading, since damage shows when a file is read. */
   readonly storage: () => StorageReport;
 }
-
-const maxConfigBytes = 1_000_000;
 
 type Request<K extends ToWorker["kind"]> = Extract<ToWorker, { kind: K }>;
 

@@ -1,5 +1,5 @@
 /** What `ciuic bench` prints. */
-import { showBytes, showSeconds } from "../plan/show.ts";
+import { showBytes, showCount, showRate, showSeconds } from "../plan/show.ts";
 import type { BenchReport, Spread } from "../runtime/report/bench-model.ts";
 import { showKernelTimes } from "../runtime/report/kernel-profile.ts";
 import type { Limits } from "../runtime/report/limits-of-token.ts";
@@ -47,28 +47,22 @@ export function showBench(report: BenchOutput): string {
 }
 
 function spread({ median, least, most }: Spread): string {
-  return `${rate(median)} [${rate(least)} to ${rate(most)}]`;
-}
-
-function rate(perSecond: number): string {
-  return perSecond >= 100 ? perSecond.toFixed(0) : perSecond.toPrecision(3);
+  return `${showRate(median)} [${showRate(least)} to ${showRate(most)}]`;
 }
 
 /** What a token reads, computes and launches, each against what was measured of this machine. */
 function limitLines({ speed, expected, shares, by }: Limits): string[] {
-  const { weightBytes, launches, tokensPerSecond, reading, opByOp } = speed;
+  const { weightBytes, launches, tokensPerSecond, reading, ofOps } = speed;
   const of = (share: number | null) => (share === null ? "" : `, ${(100 * share).toFixed(0)} % of a token's time`);
   const per = (amount: number) => ((amount * tokensPerSecond) / 1e9).toPrecision(3);
   const measured = reading === null ? "" : ` of the ${(reading / 1e9).toPrecision(3)} GB/s at which it reads`;
   return [
     `a token reads ${showBytes(weightBytes)} of weights, ${per(weightBytes)} GB/s${measured}${of(shares.memory)}`,
     ...(expected === null
-      ? [
-          `it makes ${launches} launches${opByOp ? ", ops run one by one" : ""}; ciuic probe has no figures of this backend`,
-        ]
+      ? [`it makes ${launches} ${ofOps ? "ops" : "launches"}; ciuic probe has no figures of this backend`]
       : [
-          `takes ${(expected.operations / 1e6).toPrecision(3)} million operations, ${per(expected.operations)} G/s${of(shares.arithmetic)} at the rate that was probed`,
-          `and makes ${launches} launches${of(shares.launches)}; by these figures ${rate(expected.decode)} tokens/s are expected`,
+          `takes ${showCount(expected.operations)} operations, ${per(expected.operations)} G/s${of(shares.arithmetic)} at the rate that was probed`,
+          `and makes ${launches} launches${of(shares.launches)}; by these figures ${showRate(expected.decode)} tokens/s are expected`,
         ]),
     by === "unknown"
       ? "what limits it is not known"

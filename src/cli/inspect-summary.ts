@@ -8,7 +8,7 @@ import type { ModelConfig } from "../models/deepseek/config.ts";
 import { modelBuilder } from "../models/deepseek/layers.ts";
 import { namesOf, scaleShape, weightSpecs } from "../models/deepseek/weights.ts";
 import { countOps, type PassRecord } from "../passes/record-passes.ts";
-import { bytes } from "../runtime/report/summary-text.ts";
+import { showBytes as bytes, showCount as count } from "../plan/show.ts";
 import { compiledWeightBytes } from "../runtime/weights/weight-store.ts";
 
 export interface Inspected {
@@ -93,10 +93,4 @@ function storedBytes(config: ModelConfig, headers: ReadonlyMap<string, TensorTyp
 
 function ms(time: number): string {
   return `${time.toFixed(time < 10 ? 1 : 0)} ms`;
-}
-
-/** `671 billion`, `11.6 million`. */
-function count(value: number): string {
-  if (value >= 1e9) return `${(value / 1e9).toPrecision(3)} billion`;
-  return value >= 1e6 ? `${(value / 1e6).toPrecision(3)} million` : String(value);
 }

@@ -9,7 +9,7 @@ import { memoryTable, showMemoryTable } from "../plan/memory-table.ts";
 import type { WeightSizes } from "../plan/weight-groups.ts";
 import { memoryLimits } from "../runtime/probe/memory-limits.ts";
 import type { ModelFolder } from "../runtime/weights/byte-source.ts";
-import { maxIndexBytes, parseIndex } from "../runtime/weights/checkpoint.ts";
+import { indexFile, maxIndexBytes, parseIndex, singleFile } from "../runtime/weights/checkpoint.ts";
 import { memoryFolderSizes } from "../runtime/weights/memory-sizes.ts";
 import { openNodeFolder } from "../runtime/weights/node-folder.ts";
 import { write } from "./answer.ts";
@@ -85,10 +85,10 @@ async function readSizes(path: string): Promise<{ name: string; sizes: WeightSiz
 async function openRemote(url: string): Promise<ModelFolder> {
   return openRemoteFolder(url).catch(async (error: unknown) => {
     if (!(error instanceof InputError) || !error.where.endsWith("config.json")) throw error;
-    const index = "model.safetensors.index.json";
-    const found = await openRemoteFolder(url, { files: [index] }).catch(() => null);
-    const shards = found === null ? [] : [...parseIndex(await found.readText(index, maxIndexBytes), index).keys()];
-    const files = found === null ? ["model.safetensors"] : [index, ...shards];
+    const found = await openRemoteFolder(url, { files: [indexFile] }).catch(() => null);
+    const shards = async (from: ModelFolder) =>
+      parseIndex(await from.readText(indexFile, maxIndexBytes), indexFile).keys();
+    const files = found === null ? [singleFile] : [indexFile, ...(await shards(found))];
     return openRemoteFolder(url, { files }).catch(() => {
       throw error;
     });

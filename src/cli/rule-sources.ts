@@ -16,8 +16,11 @@ export interface TraceSources {
   readonly passes: Readonly<Record<string, SourceNote>>;
 }
 
-/** `rule("x", ...)`, `rule(` with the name on the next line, or a record with a name; in a template anything may stand for `${...}`. */
-const named = /(?:\brule\(\s*|^[ \t]*name: )(["`])([\w$.{}#-]+)\1,(\s*level: "tensor")?/gm;
+/**
+ * `rule("x", ...)`, `rule(` with the name on the next line, or a record with a name, which may be a constant's of the file;
+ * in a template anything may stand for `${...}`.
+ */
+const named = /(?:\brule\(\s*|^[ \t]*name: )(?:(["`])([\w$.{}#-]+)\1|(\w+)),(\s*level: "tensor")?/gm;
 
 /** Names that are not found, of rules elsewhere perhaps, are left out. */
 export async function findSources(rules: readonly string[], passes: readonly string[]): Promise<TraceSources> {
@@ -30,7 +33,9 @@ export async function findSources(rules: readonly string[], passes: readonly str
     const url = new URL(path.replaceAll("\\", "/"), folder);
     const text = await readFile(url, "utf8");
     const place = fileURLToPath(url).slice(root.length).replaceAll("\\", "/");
-    for (const { 0: head, 2: pattern = "", 3: level, index } of text.matchAll(named)) {
+    for (const { 0: head, 2: written, 3: constant = "", 4: level, index } of text.matchAll(named)) {
+      const pattern = written ?? constantOf(text, constant);
+      if (pattern === undefined) continue;
       const line = text.slice(0, index + head.search(/\S/)).split("\n").length - 1;
       const isPass = level !== undefined;
       const note = isPass ? passNote(text, place, line) : ruleNote(text, place, line);
@@ -41,6 +46,10 @@ export async function findSources(rules: readonly string[], passes: readonly str
     }
   }
   return { rules: Object.fromEntries(found.rules), passes: Object.fromEntries(found.passes) };
+}
+
+function constantOf(text: string, name: string): string | undefined {
+  return new RegExp(`\\bconst ${name} = "([^"]+)"`).exec(text)?.[1];
 }
 
 function matches(pattern: string, name: string): boolean {

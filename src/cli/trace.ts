@@ -5,7 +5,7 @@ import { type Trace, tracing } from "../passes/instruments.ts";
 import type { Model } from "../runtime/model.ts";
 import { profileStep } from "../runtime/report/profile-step.ts";
 import { ModelRunner } from "../runtime/steps/model-runner.ts";
-import { asObject, parseJson } from "../runtime/weights/json.ts";
+import { asArray, asObject, asText, type JsonValue, parseJson } from "../runtime/weights/json.ts";
 import { type TraceFile, traceFile, traceFormat } from "../trace-file.ts";
 import { defineCommand, exitCodes } from "./command.ts";
 import { deviceFlags, deviceOptions } from "./device-flags.ts";
@@ -87,6 +87,7 @@ function readTrace(text: string, where: string): TraceFile {
   if (!fields.has("nodes") || !fields.has("passes")) {
     throw new InputError(where, "is no trace", { hint: "TRACE=trace.json ciuic inspect writes one." });
   }
+  checkPasses(fields.get("passes"), `${where} passes`);
   const given = JSON.parse(text) as Trace & Partial<TraceFile>; // the page shows what there is
   if (given.format !== undefined && given.format !== traceFormat) {
     throw new InputError(
@@ -96,4 +97,15 @@ function readTrace(text: string, where: string): TraceFile {
   }
   const nothing = { kernels: [], memory: [], bytes: { arena: 0, weights: 0, touched: 0 }, name: where, target: "?" };
   return { ...nothing, format: traceFormat, ...given };
+}
+
+/** What is read of passes before the page is. */
+function checkPasses(passes: JsonValue | undefined, where: string): void {
+  for (const [i, value] of asArray(passes, where).entries()) {
+    const pass = asObject(value, `${where} ${i}`);
+    asText(pass.get("name"), `${where} ${i} name`);
+    for (const [j, match] of asArray(pass.get("matches"), `${where} ${i} matches`).entries()) {
+      asText(asObject(match, `${where} ${i} matches ${j}`).get("rule"), `${where} ${i} matches ${j} rule`);
+    }
+  }
 }

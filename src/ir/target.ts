@@ -163,3 +163,6 @@ export function tensorTargetOf(name: string): Target {
     accumulator: "f32",
   };
 }
+
+/** Of TensorFlow's graphs, where widening what lies in caches takes longer than reading it twice as wide. */
+export const graphNarrowWeights: NarrowWeights = { dtypes: ["bf16", "f16"], least: 2 ** 20 };

@@ -79,10 +79,8 @@ interface Draft {
   launches: number;
 }
 
-/** @param held what is held of weight expressions once `hold-narrow` has run. Default: all as they are. */
-export function recordHistory(
-  held: (weights: readonly Node[]) => readonly Node[] = (weights) => weights,
-): HistoryRecorder {
+/** @param held what is held of weight expressions once `hold-narrow` has run */
+export function recordHistory(held: (weights: readonly Node[]) => readonly Node[]): HistoryRecorder {
   const passes: PassNumbers[] = [];
   const numbers = passNumbers();
   let built: ModuleSize = { ops: 0, storedBytes: {}, weightBytes: 0 };

@@ -28,8 +28,7 @@ export const holdPass = "hold-narrow";
 export function holdNarrow(narrow: NarrowWeights, policy?: QuantizeOptions): Pass {
   const holds = holdsBy(narrow, policy);
   return {
-    // In full: the trace finds where a pass is written by its name.
-    name: "hold-narrow",
+    name: holdPass,
     level: "tensor",
     exact: true,
     run: (module, { builder }) => mapOuts(module, (func) => inFunc(func, maths(builder), holds)),

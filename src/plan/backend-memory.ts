@@ -1,5 +1,5 @@
 /** What each backend makes of a model's memory: how it holds weights, and what the process takes besides. */
-import { type NarrowWeights, wasmTarget, webgpuTarget } from "../ir/target.ts";
+import { graphNarrowWeights, type NarrowWeights, wasmTarget, webgpuTarget } from "../ir/target.ts";
 import type { Launching } from "./expected-speed.ts";
 import {
   type Expansion,
@@ -49,8 +49,7 @@ const MB = 1e6;
 
 const inNode = { engine: 96 * MB, threads: [27 * MB, 13 * MB] } as const;
 const eager = { expands: { gathered: "wide" }, narrow: null, precisions: ["stored", "int8", "int4"] } as const;
-/** As `graphTargetOf` says. */
-const inGraphs = { expands: { gathered: "stored" }, narrow: { dtypes: ["bf16", "f16"], least: 2 ** 20 } } as const;
+const inGraphs = { expands: { gathered: "stored" }, narrow: graphNarrowWeights } as const;
 const formats = ["stored", "f32", "int8", "int4"] as const;
 /** TensorFlow maps 330 MB of library; how much of the rest its allocator keeps differs by tens of megabytes. */
 const inTensorFlow = { engine: 430 * MB, programs: 100 * MB, quantized: 80 * MB, threads: [0, 0] } as const;

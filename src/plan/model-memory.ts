@@ -6,7 +6,7 @@
  */
 import type { NarrowWeights } from "../ir/target.ts";
 import { dtypeInfo } from "../ir/types.ts";
-import { isCoded, planWeight, type WeightFormat } from "../passes/quantize/policy.ts";
+import { codesOf, isCoded, planWeight, type QuantizeOptions, type WeightFormat } from "../passes/quantize/policy.ts";
 import type { WeightGroup, WeightSizes } from "./weight-groups.ts";
 
 /**
@@ -14,6 +14,13 @@ import type { WeightGroup, WeightSizes } from "./weight-groups.ts";
  * `int4`: as codes with an f16 scale for 32 of them.
  */
 export type Precision = "stored" | "f32" | "int8" | "int4";
+
+/** How matrices are held that are quantised so. */
+export function precisionOf(quantize: QuantizeOptions | null | undefined): Precision {
+  const weights = quantize?.weights ?? "none";
+  if (weights === "none") return "stored";
+  return weights === "int4-affine" ? "int4" : weights;
+}
 
 /** "as stored", "in int8". */
 export function inPrecision(precision: Precision): string {
@@ -76,7 +83,6 @@ export interface ModelMemory {
 }
 
 const groupSize = 32;
-const codeBits = { int8: 8, int4: 4, "int4-affine": 4 } as const;
 
 export function modelMemory(sizes: WeightSizes, holding: Holding, step: StepSizes): ModelMemory {
   const { hostCopy, expands } = holding;
@@ -193,7 +199,10 @@ function bytesOfEach(sizes: WeightSizes, { precision, narrow }: Holding): BytesO
     const isVector = rows === 1 && !name.endsWith("_proj.weight");
     const format = isVector ? "f32" : formatOf(name, precision);
     if (isCoded(format)) {
-      return { codes: (rows * columns * codeBits[format]) / 8, scales: 2 * rows * Math.ceil(columns / groupSize) };
+      return {
+        codes: (rows * columns * dtypeInfo(codesOf(format)).bits) / 8,
+        scales: 2 * rows * Math.ceil(columns / groupSize),
+      };
     }
     const asStored = name === table || (format === "none" && staysNarrow(each, together, narrow));
     return { codes: (rows * columns * (asStored && !isVector ? dtypeInfo(stored).bits : 32)) / 8, scales: 0 };

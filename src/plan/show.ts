@@ -1,4 +1,4 @@
-/** Sizes and times as people read them. */
+/** Sizes, times, counts and rates as people read them. */
 
 const steps = ["B", "kB", "MB", "GB", "TB", "PB"] as const;
 
@@ -9,7 +9,18 @@ export function showBytes(bytes: number): string {
     value /= 1000;
     at++;
   }
-  return `${digits(value)} ${steps[at]}`;
+  return `${at === 0 ? value : digits(value)} ${steps[at]}`;
+}
+
+/** "671 billion", "11.6 million". */
+export function showCount(value: number): string {
+  if (value >= 999.5e6) return `${digits(value / 1e9)} billion`;
+  return value >= 1e6 ? `${digits(value / 1e6)} million` : value.toFixed(0);
+}
+
+/** Of tokens or steps a second: three digits, or the whole number. */
+export function showRate(perSecond: number): string {
+  return perSecond >= 100 ? perSecond.toFixed(0) : perSecond.toPrecision(3);
 }
 
 export function showSeconds(seconds: number): string {

@@ -2,7 +2,7 @@
 import type { QuantizeOptions } from "../compile.ts";
 import { UnsupportedError } from "../ir/errors.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
-import type { Precision } from "../plan/model-memory.ts";
+import { precisionOf } from "../plan/model-memory.ts";
 import { defaultTarget } from "./probe/default-target.ts";
 import type { TargetChoice } from "./probe/target-choice.ts";
 
@@ -22,13 +22,6 @@ export async function chooseFor(config: ModelConfig, wish: TargetWish): Promise<
   if (backend !== undefined && (backend !== "wasm" || threads !== undefined)) return null;
   const precision = precisionOf(quantize);
   return defaultTarget(config, { backend, threads, context, sequences, precision, packageFolder });
-}
-
-/** How matrices are held that are quantised so. */
-export function precisionOf(quantize: QuantizeOptions | null | undefined): Precision {
-  const weights = quantize?.weights ?? "none";
-  if (weights === "none") return "stored";
-  return weights === "int4-affine" ? "int4" : weights;
 }
 
 export interface LoadTarget {

@@ -45,10 +45,10 @@ it("prints what it measured", () => {
   };
   expect(showEvaluation(evaluation)).toMatchInlineSnapshot(`
     "changed: weights rounded to int4
-    weights 80.0 B, changed 10.0 B
+    weights 80 B, changed 10 B
     books: 1 window, 9 tokens  loss 1.00000  perplexity 2.718  unchanged 0.50000  kl 0.250000  top1 75.00 %
     arithmetic 100.0 % right, changed 97.5 %
-    0.08000  i4    10.0 B  a + b
+    0.08000  i4      10 B  a + b
     "
   `);
 });

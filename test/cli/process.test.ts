@@ -14,7 +14,7 @@ describe("run", () => {
     const [summary, speed] = stderr.split("\n");
     expect(summary).toMatch(/^\[\d+ tokens, [\d.]+ tokens\/s, first after [\d.]+ s, seed \d+\]$/);
     expect(speed).toMatch(
-      /^\[WebAssembly, .*SIMD, one thread; a token reads [\d.]+ MB of weights, [\d.]+ GB\/s of the [\d.]+ GB\/s .* limits? it\]$/,
+      /^\[WebAssembly, .*SIMD, (one thread|\d+ threads); a token reads [\d.]+ MB of weights, [\d.]+ GB\/s of the [\d.]+ GB\/s .* limits? it\]$/,
     );
   });
 

@@ -6,6 +6,7 @@ import { findSources } from "../../src/cli/rule-sources.ts";
 import { lineKey } from "../../src/cli/viewer/diff.ts";
 import { rewriteLines } from "../../src/cli/viewer/rewrite-lines.ts";
 import { allBackendNames, findBackend } from "../../src/compile.ts";
+import { holdPass } from "../../src/passes/hold-narrow.ts";
 import { tensorPasses } from "../../src/passes/pipeline.ts";
 import { simplifyRules } from "../../src/passes/simplify.ts";
 import type { TraceFile } from "../../src/trace-file.ts";
@@ -41,6 +42,8 @@ it("finds every rule at its line", () => {
 
 it("finds every pass, and nothing that is not there", async () => {
   expect(Object.keys(found.passes).sort()).toEqual([...new Set([...passes, "observe"])].sort());
+  // Its name is a constant of its file.
+  expect(found.passes[holdPass]?.doc).toMatch(/^Large weights that a checkpoint stores in 16 bits/);
   expect(found.passes.quantize?.doc).toMatch(/^Quantisation: what a contraction reads .*\.$/);
   expect(await findSources(["no_such_rule", "name"], ["simplif"])).toEqual({ rules: {}, passes: {} });
 });

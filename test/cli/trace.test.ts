@@ -136,7 +136,12 @@ describe("the command", () => {
   it.each([
     ["{}", "is no trace"],
     ["[1]", "expected an object"],
-    ['{"nodes": [], "passes": [], "format": "other"}', 'format: expected "ciuic trace 1"'],
+    ['{"nodes": [], "passes": {}}', "passes: expected an array"],
+    ['{"nodes": [], "passes": [7]}', "passes 0: expected an object"],
+    ['{"nodes": [], "passes": [{"name": 7, "matches": []}]}', "passes 0 name: expected a string"],
+    ['{"nodes": [], "passes": [{"name": "a"}]}', "passes 0 matches: expected an array"],
+    ['{"nodes": [], "passes": [{"name": "a", "matches": [{}]}]}', "passes 0 matches 0 rule: expected a string"],
+    ['{"nodes": [], "passes": [], "format": "other"}', 'format: expected "ciuic trace 2"'],
   ])("refuses %s", async (text, message) => {
     const file = join(folder, "bad.json");
     writeFileSync(file, text);

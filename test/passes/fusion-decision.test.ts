@@ -51,7 +51,7 @@ func @f(%x: f32[4,8], %w: f32[3,8]) {
 
 describe("the history of a function", () => {
   it("says what was fused and why the rest was not", () => {
-    const recorder = recordHistory();
+    const recorder = recordHistory((weights) => weights);
     const func = runPasses(twice, [], jsTarget, { instruments: [recorder.instrument] }).funcs.get("f")!;
     const lowered = lowerFunc(func, jsTarget, { enabled: true, weights: new Set() }, (each) =>
       recorder.fused(func, each),

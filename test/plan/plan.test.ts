@@ -9,7 +9,7 @@ import { planPage } from "../../src/plan/page.ts";
 import { type Plan, planDeployment } from "../../src/plan/plan.ts";
 import { planSchema, type Schema } from "../../src/plan/schema.ts";
 import { shapeOf, weightBytesOf } from "../../src/plan/shape.ts";
-import { showBytes, showSeconds } from "../../src/plan/show.ts";
+import { showBytes, showCount, showRate, showSeconds } from "../../src/plan/show.ts";
 import { published } from "../models/published-configs.ts";
 
 const configs = Object.entries(published).map(([name, { config }]) => ({ name, config: parseModelConfig(config) }));
@@ -164,7 +164,17 @@ describe("texts", () => {
       expect(() => parseLink(text, "x"), text).toThrow("x: expected");
     }
     expect(() => findDevice("h20")).toThrow(/Did you mean "h200"|Did you mean "h100"/);
-    expect([showBytes(0), showBytes(999_600), showBytes(1.234e12)]).toEqual(["0 B", "1.00 MB", "1.23 TB"]);
+    const bytes = [0, 5, 999, 1234, 999_700, 677e9, 1.234e12, 5e19];
+    expect(bytes.map(showBytes)).toEqual([
+      ...["0 B", "5 B", "999 B", "1.23 kB", "1.00 MB", "677 GB", "1.23 TB", "50000 PB"],
+    ]);
+    expect([12.4, 11.6e6, 999.9e6, 671e9].map(showCount)).toEqual([
+      "12",
+      "11.6 million",
+      "1.00 billion",
+      "671 billion",
+    ]);
+    expect([0.123, 99.7, 99.96, 1234.5].map(showRate)).toEqual(["0.123", "99.7", "100", "1235"]);
     expect([showSeconds(2), showSeconds(0.0123), showSeconds(4.5e-6)]).toEqual(["2.00 s", "12.3 ms", "4.50 us"]);
   });
   test("a hash does not depend on the order of keys", () => {

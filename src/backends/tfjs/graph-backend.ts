@@ -1,6 +1,6 @@
 /** The backends of TensorFlow: whole steps as graphs, on tfjs-node (the processor) or tfjs-node-gpu (CUDA). */
 import { UnsupportedError } from "../../ir/errors.ts";
-import { type NarrowWeights, type Target, tensorTargetOf } from "../../ir/target.ts";
+import { graphNarrowWeights, type Target, tensorTargetOf } from "../../ir/target.ts";
 import type { Backend } from "../backend.ts";
 import { emitGraph, openGraphDevice } from "./graph-device.ts";
 import type { GraphHost } from "./graph-host.ts";
@@ -21,12 +21,9 @@ const summaries = {
   "tensorflow-gpu": "TensorFlow on the GPU",
 } as const;
 
-/** Weights of fewer elements lie in caches, where widening them in every step takes longer than reading them twice as wide. */
-const narrowWeights: NarrowWeights = { dtypes: ["bf16", "f16"], least: 2 ** 20 };
-
 /** TensorFlow's products of a row and a matrix read the matrix row by row. */
 export function graphTargetOf(name: string): Target {
-  return { ...tensorTargetOf(name), inputMajor: true, narrowWeights };
+  return { ...tensorTargetOf(name), inputMajor: true, narrowWeights: graphNarrowWeights };
 }
 
 export function graphBackend(name: keyof typeof summaries): Backend {

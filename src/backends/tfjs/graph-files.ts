@@ -8,6 +8,7 @@
  * allocate together; an empty list means nothing else), and nothing else of it is constant. Weights are read one after
  * another, so that what is made in between is of one of them.
  */
+import { InputError } from "../../ir/errors.ts";
 import { isOp, type Node, topoOrder } from "../../ir/graph.ts";
 import { opKind } from "../../ir/ops/all.ts";
 import type { TensorData } from "../../ir/tensor.ts";
@@ -52,6 +53,21 @@ function movesOnly(node: Node): boolean {
 
 function isReadable({ type: { dtype }, offset }: StoredTensor): boolean {
   return asStored.includes(dtype) && offset % (dtypeInfo(dtype).bits / 8) === 0;
+}
+
+/**
+ * Of files as they are now: what is mapped of a file and is not there ends the process when it is read, and no error says so.
+ * @throws InputError
+ */
+export function checkFiles(weights: readonly FileWeight[]): void {
+  const { statSync } = process.getBuiltinModule("node:fs");
+  const all = weights.flatMap(({ stored }) => [...stored.values()].flat());
+  for (const [path, expected] of new Map(all.map((each) => [each.path, each.fileBytes]))) {
+    const size = statSync(path, { throwIfNoEntry: false })?.size;
+    if (size === expected) continue;
+    const found = size === undefined ? "no file" : size;
+    throw new InputError(path, `expected ${expected} bytes, as before, got ${found}: it changed while in use`);
+  }
 }
 
 /** The value, read after the nodes `after`. */

@@ -5,6 +5,7 @@
  */
 import { invariant } from "../../ir/errors.ts";
 import { type HostTensor, toHost } from "./graph-bits.ts";
+import { checkFiles } from "./graph-files.ts";
 import { type GraphHost, once, type Repeat } from "./graph-host.ts";
 import type { GraphMemory } from "./graph-memory.ts";
 import {
@@ -131,13 +132,16 @@ export class GraphSessions {
       if (names.length > 0) await this.#host.move(old.id, signatures.save, id, restoreSignature(i), names);
     }
     await this.#drop(group);
-    group.opened = [{ id, programs: new Set(programs.keys()), saved }];
+    // Where loading ends early, it has caches to hand over, and no weights.
+    group.opened = [{ id, programs: new Set(), saved: caches }];
     for (const [i, part] of weightGroups(weights).entries()) {
+      checkFiles(part.flatMap(({ file }) => file ?? []));
       const inputs = part.flatMap((weight) =>
         fedParts(weight).map(({ type, data }, each) => [partName(weight, each), toHost(type, data)] as const),
       );
       await this.#host.run(id, loadSignature(i), Object.fromEntries(inputs));
     }
+    group.opened = [{ id, programs: new Set(programs.keys()), saved }];
     return id;
   }
 }

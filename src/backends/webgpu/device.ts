@@ -43,7 +43,7 @@ function openDevice({ gpuDevice }: DeviceOptions = {}): Device {
     },
     queues: true,
     variants: context.variants,
-    summary: ["WebGPU", adapterName(gpuDevice)].join(", ") + (units === null ? "" : `; ${units.text}`),
+    summary: `WebGPU, ${adapterName(gpuDevice)}${units === null ? "" : `; ${units.text}`}`,
     allocate: (type, use = "shared") => memory.tensor(type, use === "resident"),
     hold: (_, data) => memory.hold(data),
     fill: (type) => memory.fill(type, () => `a weight ${showType(type)}`),

@@ -8,10 +8,11 @@ export function multiplyProblems(
   bufs: ReadonlyMap<string, Buf>,
   workgroup: number,
 ): readonly (readonly [id: string, what: string])[] {
-  const { size, unit, over } = stmt;
+  const { size, unit, from, over } = stmt;
   const problems: (readonly [string, string])[] = [];
   if (!Number.isInteger(Math.log2(over)) || workgroup % over !== 0)
     problems.push(["K7", `${workgroup} iterations cannot multiply by ${over} of them`]);
+  if ((from | 0) !== from) problems.push(["K6", `sums begin with ${from}, which is no i32`]);
   for (const axis of ["m", "n", "k"] as const) {
     const whole = Number.isInteger(size[axis] / unit[axis]) && size[axis] > 0 && unit[axis] > 0;
     if (!whole) problems.push(["K6", `${axis} is ${size[axis]}, which units of ${unit[axis]} do not divide`]);

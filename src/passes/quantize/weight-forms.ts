@@ -63,10 +63,9 @@ function decisionOn(
 ): Pick<WeightForm, "pattern" | "reason" | "format"> {
   const { pattern, reason, format } = planWeight(name, options);
   const kept = [...dtypes].every(isFloat);
+  if (kept && rank < 2) return { pattern: "of one axis", reason: "norms and biases: few bytes", format: "none" };
   if (kept && isCoded(format)) {
-    return rank < 2
-      ? { pattern: "of one axis", reason: "norms and biases: few bytes", format: "none" }
-      : { pattern, reason: "computed with another that is kept, or not by a product", format: "none" };
+    return { pattern, reason: "computed with another that is kept, or not by a product", format: "none" };
   }
   return { pattern, reason, format };
 }

@@ -1,6 +1,6 @@
 /** A choice of a backend in sentences, with the numbers it rests on. */
 import { inPrecision, type Precision } from "../../plan/model-memory.ts";
-import { showBytes, showSeconds } from "../../plan/show.ts";
+import { showBytes, showCount, showRate, showSeconds } from "../../plan/show.ts";
 import type { Refusal } from "./rank-targets.ts";
 import type { TargetCandidate, WantedTarget } from "./target-choice.ts";
 
@@ -17,9 +17,9 @@ export function explainChoice({ chosen, others, refused, fits, wished }: Outcome
   const { label, precision, memory, speed, reading, measured, problems } = chosen;
   const { seconds, bytes, operations, launches } = speed;
   const next = others[0];
-  const against = next === undefined ? "" : `, ${next.label} ${rate(next.speed.decode)}${unmeasured(next)}`;
+  const against = next === undefined ? "" : `, ${next.label} ${showRate(next.speed.decode)}${unmeasured(next)}`;
   const why = fits
-    ? `${label}: about ${rate(speed.decode)} tokens/s expected once warm${unmeasured(chosen)}${against}`
+    ? `${label}: about ${showRate(speed.decode)} tokens/s expected once warm${unmeasured(chosen)}${against}`
     : `${label}: nothing fits: ${problems.join(", and ")}`;
   const asked = [
     ...(wanted.backend === undefined ? [] : [`backend ${wanted.backend}`]),
@@ -31,11 +31,11 @@ export function explainChoice({ chosen, others, refused, fits, wished }: Outcome
       ? `It fits: ${showBytes(memory.weights)} of weights ${inPrecision(precision)}, ${showBytes(memory.caches)} of caches, the largest buffer ${showBytes(memory.largest.bytes)}.`
       : `Nothing fits; ${label} lacks least: ${problems.join(", and ")}.`,
     ...(fits && precision !== wished ? [`Nothing fits ${inPrecision(wished)}.`] : []),
-    `A token reads ${showBytes(bytes)} at ${showBytes(reading)}/s and takes ${(operations / 1e6).toPrecision(3)} million operations, ${showSeconds(seconds.weights)} together, and ${launches} launches, ${showSeconds(seconds.launches)}: ${rate(speed.decode)} tokens/s, prompts ${rate(speed.prefill)}.`,
+    `A token reads ${showBytes(bytes)} at ${showBytes(reading)}/s and takes ${showCount(operations)} operations, ${showSeconds(seconds.weights)} together, and ${launches} launches, ${showSeconds(seconds.launches)}: ${showRate(speed.decode)} tokens/s, prompts ${showRate(speed.prefill)}.`,
     ...(measured ? [] : [`Figures of ${label} were not measured here: those of an ordinary machine are used.`]),
     ...others.map(
       (each) =>
-        `${each.label} should give ${rate(each.speed.decode)} tokens/s, prompts ${rate(each.speed.prefill)}${unmeasured(each)}.`,
+        `${each.label} should give ${showRate(each.speed.decode)} tokens/s, prompts ${showRate(each.speed.prefill)}${unmeasured(each)}.`,
     ),
     ...refused.map((each) => `Not ${each.label}: ${each.reason}.`),
   ];
@@ -44,8 +44,4 @@ export function explainChoice({ chosen, others, refused, fits, wished }: Outcome
 
 function unmeasured({ measured }: TargetCandidate): string {
   return measured ? "" : " (not measured)";
-}
-
-function rate(value: number): string {
-  return value >= 100 ? value.toFixed(0) : value.toPrecision(2);
 }

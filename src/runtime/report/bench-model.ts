@@ -136,9 +136,9 @@ async function profileModel(
   const time = warmup === undefined ? {} : { warmup };
   try {
     const prompt = await profileStep(runner, { tokens: chunk, after: promptTokens - chunk, ...time });
-    const ahead = await profileAhead(runner, Math.min(after, runner.sizes.maxContext - 1 - mostAhead), {
-      steps: mostAhead,
-    });
+    const last = runner.sizes.maxContext - 1;
+    const steps = Math.min(mostAhead, last);
+    const ahead = await profileAhead(runner, Math.min(after, last - steps), { steps });
     return {
       missing: null,
       prompt,

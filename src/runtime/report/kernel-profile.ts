@@ -89,12 +89,13 @@ export function showKernelTimes(
   { most = 20, programs = false, note = mainOps }: TableOptions = {},
 ): string {
   const total = times.reduce((sum, { ms }) => sum + ms, 0);
+  const share = (ms: number) => `${(total === 0 ? 0 : (100 * ms) / total).toFixed(1)} %`;
   const launches = times.reduce((sum, each) => sum + each.launches, 0);
   const head = ["share", "time", "launches", "each", "bytes", "GB/s", "kernel", "computes"];
   const cells = times.slice(0, most).map((time) => {
     const { name, index, ms, bytes, program } = time;
     return [
-      `${((100 * ms) / total).toFixed(1)} %`,
+      share(ms),
       `${ms.toFixed(3)} ms`,
       String(time.launches),
       `${((1000 * ms) / time.launches).toFixed(1)} us`,
@@ -105,8 +106,7 @@ export function showKernelTimes(
     ];
   });
   const rest = times.slice(most).reduce((sum, { ms }) => sum + ms, 0);
-  const more =
-    times.length > most ? [`and ${times.length - most} more kernels, ${((100 * rest) / total).toFixed(1)} %`] : [];
+  const more = times.length > most ? [`and ${times.length - most} more kernels, ${share(rest)}`] : [];
   const sum = `${total.toFixed(3)} ms in ${launches} launches of ${times.length} kernels`;
   return [sum, ...showTable([head, ...cells], [0, 1, 2, 3, 4, 5]), ...more].join("\n");
 }

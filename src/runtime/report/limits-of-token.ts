@@ -1,6 +1,6 @@
 /** What keeps a token from being faster: memory, arithmetic and launches, each by the figures that were measured of this machine. */
 import type { ExpectedSpeed } from "../../plan/expected-speed.ts";
-import { precisionOf } from "../load-target.ts";
+import { precisionOf } from "../../plan/model-memory.ts";
 import type { Model } from "../model.ts";
 import type { BackendProbe } from "../probe/backend-probe.ts";
 import { chooseTarget } from "../probe/choose-target.ts";

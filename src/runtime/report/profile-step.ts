@@ -1,7 +1,7 @@
 /** Where a step's time goes: its kernels, timed launch by launch, or replayed by a GPU, whose launches overlap otherwise. */
 import type { RunTimes } from "../../compile.ts";
 import { UnsupportedError } from "../../ir/errors.ts";
-import { bucketKey } from "../engine/bucket-ladder.ts";
+import { bucketKey, stepSizeOf } from "../engine/bucket-ladder.ts";
 import { planSampling } from "../sampling/sampler.ts";
 import { checkSampling, type SamplingOptions } from "../sampling/sampling-options.ts";
 import type { ModelRunner } from "../steps/model-runner.ts";
@@ -46,29 +46,25 @@ export async function profileStep(
   batch: RaggedBatch = singleBatch(runner.sizes, someTokens(tokens, runner.sizes.vocabSize), { start: after }),
 ): Promise<StepProfile> {
   const profile = new KernelProfile();
-  const sequences = batch.blockTables.length;
-  const profiled = runner.profiled(profile, sequences);
-  const blocks = Math.max(...batch.blockTables.map((table) => table.length));
-  const { bucket } = profiled.compile({
-    tokens: batch.tokens.length,
-    sequences,
-    blocks,
-    outputs: batch.outputs.length,
-  });
-  const until = performance.now() + 1000 * warmup;
-  for (let i = 0; i < 3 || performance.now() < until; i++) await profiled.step(batch);
-  profile.reset();
-  for (let i = 0; i < steps; i++) await profiled.step(batch);
-  const kernels = profile.times(bucketKey(bucket)).map((time) => ({
-    ...time,
-    launches: time.launches / steps,
-    ms: time.ms / steps,
-    bytes: time.bytes / steps,
-  }));
-  profiled.release();
-  if (kernels.length === 0) throw untimed(runner);
-  const how = `${steps} steps, every launch timed by itself`;
-  return { tokens, after, how, kernels: withShares(kernels), sides: null };
+  const profiled = runner.profiled(profile, batch.blockTables.length);
+  try {
+    const { bucket } = profiled.compile(stepSizeOf(batch));
+    const until = performance.now() + 1000 * warmup;
+    for (let i = 0; i < 3 || performance.now() < until; i++) await profiled.step(batch);
+    profile.reset();
+    for (let i = 0; i < steps; i++) await profiled.step(batch);
+    const kernels = profile.times(bucketKey(bucket)).map((time) => ({
+      ...time,
+      launches: time.launches / steps,
+      ms: time.ms / steps,
+      bytes: time.bytes / steps,
+    }));
+    if (kernels.length === 0) throw untimed(runner);
+    const how = `${steps} steps, every launch timed by itself`;
+    return { tokens, after, how, kernels: withShares(kernels), sides: null };
+  } finally {
+    profiled.release();
+  }
 }
 
 /** Of decoding on the device: its kernels replayed, and both sides of a step. Null where it does not decode by itself. */

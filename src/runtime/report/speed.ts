@@ -12,8 +12,8 @@ export interface Speed {
   readonly launches: number;
   /** Bytes per second at which the device reads this memory, measured after the run; null where it cannot. */
   readonly reading: number | null;
-  /** Whether launches are ops run one by one. Default false. */
-  readonly opByOp?: boolean;
+  /** Whether launches are ops of tensors, run as they are or as nodes of a graph. Default false. */
+  readonly ofOps?: boolean;
 }
 
 /** From this share of the measured rate on, waiting for memory is most of the time. */
@@ -24,14 +24,14 @@ export async function measureSpeed(model: Model, tokensPerSecond: number | null)
   const { device, runner } = model;
   if (device === null || !(runner instanceof ModelRunner) || tokensPerSecond === null) return null;
   const reading = (await device.measureReading?.()) ?? null;
-  const opByOp = device.target.level === "tensor";
-  return { device: device.summary, tokensPerSecond, ...tokenCost(model.program.plan), reading, opByOp };
+  const ofOps = device.target.level === "tensor";
+  return { device: device.summary, tokensPerSecond, ...tokenCost(model.program.plan), reading, ofOps };
 }
 
-export function showSpeed({ device, tokensPerSecond, weightBytes, launches, reading, opByOp }: Speed): string {
+export function showSpeed({ device, tokensPerSecond, weightBytes, launches, reading, ofOps }: Speed): string {
   const rate = weightBytes * tokensPerSecond;
   const read = `a token reads ${(weightBytes / 1e6).toFixed(1)} MB of weights, ${gigabytes(rate)} GB/s`;
-  if (opByOp) return `[${device}; ${read}, in ${launches} ops]\n`;
+  if (ofOps) return `[${device}; ${read}, in ${launches} ops]\n`;
   if (reading === null) return `[${device}; ${read}; arithmetic limits it]\n`;
   const share = `of the ${gigabytes(reading)} GB/s at which it reads this memory`;
   const limit =

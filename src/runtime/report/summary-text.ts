@@ -1,6 +1,6 @@
 /** The optimizer's summary as text for people. */
 import type { FuncHistory } from "../../compile.ts";
-import { showTable } from "../../plan/show.ts";
+import { showBytes as bytes, showCount as count, showRate as rate, showTable } from "../../plan/show.ts";
 import type { OptimizationSummary, Speed, StepTotals } from "./optimization-summary.ts";
 
 /** How many fusions and near misses are shown of each function; the data has all. */
@@ -22,7 +22,7 @@ export function showSummary(summary: OptimizationSummary, details = false): stri
     ...passTable(summary),
     "",
     "fusion",
-    ...(functions.length === 0 ? ["  ops run one by one, nothing is fused"] : totalLines(totals, report.kernels)),
+    ...(functions.length === 0 ? ["  ops run as they are, nothing is fused"] : totalLines(totals, report.kernels)),
     ...functions.flatMap((func) => functionLines(func, most)),
     "",
     "speed",
@@ -193,28 +193,6 @@ function speedLines(speed: Speed): string[] {
   return lines.map((line) => `  ${line}`);
 }
 
-function count(value: number): string {
-  if (value >= 1e9) return `${(value / 1e9).toPrecision(3)} billion`;
-  return value >= 1e6 ? `${(value / 1e6).toPrecision(3)} million` : value.toFixed(0);
-}
-
-function rate(perSecond: number): string {
-  return perSecond >= 100 ? perSecond.toFixed(0) : perSecond.toPrecision(3);
-}
-
 function signed(value: number): string {
   return value > 0 ? `+${value}` : String(value);
-}
-
-const units = ["bytes", "kB", "MB", "GB", "TB"] as const;
-
-/** `1.23 GB`: powers of a thousand, three digits. */
-export function bytes(value: number): string {
-  let unit = 0;
-  let rest = value;
-  while (rest >= 1000 && unit < units.length - 1) {
-    rest /= 1000;
-    unit++;
-  }
-  return `${unit === 0 ? rest : rest.toPrecision(3)} ${units[unit]}`;
 }

@@ -11,8 +11,8 @@ import { openFilePool } from "./file-pool.ts";
 import { asObject, asText, parseJsonObject } from "./json.ts";
 import { type ElementRange, readElements, readSafetensorsHeader, readTensor, type TensorEntry } from "./safetensors.ts";
 
-const singleFile = "model.safetensors";
-const indexFile = "model.safetensors.index.json";
+export const singleFile = "model.safetensors";
+export const indexFile = "model.safetensors.index.json";
 /** DeepSeek-V3's index, with 91,991 tensors, has 8.9 MB. */
 export const maxIndexBytes = 64_000_000;
 const maxShards = 4096;
@@ -47,6 +47,11 @@ type Located = TensorEntry & { readonly file: string; readonly fileBytes: number
 
 function storedTensor({ dtype, shape, offset, fileBytes, format }: Located, path: string): StoredTensor | null {
   return format === "I64" ? null : { type: tensorType(dtype, shape), path, offset, fileBytes };
+}
+
+/** Whether a folder has weights, or a list of their files. */
+export async function hasWeights(folder: ModelFolder): Promise<boolean> {
+  return (await folder.has(singleFile)) || folder.has(indexFile);
 }
 
 /** Opens and checks a folder's weights. @throws InputError, UnsupportedError */

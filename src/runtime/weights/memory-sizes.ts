@@ -3,9 +3,7 @@ import { parseModelConfigText } from "../../models/deepseek/config.ts";
 import { sizesOfConfig, sizesOfHeaders, type WeightSizes } from "../../plan/weight-groups.ts";
 import { maxConfigBytes } from "../load-limits.ts";
 import type { ModelFolder } from "./byte-source.ts";
-import { headersOf, openCheckpoint } from "./checkpoint.ts";
-
-const weightFiles = ["model.safetensors", "model.safetensors.index.json"];
+import { hasWeights, headersOf, openCheckpoint } from "./checkpoint.ts";
 
 /** @param configFile only this file is read @throws InputError where neither config nor weights tell */
 export async function memoryFolderSizes(folder: ModelFolder, configFile?: string): Promise<WeightSizes> {
@@ -14,9 +12,7 @@ export async function memoryFolderSizes(folder: ModelFolder, configFile?: string
     configFile !== undefined || (await folder.has(file))
       ? parseModelConfigText(await folder.readText(file, maxConfigBytes), `${folder.name} ${file}`)
       : null;
-  const hasWeights =
-    configFile === undefined && (await Promise.all(weightFiles.map((each) => folder.has(each)))).includes(true);
-  if (config !== null && !hasWeights) return sizesOfConfig(config);
+  if (config !== null && (configFile !== undefined || !(await hasWeights(folder)))) return sizesOfConfig(config);
   const checkpoint = await openCheckpoint(folder);
   await checkpoint.close();
   const headers = headersOf(checkpoint);

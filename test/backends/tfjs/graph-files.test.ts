@@ -1,5 +1,5 @@
 /** Weights that TensorFlow reads from files itself: to the bit what we make of them, and only where that is so. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -145,16 +145,15 @@ describe("what is not read by TensorFlow", () => {
   });
 });
 
-it("is left out of what is loaded through JavaScript, and can be computed here all the same", async () => {
-  const tensors = new Map([["w", tensorOfBits("bf16", [4, 2], 3)]]);
-  const checkpoint = await openWith(tensors);
-  const open = () => openGraphDevice(graphTargetOf("tensorflow"), interpretedHost());
-  const module = moduleOf((b, p) =>
-    b.contract("m k, k n -> m n", p("x", "f32", 1, 4), b.cast(weightOf(b, "w", "bf16", 4, 2), "f32")),
-  );
-  const reads: string[] = [];
-  const run = async (locate: Checkpoint["locate"]) => {
-    const device = open();
+describe("a weight of a program", () => {
+  const openProduct = () => openWith(new Map([["w", tensorOfBits("bf16", [4, 2], 3)]]));
+
+  /** The weights of an input times `w`, and an instance with an input. */
+  async function loaded(checkpoint: Checkpoint, locate: Checkpoint["locate"], reads: string[]) {
+    const device = openGraphDevice(graphTargetOf("tensorflow"), interpretedHost());
+    const module = moduleOf((b, p) =>
+      b.contract("m k, k n -> m n", p("x", "f32", 1, 4), b.cast(weightOf(b, "w", "bf16", 4, 2), "f32")),
+    );
     const { plan, instantiate } = compile(module, device);
     const weights = new WeightStore(
       async (name, range, into) => {
@@ -168,15 +167,38 @@ it("is left out of what is loaded through JavaScript, and can be computed here a
     await weights.load(plan);
     const instance = instantiate({ weight: weights.lookup(plan) });
     instance.params[0]!.set([1, 2, 3, 4]);
-    await instance.run();
-    return { weights, plan, found: [...instance.results[0]!] };
-  };
-  const { weights, plan, found } = await run(checkpoint.locate);
-  expect(reads).toEqual([]);
-  expect(weights.bytes).toBeGreaterThan(0);
-  const [expr] = plan.funcs.get(plan.entry)!.weights;
-  expect((await weights.evaluate(expr!, null)).length).toBe(8);
-  expect(reads).toEqual(["w"]);
-  expect(found).toEqual((await run(() => null)).found);
-  await checkpoint.close();
+    const run = async () => {
+      await instance.run();
+      return [...instance.results[0]!];
+    };
+    return { weights, plan, run };
+  }
+
+  it("is left out of what is loaded through JavaScript, and can be computed here all the same", async () => {
+    const checkpoint = await openProduct();
+    const reads: string[] = [];
+    const { weights, plan, run } = await loaded(checkpoint, checkpoint.locate, reads);
+    expect(reads).toEqual([]);
+    expect(weights.bytes).toBeGreaterThan(0);
+    const [expr] = plan.funcs.get(plan.entry)!.weights;
+    expect((await weights.evaluate(expr!, null)).length).toBe(8);
+    expect(reads).toEqual(["w"]);
+    expect(await run()).toEqual(await (await loaded(checkpoint, () => null, reads)).run());
+    await checkpoint.close();
+  });
+
+  it("is not read from a file that was cut short meanwhile, and read once that is whole again", async () => {
+    const checkpoint = await openProduct();
+    const wanted = await (await loaded(checkpoint, () => null, [])).run();
+    const { run } = await loaded(checkpoint, checkpoint.locate, []);
+    const path = join(folder, "model.safetensors");
+    const whole = readFileSync(path);
+    writeFileSync(path, whole.subarray(0, -4));
+    await expect(run()).rejects.toThrow(`${path}: expected ${whole.length} bytes, as before, got ${whole.length - 4}`);
+    rmSync(path);
+    await expect(run()).rejects.toThrow(`${path}: expected ${whole.length} bytes, as before, got no file`);
+    writeFileSync(path, whole);
+    expect(await run()).toEqual(wanted);
+    await checkpoint.close();
+  });
 });

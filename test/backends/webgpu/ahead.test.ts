@@ -46,21 +46,25 @@ test.skipIf(!hasGpu)("where the time of steps goes", async () => {
   }
 });
 
-test.skipIf(!hasGpu)("a bench replays the kernels of decoding, and times those of a prompt", async () => {
-  const model = await loadModel(folder, { backend: "webgpu", gpu, contextLength: 64, maxSequences: 1 });
-  try {
-    const sizes = { promptTokens: 5, tokens: 2, rounds: 1, warmup: 0, profile: true };
-    const { profile, decode, memory } = await benchModel(model, sizes);
-    expect(decode.median).toBeGreaterThan(0);
-    expect(memory.device === null || memory.device > memory.weights).toBe(true);
-    if (profile?.missing !== null) throw new Error(`no profile: ${profile?.missing}`);
-    expect([profile.prompt.sides, profile.decode.sides?.deviceMs]).toEqual([null, expect.any(Number)]);
-    for (const { kernels } of [profile.prompt, profile.decode])
-      expect(kernels.reduce((sum, { share }) => sum + share, 0)).toBeCloseTo(1, 12);
-  } finally {
-    await model.close();
-  }
-});
+test.skipIf(!hasGpu).each([64, 9])(
+  "a bench replays the kernels of decoding, and times those of a prompt: context %i",
+  async (contextLength) => {
+    const model = await loadModel(folder, { backend: "webgpu", gpu, contextLength, maxSequences: 1 });
+    try {
+      const sizes = { promptTokens: 5, tokens: 2, rounds: 1, warmup: 0, profile: true };
+      const { profile, decode, memory } = await benchModel(model, sizes);
+      expect(decode.median).toBeGreaterThan(0);
+      expect(memory.device === null || memory.device > memory.weights).toBe(true);
+      if (profile?.missing !== null) throw new Error(`no profile: ${profile?.missing}`);
+      expect([profile.prompt.sides, profile.decode.sides?.deviceMs]).toEqual([null, expect.any(Number)]);
+      expect(profile.decode.after).toBeGreaterThanOrEqual(0);
+      for (const { kernels } of [profile.prompt, profile.decode])
+        expect(kernels.reduce((sum, { share }) => sum + share, 0)).toBeCloseTo(1, 12);
+    } finally {
+      await model.close();
+    }
+  },
+);
 
 test.skipIf(!hasGpu)("what a model's kernels take is measured, and that they are right is verified", async () => {
   const profile = new KernelProfile();

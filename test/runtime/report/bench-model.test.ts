@@ -7,6 +7,7 @@ import { planTotals } from "../../../src/ir/plan.ts";
 import { loadModel } from "../../../src/runtime/load-model.ts";
 import { type BenchReport, benchModel, type ModelProfile } from "../../../src/runtime/report/bench-model.ts";
 import { showKernelTimes } from "../../../src/runtime/report/kernel-profile.ts";
+import { profileStep } from "../../../src/runtime/report/profile-step.ts";
 import { ModelRunner } from "../../../src/runtime/steps/model-runner.ts";
 import { singleBatch, someTokens } from "../../../src/runtime/steps/single-batch.ts";
 import { ciuic } from "../../cli/ciuic.ts";
@@ -93,6 +94,10 @@ it("gives back what a profiled runner held", async () => {
   expect(model.device!.heldBytes!()).toBeGreaterThan(held);
   other.release();
   expect(model.device!.heldBytes!()).toBe(held);
+  const batch = singleBatch(runner.sizes, someTokens(1, 8));
+  const wrong = { ...batch, positions: new Int32Array(999) };
+  await expect(profileStep(runner, { tokens: 1, warmup: 0 }, wrong)).rejects.toThrow(RangeError);
+  expect(model.device!.heldBytes!()).toBe(held);
   await model.close();
 });
 
@@ -111,6 +116,12 @@ it("sums what it does not show of a table", () => {
     30.0 %  3.000 ms         2  1500.0 us  4.000 MB  1.33  k#1     a, b, c, d, e and 2 others
     and 2 more kernels, 30.0 %"
   `);
+});
+
+it("shows times that a clock is too coarse for", () => {
+  const time = { program: "p", name: "k", ops: "add", index: 0, launches: 1, ms: 0, bytes: 4 };
+  expect(showKernelTimes([time])).toMatch(/\n *0\.0 % +0\.000 ms +1 +0\.0 us +0\.000 MB +k#0 +add$/);
+  expect(showKernelTimes([time, { ...time, index: 1 }], { most: 1 })).toMatch(/\nand 1 more kernels, 0\.0 %$/);
 });
 
 it("prints JSON that says what it measured, as a process", async () => {

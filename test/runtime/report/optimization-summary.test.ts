@@ -85,6 +85,9 @@ describe("of a compiled module", () => {
       format: "none",
       reason: "asked for",
     });
+    const wide = compileToPlan(buildModel(config, bucket), wasmTarget, { quantize: { weights: "f32" } });
+    const wideForms = (await optimizationSummary(wide)).weights.forms;
+    expect(wideForms.find(({ names }) => names.includes("model.norm"))?.pattern).toBe("of one axis");
     const plain = await optimizationSummary(compileToPlan(buildModel(config, bucket), wasmTarget));
     expect(plain.weights.forms).toEqual([]);
     expect(showSummary(plain)).not.toContain("weights by form");
