@@ -15,7 +15,7 @@ import {
 import { store } from "../../ir/kernel/stmt.ts";
 import { type Dot, inputScaleAt, inputSumAt, readsSums, scalesOf, shareOf } from "./dot-group-parts.ts";
 import type { DotTile } from "./dot-tile-choice.ts";
-import type { TilePlace } from "./dot-tokens.ts";
+import type { TilePlace } from "./dot-token-stage.ts";
 import { clampTo, range } from "./index-math.ts";
 import { shareOut } from "./share-out.ts";
 import type { Together } from "./writer.ts";

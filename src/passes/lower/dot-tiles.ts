@@ -25,7 +25,7 @@ import type { MatrixUnits, Workgroup } from "../../ir/target.ts";
 import type { Dot } from "./dot-group-parts.ts";
 import { chooseTile, type DotTile, invocationsOf } from "./dot-tile-choice.ts";
 import { type Staged, stagedFor, stageScales } from "./dot-tile-stage.ts";
-import type { TilePlace } from "./dot-tokens.ts";
+import type { TilePlace } from "./dot-token-stage.ts";
 import { multiplyByUnits, stageUnitCodes, type UnitTables, unitNote, unitSums, unitTablesFor } from "./dot-units.ts";
 import { clampTo, flatten, range } from "./index-math.ts";
 import type { Together } from "./writer.ts";

@@ -23,35 +23,13 @@ import {
   splat,
 } from "../../ir/kernel/kernel.ts";
 import { assign, barrier, note, store, when } from "../../ir/kernel/stmt.ts";
-import { dotGroup } from "../../ir/ops/dot.ts";
 import type { Workgroup } from "../../ir/target.ts";
-import {
-  bytesAt,
-  codesOf,
-  type Dot,
-  inputScaleAt,
-  inputSumAt,
-  type RowScales,
-  readsSums,
-  scalesOf,
-  shareOf,
-  weightBytes,
-} from "./dot-group-parts.ts";
+import { codesOf, type Dot, type RowScales, readsSums, scalesOf, shareOf, weightBytes } from "./dot-group-parts.ts";
 import { chooseTokenTile, type TokenTile } from "./dot-token-choice.ts";
+import { placeOf, type StagedTile, stagedTile, stageTokens, type TilePlace } from "./dot-token-stage.ts";
 import { perGroup } from "./dot-vectors.ts";
 import { clampTo, flatten, range } from "./index-math.ts";
-import { shareOut } from "./share-out.ts";
 import type { Together } from "./writer.ts";
-
-/** The place of a workgroup. */
-export interface TilePlace {
-  /** Its first block of rows. */
-  readonly block: Expr;
-  /** The leading indices of a token of the tile, clamped to those there are. */
-  readonly token: (t: Expr) => readonly Expr[];
-  /** Whether it is one; undefined where all are. */
-  readonly inside: (t: Expr) => Expr | undefined;
-}
 
 export function lowerDotTokens(dot: Dot, workgroup: Workgroup): void {
   const { w, lead, blocks, groups } = dot;
@@ -92,33 +70,13 @@ export function tileNote(tile: TokenTile, { block }: Dot): string {
 /** Sums of four tokens each, of the rows that an invocation has. */
 type Sums = readonly (readonly Ref[])[];
 
-interface Tile {
-  readonly dot: Dot;
-  readonly tile: TokenTile;
-  /** [group, chunk of four codes, four tokens], 16 bytes each, and [group, token]. */
-  readonly codes: Buf;
-  readonly scales: Buf;
-  readonly sums: Buf | undefined;
-}
-
 /** Writes the tile at a place; its memory serves all places of a kernel. */
 export function tokenTile(dot: Dot, tile: TokenTile): (place: TilePlace, together: Together) => void {
-  const { w } = dot;
-  const floats = (hint: string) => w.shared(hint, "f32", tile.tokens * tile.groups);
-  const shared: Tile = {
-    dot,
-    tile,
-    codes: w.shared("tile_x", "i8", 16 * groupVectors(tile) * tile.groups),
-    scales: floats("tile_x_scales"),
-    sums: readsSums(dot) ? floats("tile_x_sums") : undefined,
-  };
+  const shared = stagedTile(dot, tile);
   return (place, together) => writeTile(shared, place, together);
 }
 
-/** Vectors from one group to the next: one more than there are, so that banks differ. */
-const groupVectors = ({ tokens }: TokenTile): number => (perGroup * tokens) / 4 + 1;
-
-function writeTile(shared: Tile, place: TilePlace, together: Together): void {
+function writeTile(shared: StagedTile, place: TilePlace, together: Together): void {
   const { dot, tile } = shared;
   const { w, blocks, groups, block: rows } = dot;
   const { perBlock, own, tokens } = tile;
@@ -151,11 +109,11 @@ interface Lane {
 }
 
 /** Adds the products of the groups from `g` that are staged together. */
-function addGroups(shared: Tile, place: TilePlace, together: Together, lane: Lane, sums: Sums, g: Expr): void {
+function addGroups(shared: StagedTile, place: TilePlace, together: Together, lane: Lane, sums: Sums, g: Expr): void {
   const { dot, tile } = shared;
   const { w } = dot;
   const atOnce = tile.perBlock / perGroup;
-  stage(shared, place, together, g);
+  stageTokens(shared, place, together, g);
   w.emit(barrier);
   const sub = idiv(lane.start, int(perGroup));
   const step = (from: Expr, each: number) => {
@@ -172,45 +130,6 @@ function addGroups(shared: Tile, place: TilePlace, together: Together, lane: Lan
   w.emit(barrier);
 }
 
-/** Brings the tile's codes, scales and sums of groups from `g` to shared memory. */
-function stage({ dot, tile, codes, scales, sums }: Tile, { token }: TilePlace, together: Together, g: Expr): void {
-  const { w, groups } = dot;
-  const sixteens = (dotGroup / 16) * tile.groups;
-  const whole = groups % tile.groups === 0;
-  const tokenOf = (four: Expr, t: number) => token(iadd(imul(four, int(4)), int(t)));
-  shareOut(w, together, (tile.tokens / 4) * sixteens, (i) => {
-    const [j, four] = [w.bind("j", irem(i, int(sixteens))), w.bind("four", idiv(i, int(sixteens)))];
-    const sixteen = iadd(imul(g, int(2)), j);
-    const k = imul(whole ? sixteen : op("min", sixteen, int(2 * groups - 1)), int(16));
-    const ofTokens = range(4).map((t) => w.bind("x", bytesAt(dot, 0, tokenOf(four, t), k, 16)));
-    const first = w.bind(
-      "at",
-      iadd(placeOf(tile, idiv(j, int(2)), imul(irem(j, int(2)), int(4))), imul(four, int(16))),
-    );
-    for (const c of range(4)) {
-      const words = ofTokens.map((x) => intrinsic("part4", x, int(c)));
-      w.emit(store(codes, iadd(first, int(4 * c * tile.tokens)), intrinsic("join4", ...words)));
-    }
-  });
-  shareOut(w, together, (tile.tokens / 4) * tile.groups, (i) => {
-    const [local, four] = [idiv(i, int(tile.tokens / 4)), w.bind("four", irem(i, int(tile.tokens / 4)))];
-    const group = w.bind("group", iadd(g, local));
-    const there = op("lt", group, int(groups));
-    const inside = whole ? group : op("min", group, int(groups - 1));
-    // What is past the last group comes to nothing.
-    const put = (buf: Buf, value: (t: number) => Expr) => {
-      const each = range(4).map((t) => w.bind("x_scale", whole ? value(t) : select(there, value(t), num("f32", 0))));
-      w.emit(store(buf, imul(i, int(4)), intrinsic("join4", ...each)));
-    };
-    put(scales, (t) => inputScaleAt(dot, tokenOf(four, t), inside));
-    if (sums !== undefined) put(sums, (t) => inputSumAt(dot, tokenOf(four, t), inside));
-  });
-}
-
-/** The first byte of a chunk of a staged group. */
-const placeOf = (tile: TokenTile, group: Expr, chunk: Expr): Expr =>
-  imul(iadd(imul(group, int(groupVectors(tile))), imul(chunk, int(tile.tokens / 4))), int(16));
-
 interface LoadedGroup {
   /** The group's number among those staged. */
   readonly local: Expr;
@@ -219,7 +138,7 @@ interface LoadedGroup {
   readonly ofRow: readonly RowScales[];
 }
 
-function loadGroup({ dot, tile }: Tile, { start, row, blocks, token }: Lane, g: Expr, local: Expr): LoadedGroup {
+function loadGroup({ dot, tile }: StagedTile, { start, row, blocks, token }: Lane, g: Expr, local: Expr): LoadedGroup {
   const { w, groups } = dot;
   const at = iadd(g, local);
   const group = w.bind("group", groups % tile.groups === 0 ? at : op("min", at, int(groups - 1)));
@@ -232,7 +151,7 @@ function loadGroup({ dot, tile }: Tile, { start, row, blocks, token }: Lane, g: 
 }
 
 /** Adds the products of a loaded vector of each block with all tokens of the tile. */
-function addProducts(shared: Tile, { start }: Lane, sums: Sums, { local, bytes, ofRow }: LoadedGroup): void {
+function addProducts(shared: StagedTile, { start }: Lane, sums: Sums, { local, bytes, ofRow }: LoadedGroup): void {
   const { dot, tile, codes: inputs } = shared;
   const { w, bits } = dot;
   const codes = bytes.map((each) => codesOf(dot, each));
@@ -272,7 +191,7 @@ function sharesOf(dot: Dot, scales: RowScales, half: Expr): Expr {
 
 /** Those who have a row share out its four tokens. */
 function storeTokens(
-  { dot, tile }: Tile,
+  { dot, tile }: StagedTile,
   { token, inside }: TilePlace,
   { four, row, start, there }: { four: number; row: Expr; start: Expr; there: Expr | undefined },
   total: Expr,

@@ -10,7 +10,7 @@ import { dotGroup } from "../../ir/ops/dot.ts";
 import { bytesAt, codesOf, type Dot, weightBytes } from "./dot-group-parts.ts";
 import { type DotTile, invocationsOf, unitRowBytes, unitSumStride } from "./dot-tile-choice.ts";
 import { blockOf, inside } from "./dot-tile-stage.ts";
-import type { TilePlace } from "./dot-tokens.ts";
+import type { TilePlace } from "./dot-token-stage.ts";
 import { perGroup } from "./dot-vectors.ts";
 import { shareOut } from "./share-out.ts";
 import type { Together } from "./writer.ts";
