@@ -4,7 +4,7 @@
  */
 import { invariant } from "../../ir/errors.ts";
 import type { Node } from "../../ir/graph.ts";
-import { cast, type Expr, iadd, imul, int, intrinsic, load, loadBytes, num, op } from "../../ir/kernel/kernel.ts";
+import { cast, type Expr, iadd, imul, int, intrinsic, load, loadBytes, num, op, sum } from "../../ir/kernel/kernel.ts";
 import { store } from "../../ir/kernel/stmt.ts";
 import { valueType } from "../../ir/kernel/value.ts";
 import { dotGroup } from "../../ir/ops/dot.ts";
@@ -70,9 +70,31 @@ export function inputTables(
     scale: table("x_scales", "f32", scaled),
     total: minimums ? table("x_totals", "f32", (idx) => op("mul", scaled(idx), w.value(xSum, idx))) : undefined,
     starts: typeof start === "string" || zero === 0 ? [] : start.map((each) => starts.get(each)!),
-    share: start === "last" && zero !== 0 ? table("shares", "f32", (idx) => share(idx, 1)) : undefined,
+    share:
+      start === "negatives"
+        ? table("shares", "f32", (idx) => negatives(w, anchor, idx))
+        : start === "last" && zero !== 0
+          ? table("shares", "f32", (idx) => share(idx, 1))
+          : undefined,
     widened: products.spread === "widened" ? widenInput(w, anchor.ins[0]!) : undefined,
   };
+}
+
+/** What the magnitudes of a group's negative codes add up to: half of what all magnitudes are more than the codes. */
+function negatives(w: KernelWriter, anchor: Node, idx: readonly Expr[]): Expr {
+  const [x, , xSum] = anchor.ins as [Node, Node, Node, ...Node[]]; // its operands
+  const halves = [0, 16].flatMap((k) => {
+    const at = [...idx.slice(0, -1), iadd(imul(idx.at(-1)!, int(dotGroup)), int(k))];
+    const codes = w.bind("codes", intrinsic("magnitudes", vector(w.value(x, at), "i8", 16)));
+    return [intrinsic("evens", codes), intrinsic("odds", codes)];
+  });
+  const total = sum(
+    intrinsic(
+      "sum2",
+      halves.reduce((a, b) => intrinsic("add16", a, b)),
+    ),
+  );
+  return op("mul", op("sub", cast("f32", total), w.value(xSum, idx)), num("f32", 0.5));
 }
 
 /** Whether a kernel may have the table that `widenInput` makes, beside the others. */
