@@ -99,7 +99,7 @@ function negatives(w: KernelWriter, anchor: Node, idx: readonly Expr[]): Expr {
 
 /** Whether a kernel may have the table that `widenInput` makes, beside the others. */
 export function mayWiden(w: KernelWriter, x: Node): boolean {
-  return 2 * sizeOf(x.type.shape) <= w.target.scratchBytes / 2;
+  return 2 * sizeOf(x.type.shape) <= (3 / 4) * w.target.scratchBytes;
 }
 
 /** Widens all of the input once: of 16 codes, eight even ones and then eight odd ones. */
