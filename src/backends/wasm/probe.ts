@@ -125,6 +125,20 @@ function bytesOf(funcs: readonly WasmFunc[]): Uint8Array<ArrayBuffer> {
   return encodeModule({ memory: { initial: 1, shared: false }, globals: [], funcs });
 }
 
+const extremes = [-128, -127, -1, 0, 1, 127];
+
+/** Whether pairs of products are exact for such bytes in the second operand. */
+function exactPairs(storage: WebAssembly.Memory, pairs: (at: number) => number, factors: readonly number[]): boolean {
+  const [values, sums] = [new Int8Array(storage.buffer, 0, 32), new Int16Array(storage.buffer, 48, 8)];
+  return extremes.every((a) =>
+    factors.every((b) => {
+      values.fill(a, 0, 16).fill(b, 16, 32);
+      pairs(0);
+      return sums.every((sum) => sum === 2 * a * b);
+    }),
+  );
+}
+
 function runProbe(): Probe {
   const relaxed = [
     ternary("dot", "i32x4.relaxed_dot_i8x16_i7x16_add_s"),
@@ -151,18 +165,9 @@ function runProbe(): Probe {
     dot!(0);
     return words[15];
   };
-  const extremes = [-128, -127, -1, 0, 1, 127];
   const exact = (b: readonly number[]) =>
     extremes.every((a) => b.every((each) => dots(a, each, 1) === 7 + 4 * a * each));
-  const exactPairs = (factors: readonly number[]) =>
-    extremes.every((a) =>
-      factors.every((b) => {
-        values.fill(a, 0, 16).fill(b, 16, 32);
-        pairs!(0);
-        return new Int16Array(storage.buffer, 48, 8).every((sum) => sum === 2 * a * b);
-      }),
-    );
-  const dotPairs = exactPairs([0, 1, 2, 64, 126, 127]);
+  const dotPairs = exactPairs(storage, pairs!, [0, 1, 2, 64, 126, 127]);
   const crowdedDot = () => {
     values.fill(-128, 0, 16).fill(127, 16, 32);
     return crowd!(0);
@@ -178,7 +183,7 @@ function runProbe(): Probe {
     dotExact,
     dotUnsigned: dotExact && extremes.every((a) => [128, 200, 255].every((b) => dots(a, b, 255) === 7 + 4 * a * b)),
     dotPairs,
-    dotMagnitudes: dotPairs && exactPairs([128]),
+    dotMagnitudes: dotPairs && exactPairs(storage, pairs!, [128]),
     dotSigned: dotExact && exact([-128, -127, -64, -1]),
     fused,
   };

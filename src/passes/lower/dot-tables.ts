@@ -44,8 +44,8 @@ export function inputTables(
   const [, xScale, xSum] = anchor.ins as [Node, Node, Node, ...Node[]]; // its operands
   const { shape } = xScale.type;
   const size = sizeOf(shape);
-  const { start } = products;
-  const multiples = typeof start === "string" || zero === 0 ? [] : [...new Set(start)];
+  const early = typeof products.start === "string" || zero === 0 ? [] : products.start;
+  const multiples = [...new Set(early)];
   const count = 2 + Math.max(1, multiples.length);
   const fits = 4 * size * count <= most * w.target.scratchBytes;
   const table = (hint: string, dtype: "f32" | "i32", make: Table): Table => {
@@ -58,26 +58,31 @@ export function inputTables(
     const scale = w.value(xScale, idx);
     return times === 1 ? scale : op("mul", scale, num("f32", times));
   };
-  // A whole number below 2^24, so that f32 is exact too.
-  const share = (idx: readonly Expr[], each: number) => op("mul", w.value(xSum, idx), num("f32", -zero * each));
   const first = (idx: readonly Expr[], each: number) => {
-    const value = cast("i32", share(idx, each));
+    const value = cast("i32", zeroShare(w, xSum, -zero * each)(idx));
     return products.bias === 0 ? value : iadd(value, int(products.bias));
   };
   const starts = new Map(multiples.map((each) => [each, table("starts", "i32", (idx) => first(idx, each))]));
   const minimums = anchor.ins.length === 6;
+  const late = lateShare(w, anchor, products, zero);
   return {
     scale: table("x_scales", "f32", scaled),
     total: minimums ? table("x_totals", "f32", (idx) => op("mul", scaled(idx), w.value(xSum, idx))) : undefined,
-    starts: typeof start === "string" || zero === 0 ? [] : start.map((each) => starts.get(each)!),
-    share:
-      start === "negatives"
-        ? table("shares", "f32", (idx) => negatives(w, anchor, idx))
-        : start === "last" && zero !== 0
-          ? table("shares", "f32", (idx) => share(idx, 1))
-          : undefined,
+    starts: early.map((each) => starts.get(each)!),
+    share: late && table("shares", "f32", late),
     widened: products.spread === "widened" ? widenInput(w, anchor.ins[0]!) : undefined,
   };
+}
+
+/** A whole number below 2^24, so that f32 is exact too. */
+function zeroShare(w: KernelWriter, xSum: Node, times: number): Table {
+  return (idx) => op("mul", w.value(xSum, idx), num("f32", times));
+}
+
+/** What is added to a group's products at the end. */
+function lateShare(w: KernelWriter, anchor: Node, { start }: DotProducts, zero: number): Table | undefined {
+  if (start === "negatives") return (idx) => negatives(w, anchor, idx);
+  return start === "last" && zero !== 0 ? zeroShare(w, anchor.ins[2]!, -zero) : undefined;
 }
 
 /** What the magnitudes of a group's negative codes add up to: half of what all magnitudes are more than the codes. */
