@@ -77,8 +77,11 @@ export interface MatrixUnits {
 export interface ByteDots {
   /** Of signed bytes and bytes in 0 .. 127: four products added at once, two, or both sides widened to 16 bits. */
   readonly small: "quads" | "pairs" | "words";
-  /** Of signed bytes and any bytes: four products added at once, the other byte unsigned or signed, or widened. */
-  readonly any: "unsigned" | "signed" | "words";
+  /**
+   * Of signed bytes and any bytes: four products added at once, the other byte unsigned or signed; two, with magnitudes of the
+   * signed bytes; or both sides widened.
+   */
+  readonly any: "unsigned" | "signed" | "pairs" | "words";
 }
 
 /** Plain JavaScript: scalar code over typed arrays, doubles for sums. */

@@ -156,6 +156,8 @@ export const modelCases: readonly CaseSpec[] = [
   attention(1, [1, 1], [1, 1], [2_147_483_647]),
   attention(9, [1, 20], [2, 1], [-1, 0, 19, 19, 17, 1, 2, 3, 4], [4, 12]),
   attention(16, [2, 9], [1, 1], [-1, 9, 0, ...Array.from({ length: 13 }, (_, i) => (i % 9) - 1)], [4, 12]),
+  attention(33, [1, 70], [3, 3], [-1, ...Array.from({ length: 32 }, (_, i) => 2 * i + 6)], [5, 8]),
+  attention(17, [2, 40], [6, 1], [39, 0, ...Array.from({ length: 15 }, (_, i) => 38 - i)], [4, 4]),
   attention(2, [2, 7], [8, 2], [-2_147_483_648, 6]),
   {
     name: "put parts of attention together",

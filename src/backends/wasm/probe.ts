@@ -17,6 +17,8 @@ export interface Probe {
   readonly dotSigned: boolean;
   /** The dot instruction of two products is exact for bytes 0 .. 127 in its second operand. */
   readonly dotPairs: boolean;
+  /** Also for 128. */
+  readonly dotMagnitudes: boolean;
   /** Whether relaxed multiply-add rounds once. Null where there is none. */
   readonly fused: boolean | null;
 }
@@ -36,7 +38,7 @@ export function missingWasm(found: Probe = probe()): string | null {
 
 /** The rules for a tier, or for the best one there is. Throws UnsupportedError where the engine lacks it. */
 export function rulesFor(wanted?: string): Rules {
-  const { tier, dotExact, dotSigned, dotUnsigned, dotPairs } = probe();
+  const { tier, dotExact, dotSigned, dotUnsigned, dotPairs, dotMagnitudes } = probe();
   const best: Tier = tier === "relaxed" && !dotExact ? "simd" : tier;
   const chosen = wanted ?? best;
   const known = ["relaxed", "quads", "pairs", "simd"].includes(chosen);
@@ -51,8 +53,10 @@ export function rulesFor(wanted?: string): Rules {
   // which saturate, and the pairs are faster by themselves.
   const quads = chosen === "quads" || (chosen === "relaxed" && (dotUnsigned || dotSigned || !dotPairs));
   const four = dotUnsigned ? "unsigned" : dotSigned ? "signed" : "words";
-  const byteDots: ByteDots = quads ? { small: "quads", any: four } : { small: "pairs", any: "words" };
-  return { tier: "relaxed", dotSigned, dotUnsigned, dotPairs, byteDots };
+  const byteDots: ByteDots = quads
+    ? { small: "quads", any: four }
+    : { small: "pairs", any: dotMagnitudes ? "pairs" : "words" };
+  return { tier: "relaxed", dotSigned, dotUnsigned, dotPairs, dotMagnitudes, byteDots };
 }
 
 /** Whether the engine has memories of 64-bit addresses, in the form of the specification. */
@@ -121,6 +125,20 @@ function bytesOf(funcs: readonly WasmFunc[]): Uint8Array<ArrayBuffer> {
   return encodeModule({ memory: { initial: 1, shared: false }, globals: [], funcs });
 }
 
+const extremes = [-128, -127, -1, 0, 1, 127];
+
+/** Whether pairs of products are exact for such bytes in the second operand. */
+function exactPairs(storage: WebAssembly.Memory, pairs: (at: number) => number, factors: readonly number[]): boolean {
+  const [values, sums] = [new Int8Array(storage.buffer, 0, 32), new Int16Array(storage.buffer, 48, 8)];
+  return extremes.every((a) =>
+    factors.every((b) => {
+      values.fill(a, 0, 16).fill(b, 16, 32);
+      pairs(0);
+      return sums.every((sum) => sum === 2 * a * b);
+    }),
+  );
+}
+
 function runProbe(): Probe {
   const relaxed = [
     ternary("dot", "i32x4.relaxed_dot_i8x16_i7x16_add_s"),
@@ -128,7 +146,8 @@ function runProbe(): Probe {
     pairDot,
     pressure,
   ];
-  const none = { dotExact: false, dotUnsigned: false, dotSigned: false, dotPairs: false, fused: null };
+  const no = { dotExact: false, dotUnsigned: false, dotSigned: false, dotPairs: false, dotMagnitudes: false };
+  const none = { ...no, fused: null };
   if (typeof WebAssembly === "undefined" || !WebAssembly.validate(bytesOf([ternary("select", "v128.bitselect")]))) {
     return { tier: "none", ...none };
   }
@@ -146,16 +165,9 @@ function runProbe(): Probe {
     dot!(0);
     return words[15];
   };
-  const extremes = [-128, -127, -1, 0, 1, 127];
   const exact = (b: readonly number[]) =>
     extremes.every((a) => b.every((each) => dots(a, each, 1) === 7 + 4 * a * each));
-  const exactPairs = extremes.every((a) =>
-    [0, 1, 2, 64, 126, 127].every((b) => {
-      values.fill(a, 0, 16).fill(b, 16, 32);
-      pairs!(0);
-      return new Int16Array(storage.buffer, 48, 8).every((sum) => sum === 2 * a * b);
-    }),
-  );
+  const dotPairs = exactPairs(storage, pairs!, [0, 1, 2, 64, 126, 127]);
   const crowdedDot = () => {
     values.fill(-128, 0, 16).fill(127, 16, 32);
     return crowd!(0);
@@ -170,7 +182,8 @@ function runProbe(): Probe {
     tier: "relaxed",
     dotExact,
     dotUnsigned: dotExact && extremes.every((a) => [128, 200, 255].every((b) => dots(a, b, 255) === 7 + 4 * a * b)),
-    dotPairs: exactPairs,
+    dotPairs,
+    dotMagnitudes: dotPairs && exactPairs(storage, pairs!, [128]),
     dotSigned: dotExact && exact([-128, -127, -64, -1]),
     fused,
   };

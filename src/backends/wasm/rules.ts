@@ -22,6 +22,8 @@ export interface Rules {
   readonly dotSigned: boolean;
   /** The one of two products is exact for 0 .. 127. */
   readonly dotPairs: boolean;
+  /** The same for 0 .. 128. */
+  readonly dotMagnitudes: boolean;
   /** The products that lowerings shall use. */
   readonly byteDots: ByteDots;
 }
@@ -32,6 +34,7 @@ export const simdRules: Rules = {
   dotUnsigned: false,
   dotSigned: false,
   dotPairs: false,
+  dotMagnitudes: false,
   byteDots: { small: "words", any: "words" },
 };
 
@@ -84,9 +87,12 @@ export const intrinsicRows: Readonly<Partial<Record<IntrinsicName, Emit>>> = {
   pmax: (_, __, ___, a, b) => apply("f32x4.pmax", a!, b!),
   dot2i8: (rules, temp, types, a, b) =>
     rules.dotPairs ? apply("i16x8.relaxed_dot_i8x16_i7x16_s", a!, b!) : wideDot2(rules, temp, types, a!, b!),
+  dot2u8: (rules, temp, types, a, b) =>
+    rules.dotMagnitudes ? apply("i16x8.relaxed_dot_i8x16_i7x16_s", a!, b!) : wideDot2(rules, temp, types, a!, b!),
   dot2i16: (_, __, ___, a, b) => apply("i32x4.dot_i16x8_s", a!, b!),
   add16: (_, __, ___, a, b) => apply("i16x8.add", a!, b!),
-  sum2: (_, __, ___, x) => apply("i32x4.extadd_pairwise_i16x8_s", x!),
+  // A product with ones: what engines make of an addition of pairs, but that ones then come from memory each time.
+  sum2: (_, __, ___, x) => apply("i32x4.dot_i16x8_s", x!, [splatBits(0x00010001)]),
   join2: (_, temp, __, a, b) => {
     const [x, y] = [temp("v128"), temp("v128")];
     return [...assign(x, a!), ...assign(y, b!), ...apply("i32x4.add", everyOther(x, y, 0), everyOther(x, y, 1))];
@@ -97,6 +103,9 @@ export const intrinsicRows: Readonly<Partial<Record<IntrinsicName, Emit>>> = {
   asBytes: (_, __, ___, x) => x!,
   asWords: (_, __, ___, x) => x!,
   less128: (_, __, ___, x) => apply("v128.xor", x!, [splatBits(0x80808080)]),
+  magnitudes: (_, __, ___, x) => apply("i8x16.abs", x!),
+  flips: (_, __, ___, x) => apply("v128.xor", apply("i8x16.gt_s", [splatBits(0)], x!), [splatBits(0x80808080)]),
+  flipped: (_, __, ___, x, by) => apply("v128.xor", x!, by!),
   finite: (_, __, ___, x) => x!,
   shrunk: (_, __, ___, x) => apply("f32x4.mul", x!, [splatBits(0x07800000)]), // 2^-112
   unbiased: (_, __, ___, x) => apply("f32x4.sub", x!, [splatBits(biased)]),

@@ -76,6 +76,12 @@ export const intrinsics = {
     takes: "i8x16 and i8x16 or u8x16 below 128",
     eval: (a, b) => pairSums(a!.map((x, i) => x * b![i]!)).map(i16),
   },
+  /** Products of bytes added in pairs; `b` must be in 0 .. 128: with signed bytes pairs fit, since -128 is their least. */
+  dot2u8: {
+    type: exactly([["i8x16"], ["u8x16"]], "i16", 8),
+    takes: "i8x16 and u8x16 up to 128",
+    eval: (a, b) => pairSums(a!.map((x, i) => x * b![i]!)).map(i16),
+  },
   /** Products of 16-bit integers added in pairs. */
   dot2i16: {
     type: exactly([["i16x8"], ["i16x8"]], "i32", 4),
@@ -124,6 +130,16 @@ export const intrinsics = {
   },
   /** Each unsigned byte less 128. */
   less128: { type: exactly([["u8x16"]], "i8", 16), takes: "u8x16", eval: (x) => x!.map((v) => v - 128) },
+  /** Magnitudes: 0 .. 128. */
+  magnitudes: { type: exactly([["i8x16"]], "u8", 16), takes: "i8x16", eval: (x) => x!.map(Math.abs) },
+  /** What `flipped` takes: 127 where a byte is negative, else 128. */
+  flips: { type: exactly([["i8x16"]], "u8", 16), takes: "i8x16", eval: (x) => x!.map((v) => (v < 0 ? 127 : 128)) },
+  /** Of bytes: each less 128 where the second operand is 128; where it is 127, the negative of that, less 1. */
+  flipped: {
+    type: exactly([["u8x16"], ["u8x16"]], "i8", 16),
+    takes: "two u8x16",
+    eval: (x, by) => x!.map((v, i) => ((v ^ by![i]!) << 24) >> 24),
+  },
   /** The operand itself, which must be finite: formats are widened faster without their infinities. */
   finite: {
     type: ([x, more]) => (x !== undefined && x.dtype === "f32" && more === undefined ? x : undefined),

@@ -28,6 +28,7 @@ import { valueType } from "../../ir/kernel/value.ts";
 import { lowerAttentionRow } from "./attention-row.ts";
 import { liesInRows, widened } from "./attention-rows.ts";
 import { lowerAttentionTiles } from "./attention-tiles.ts";
+import { lowerAttentionTokens } from "./attention-tokens.ts";
 import { clampTo, flatten, range } from "./index-math.ts";
 import { forEachElement } from "./map.ts";
 import type { KernelWriter } from "./writer.ts";
@@ -62,6 +63,7 @@ export function lowerAttention(w: KernelWriter, anchor: Node): void {
     if (!lowerAttentionTiles(w, anchor, w.target.workgroup)) lowerAttentionRow(w, anchor, w.target.workgroup);
     return;
   }
+  if (lowerAttentionTokens(w, anchor)) return;
   const [q, k, v, positions, sequence] = anchor.ins as [Node, Node, Node, Node, Node]; // attention takes five operands
   const [n, h, d] = q.type.shape as [number, number, number]; // of rank 3
   const [b, s, g] = k.type.shape as [number, number, number]; // of rank 4

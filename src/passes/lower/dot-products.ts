@@ -21,6 +21,8 @@ export interface DotProducts {
   /** For one token, and for tiles of several. */
   readonly one: Tile;
   readonly several: Tile;
+  /** What 16 codes of the input are made into before four are repeated. Default: they stay as they are. */
+  readonly prepared?: (x: Expr) => readonly Expr[];
   /** What four codes of the input, repeated in every lane, are made into. */
   readonly inputs: (x: Expr) => readonly Expr[];
   /** What a chunk of weights is taken apart into; undefined where its bytes are used as they lie. */
@@ -29,8 +31,11 @@ export interface DotProducts {
   readonly weights: (bytes: readonly Expr[], half: (i: number) => Expr) => readonly Expr[];
   /** Adds a chunk's products to the sums of those before; the first chunk has none, or starts with `start`. */
   readonly step: (sums: readonly Expr[] | undefined, xs: readonly Expr[], ws: readonly Expr[]) => readonly Expr[];
-  /** How the zero point's share comes in: in the first sums (so many times each) or at the end, or not at all. */
-  readonly start: readonly number[] | "last" | "none";
+  /**
+   * How the zero point's share comes in: in the first sums (so many times each) or at the end, or not at all. `negatives`: at
+   * the end comes what magnitudes of negative inputs add up to.
+   */
+  readonly start: readonly number[] | "last" | "negatives" | "none";
   /** What first sums are greater by, which `finish` takes away. */
   readonly bias: number;
   /**
@@ -166,6 +171,23 @@ const words: DotProducts = {
 };
 
 /**
+ * Codes of 8 bits for one token: signs of inputs are moved to the weights, of which a negative one is its complement, so that
+ * a factor is left that is positive. What that is too little by, 1 times each magnitude, is of the input alone.
+ */
+const magnitudes: DotProducts = {
+  ...words,
+  one: tile(4, 4),
+  prepared: (x) => [intrinsic("magnitudes", x), intrinsic("flips", x)],
+  inputs: asItIs,
+  weights: asTheyAre,
+  start: "negatives",
+  step: (sums, [x, flips], [w]) => [
+    addDots(sums?.[0], [intrinsic("sum2", intrinsic("dot2u8", intrinsic("flipped", w!, flips!), x!))]),
+  ],
+  finish: ([total]) => [cast("f32", total!)],
+};
+
+/**
  * For many tokens: what `unpack` makes of a chunk, four rows each, is widened in the panel, the input in a table; even and
  * odd codes apart, so that a row's sum lies in one lane. Two multiplications and two additions for 16 products, which is
  * as many as products of halves would take, and one conversion a group.
@@ -195,7 +217,7 @@ const manySmallWords = widened(nibbles, { several: tile(1, 1), start: [1, 1], fa
 const anyBytes = { unpack: undefined, start: [1] } as const;
 const manyBytes = quads("dot4u8", { ...anyBytes, ...asFloats });
 
-const anyForms: Record<Exclude<ByteDots["any"], "words">, DotProducts> = {
+const anyForms: Record<Exclude<ByteDots["any"], "words" | "pairs">, DotProducts> = {
   unsigned: quads("dot4u8", anyBytes),
   signed: quads("dot4s8", {
     unpack: signedBytes,
@@ -234,7 +256,8 @@ export function productsFor(dots: ByteDots, bits: number, count: TokenCount): Do
   const several = count !== "one";
   if (bits === pairBits) return chosenPairs;
   if (bits === 8) {
-    if (dots.any === "words") return count === "many" ? manyWords : words;
+    if (dots.any === "pairs" && !several) return magnitudes;
+    if (dots.any === "words" || dots.any === "pairs") return count === "many" ? manyWords : words;
     return dots.any === "unsigned" && several ? manyBytes : anyForms[dots.any];
   }
   if (dots.small === "quads") return several ? manyNibbles : dots.any === "unsigned" ? wholeBytes : smallQuads;

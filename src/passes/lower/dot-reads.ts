@@ -87,19 +87,24 @@ export function readCodes({ w, group, tables, products, tokens }: Dot, { g, toke
   const codesAt = (t: number, k: number, lanes: number) =>
     vector(w.value(x, [...ownIndex(x, token(t), 1), iadd(imul(g, int(dotGroup)), int(k))]), "i8", lanes);
   const halves = Array.from({ length: tokens }, (_, t) =>
-    [0, 16].map((k) => once(() => w.bind("codes", codesAt(t, k, 16)))),
+    [0, 16].map((k) =>
+      once(() => {
+        const codes = w.bind("codes", codesAt(t, k, 16));
+        return products.prepared?.(codes).map((made) => w.bind("codes", made)) ?? [codes];
+      }),
+    ),
   );
   return {
     /** The four codes that a chunk meets. */
     inputs: (t: number, chunk: number): readonly Expr[] => {
-      if (products.spread === "whole") return products.inputs(halves[t]![chunk >> 1]!());
+      if (products.spread === "whole") return halves[t]![chunk >> 1]!().flatMap(products.inputs);
       if (tables.widened !== undefined)
         return tables.widened(ownIndex(x, token(t), 1), g, chunk).map((made) => w.bind("x", made));
-      const four =
+      const fours =
         products.spread === "loaded"
-          ? intrinsic("repeat4", codesAt(t, 4 * chunk, 4))
-          : intrinsic("spread4", halves[t]![chunk >> 2]!(), int(chunk & 3));
-      return products.inputs(w.bind("x", four)).map((made) => w.bind("x", made));
+          ? [intrinsic("repeat4", codesAt(t, 4 * chunk, 4))]
+          : halves[t]![chunk >> 2]!().map((codes) => intrinsic("spread4", codes, int(chunk & 3)));
+      return fours.flatMap((four) => products.inputs(w.bind("x", four)).map((made) => w.bind("x", made)));
     },
     codes: (u: number, chunk: number): readonly Expr[] => {
       const bytes = weights.bytes(g, u, chunk);
@@ -115,7 +120,7 @@ function halfOf(whole: Expr, i: number): Expr {
 }
 
 /** Makes a value where it is first used: what waits in registers for its turn is put aside in memory. */
-function once<T>(make: () => T): () => T {
+export function once<T>(make: () => T): () => T {
   let made: { readonly value: T } | undefined;
   return () => {
     made ??= { value: make() };
@@ -158,7 +163,7 @@ export function readScales(dot: Dot, place: Place) {
     /** What a token's products are added to at first, if anything. */
     first: (t: number): readonly Expr[] | undefined => {
       const { starts } = ofToken[t]!;
-      if (products.start === "last" || (starts.length === 0 && products.bias === 0)) return undefined;
+      if (starts.length === 0 && products.bias === 0) return undefined;
       return starts.length > 0 ? starts.map((start) => start()) : factors.map(() => splat(int(products.bias), 4));
     },
     scalesOf: (u: number): RowScales =>

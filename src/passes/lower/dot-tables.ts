@@ -4,7 +4,7 @@
  */
 import { invariant } from "../../ir/errors.ts";
 import type { Node } from "../../ir/graph.ts";
-import { cast, type Expr, iadd, imul, int, intrinsic, load, loadBytes, num, op } from "../../ir/kernel/kernel.ts";
+import { cast, type Expr, iadd, imul, int, intrinsic, load, loadBytes, num, op, sum } from "../../ir/kernel/kernel.ts";
 import { store } from "../../ir/kernel/stmt.ts";
 import { valueType } from "../../ir/kernel/value.ts";
 import { dotGroup } from "../../ir/ops/dot.ts";
@@ -44,8 +44,8 @@ export function inputTables(
   const [, xScale, xSum] = anchor.ins as [Node, Node, Node, ...Node[]]; // its operands
   const { shape } = xScale.type;
   const size = sizeOf(shape);
-  const { start } = products;
-  const multiples = typeof start === "string" || zero === 0 ? [] : [...new Set(start)];
+  const early = typeof products.start === "string" || zero === 0 ? [] : products.start;
+  const multiples = [...new Set(early)];
   const count = 2 + Math.max(1, multiples.length);
   const fits = 4 * size * count <= most * w.target.scratchBytes;
   const table = (hint: string, dtype: "f32" | "i32", make: Table): Table => {
@@ -58,26 +58,53 @@ export function inputTables(
     const scale = w.value(xScale, idx);
     return times === 1 ? scale : op("mul", scale, num("f32", times));
   };
-  // A whole number below 2^24, so that f32 is exact too.
-  const share = (idx: readonly Expr[], each: number) => op("mul", w.value(xSum, idx), num("f32", -zero * each));
   const first = (idx: readonly Expr[], each: number) => {
-    const value = cast("i32", share(idx, each));
+    const value = cast("i32", zeroShare(w, xSum, -zero * each)(idx));
     return products.bias === 0 ? value : iadd(value, int(products.bias));
   };
   const starts = new Map(multiples.map((each) => [each, table("starts", "i32", (idx) => first(idx, each))]));
   const minimums = anchor.ins.length === 6;
+  const late = lateShare(w, anchor, products, zero);
   return {
     scale: table("x_scales", "f32", scaled),
     total: minimums ? table("x_totals", "f32", (idx) => op("mul", scaled(idx), w.value(xSum, idx))) : undefined,
-    starts: typeof start === "string" || zero === 0 ? [] : start.map((each) => starts.get(each)!),
-    share: start === "last" && zero !== 0 ? table("shares", "f32", (idx) => share(idx, 1)) : undefined,
+    starts: early.map((each) => starts.get(each)!),
+    share: late && table("shares", "f32", late),
     widened: products.spread === "widened" ? widenInput(w, anchor.ins[0]!) : undefined,
   };
 }
 
+/** A whole number below 2^24, so that f32 is exact too. */
+function zeroShare(w: KernelWriter, xSum: Node, times: number): Table {
+  return (idx) => op("mul", w.value(xSum, idx), num("f32", times));
+}
+
+/** What is added to a group's products at the end. */
+function lateShare(w: KernelWriter, anchor: Node, { start }: DotProducts, zero: number): Table | undefined {
+  if (start === "negatives") return (idx) => negatives(w, anchor, idx);
+  return start === "last" && zero !== 0 ? zeroShare(w, anchor.ins[2]!, -zero) : undefined;
+}
+
+/** What the magnitudes of a group's negative codes add up to: half of what all magnitudes are more than the codes. */
+function negatives(w: KernelWriter, anchor: Node, idx: readonly Expr[]): Expr {
+  const [x, , xSum] = anchor.ins as [Node, Node, Node, ...Node[]]; // its operands
+  const halves = [0, 16].flatMap((k) => {
+    const at = [...idx.slice(0, -1), iadd(imul(idx.at(-1)!, int(dotGroup)), int(k))];
+    const codes = w.bind("codes", intrinsic("magnitudes", vector(w.value(x, at), "i8", 16)));
+    return [intrinsic("evens", codes), intrinsic("odds", codes)];
+  });
+  const total = sum(
+    intrinsic(
+      "sum2",
+      halves.reduce((a, b) => intrinsic("add16", a, b)),
+    ),
+  );
+  return op("mul", op("sub", cast("f32", total), w.value(xSum, idx)), num("f32", 0.5));
+}
+
 /** Whether a kernel may have the table that `widenInput` makes, beside the others. */
 export function mayWiden(w: KernelWriter, x: Node): boolean {
-  return 2 * sizeOf(x.type.shape) <= w.target.scratchBytes / 2;
+  return 2 * sizeOf(x.type.shape) <= (3 / 4) * w.target.scratchBytes;
 }
 
 /** Widens all of the input once: of 16 codes, eight even ones and then eight odd ones. */

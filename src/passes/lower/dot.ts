@@ -31,6 +31,7 @@ import { panelFor, type WeightReads } from "./dot-panel.ts";
 import { productsFor } from "./dot-products.ts";
 import {
   type Dot,
+  once,
   type Place,
   type ReadGroup,
   readCodes,
@@ -176,14 +177,14 @@ function writeGroup(dot: Dot, place: Place): void {
 
 function addForOne({ w, products, blocks, together }: Dot, { inputs, codes, first, scalesOf, add }: ReadGroup): void {
   const steps = stepsOf(products);
-  const all = range(steps).map((chunk) => inputs(0, chunk));
+  const all = range(steps).map((chunk) => once(() => inputs(0, chunk)));
   for (let from = 0; from < blocks; from += together) {
     const us = range(blocks).slice(from, from + together);
     const parts: (readonly Expr[] | undefined)[] = us.map(() => first(0));
     // Bound chunk by chunk: in one expression, all codes would be unpacked before the first is used.
     for (const chunk of range(steps)) {
       for (const [i, u] of us.entries()) {
-        const next = products.step(parts[i], all[chunk]!, codes(u, chunk));
+        const next = products.step(parts[i], all[chunk]!(), codes(u, chunk));
         parts[i] = next.map((made) => w.bind("dot", made));
       }
     }

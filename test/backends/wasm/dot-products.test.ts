@@ -1,6 +1,7 @@
 /** Every form of products of codes, on every instruction set and number of threads, gives the interpreter's bits. */
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
+import { probe } from "../../../src/backends/wasm/probe.ts";
 import { compileToPlan, openDevice } from "../../../src/compile.ts";
 import { maths } from "../../../src/ir/build.ts";
 import { Builder, type Module, makeModule } from "../../../src/ir/graph.ts";
@@ -10,7 +11,7 @@ import { type ByteDots, wasmTarget } from "../../../src/ir/target.ts";
 import { type Tensor, tensorOf } from "../../../src/ir/tensor.ts";
 
 const small = ["quads", "pairs", "words"] as const;
-const any = ["unsigned", "signed", "words"] as const;
+const any = ["unsigned", "signed", "pairs", "words"] as const;
 /** Codes of 4 bits are multiplied by the one, codes of 8 bits by the other. */
 const forms: readonly (readonly [string, number, string, ByteDots])[] = [
   ...small.map((form) => ["codes", 4, form, { small: form, any: "words" }] as const),
@@ -178,7 +179,7 @@ test("tiers say which products lowerings shall use", () => {
     return device.target.byteDots;
   };
   expect(dotsOf("simd")).toEqual({ small: "words", any: "words" });
-  expect(dotsOf("pairs")).toEqual({ small: "pairs", any: "words" });
+  expect(dotsOf("pairs")).toEqual({ small: "pairs", any: probe().dotMagnitudes ? "pairs" : "words" });
   expect(dotsOf("quads")).toMatchObject({ small: "quads" });
   expect([dotsOf("quads"), dotsOf("pairs")]).toContainEqual(dotsOf("relaxed"));
 });

@@ -73,7 +73,7 @@ describe.each(tiers)("on %s", (tier) => {
   read a: i8[16]
   read half: u8[16]
   read u: u8[16]
-  write y: i32[52]
+  write y: i32[56]
   let p = dot2i8(a[0]:i8x16, half[0]:u8x16)
   var sum: i16x8 = add16(p, p)
   sum = add16(sum, p)
@@ -90,6 +90,7 @@ describe.each(tiers)("on %s", (tier) => {
   y[40] = sum2(widen8(u[8]:u8x8))
   y[44] = dot2i16(asWords(asBytes(odds(a[0]:i8x16))), evens(a[0]:i8x16))
   y[48] = sum2(asWords(repeat4(u[4]:u8x4)))
+  y[52] = sum2(dot2u8(flipped(u[0]:u8x16, flips(a[0]:i8x16)), magnitudes(a[0]:i8x16)))
 }
 `);
     verifyKernel(kernel);
@@ -97,7 +98,7 @@ describe.each(tiers)("on %s", (tier) => {
     expect(compiled.source.includes("i16x8.relaxed_dot")).toBe(tier !== "simd");
     fc.assert(
       fc.property(bytes(-128, 127, 16), bytes(0, 127, 16), bytes(0, 255, 16), (a, half, u) => {
-        const data = () => [Int8Array.from(a), Uint8Array.from(half), Uint8Array.from(u), new Int32Array(52)];
+        const data = () => [Int8Array.from(a), Uint8Array.from(half), Uint8Array.from(u), new Int32Array(56)];
         const [want, got] = [data(), data()];
         runKernel(kernel, want);
         compiled.run(got);
