@@ -26,6 +26,8 @@ export interface BackendHolding {
   readonly weightBindings?: number;
   /** How its steps are launched, see `expectedSpeed`. */
   readonly launching: Launching;
+  /** See `SpeedQuestion`. */
+  readonly queues?: boolean;
   /** Resident bytes of a process besides what `modelMemory` counts. */
   readonly around: ProcessMemory;
 }
@@ -66,6 +68,7 @@ export const backendHoldings: readonly BackendHolding[] = [
     ...{ backend: "webgpu", precisions: formats, ownMemory: true, hostCopy: false, launching: "divided" },
     narrow: webgpuTarget.narrowWeights ?? null,
     weightBindings: 5,
+    queues: true,
     around: { ...inNode, engine: 200 * MB, programs: 20 * MB, quantized: 10 * MB },
   },
   {

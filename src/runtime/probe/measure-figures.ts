@@ -75,8 +75,13 @@ export async function measureFigures(device: Device, options: MeasureOptions): P
   return figuresOf(shapes, (name) => programs.get(name)!.best, readsItself ? bytesRead : null);
 }
 
-/** @param read bytes per second, where the device can tell: else its fastest product does */
-function figuresOf(
+/**
+ * A GPU computes with one vector as fast as it reads, from matrices for which a launch is worth it: that says nothing of
+ * its operations, which are then those of many vectors.
+ * @param best seconds of the fastest run of a program, by its name among the shapes
+ * @param read bytes per second, where the device can tell: else its fastest product does
+ */
+export function figuresOf(
   shapes: Readonly<Record<string, ChainShape>>,
   best: (name: string) => number,
   read: number | null,
@@ -88,16 +93,20 @@ function figuresOf(
     return count(shapes[name]!) / Math.max(whole - step, whole / 5);
   };
   const ops = (name: string) => rate(name, chainOps);
-  const f32Vector = ops("f32Vector");
+  const [f32Matrix, int8Matrix] = [ops("f32Matrix"), ops("int8Matrix")];
+  const vectors = { f32Vector: ops("f32Vector"), int8Vector: ops("int8Vector") };
+  const limits = {
+    f32Vector: Math.max(vectors.f32Vector, f32Matrix),
+    int8Vector: Math.max(vectors.int8Vector, int8Matrix),
+  };
+  const readingLimits = read === null && shapes.reading === undefined;
   const each = (best("launch") - step) / (shapes.launch!.links - 1);
   const products = shapes.reading === undefined ? ["f32Vector", "int8Vector"] : ["reading"];
   return {
     reading: read ?? Math.max(...products.map((name) => rate(name, chainBytes))),
-    f32Vector,
-    int8Vector: ops("int8Vector"),
-    f32Matrix: ops("f32Matrix"),
-    int8Matrix: ops("int8Matrix"),
-    launch: Math.max(each - chainOps({ ...shapes.launch!, links: 1 }) / f32Vector, 1e-8),
+    ...(readingLimits ? limits : vectors),
+    ...{ f32Matrix, int8Matrix },
+    launch: Math.max(each - chainOps({ ...shapes.launch!, links: 1 }) / vectors.f32Vector, 1e-8),
     step,
   };
 }
