@@ -79,7 +79,7 @@ export const backendHoldings: readonly BackendHolding[] = [
   {
     ...{ backend: "js", precisions: eager.precisions, ownMemory: false, hostCopy: false, launching: "merged" },
     narrow: null,
-    around: { ...inNode, programs: 16 * MB, quantized: 12 * MB },
+    around: { ...inNode, programs: 28 * MB, quantized: 8 * MB },
   },
   ...(["tensorflow", "tensorflow-gpu"] as const).map((backend) => ({
     // TensorFlow reads the files itself, but where codes are made of what is in them.
