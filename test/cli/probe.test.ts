@@ -86,9 +86,9 @@ describe("plan-memory", () => {
       wasm                f32        39.0 MB  983 kB  1.92 kB  2.39 MB  159 MB             4.19 MB         fits
       wasm                int8       11.0 MB  983 kB  1.92 kB  2.39 MB  141 MB             1.05 MB         fits
       wasm                int4       7.09 MB  983 kB  1.92 kB  2.39 MB  137 MB             1.05 MB         fits
-      js                  stored     39.0 MB  983 kB  1.92 kB  2.39 MB  155 MB             4.19 MB         fits
-      js                  int8       11.0 MB  983 kB  1.92 kB  2.39 MB  139 MB             1.05 MB         fits
-      js                  int4       7.13 MB  983 kB  1.92 kB  2.39 MB  136 MB             1.05 MB         fits
+      js                  stored     39.0 MB  983 kB  1.92 kB  2.39 MB  167 MB             4.19 MB         fits
+      js                  int8       11.0 MB  983 kB  1.92 kB  2.39 MB  147 MB             1.05 MB         fits
+      js                  int4       7.13 MB  983 kB  1.92 kB  2.39 MB  144 MB             1.05 MB         fits
       tensorflow-gpu      stored     36.9 MB  983 kB  1.92 kB  2.39 MB  531 MB    40.2 MB  3.15 MB         fits
       tensorflow-gpu      f32        39.0 MB  983 kB  1.92 kB  2.39 MB  531 MB    42.3 MB  4.19 MB         fits
       tensorflow-gpu      int8       38.0 MB  983 kB  1.92 kB  2.39 MB  622 MB    41.4 MB  4.19 MB         fits
