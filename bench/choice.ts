@@ -37,6 +37,7 @@ export async function measureChoice(args: readonly string[]): Promise<boolean> {
       tokens: { type: "string", default: "128" },
       backends: { type: "string" },
       software: { type: "boolean", default: false },
+      "package-folder": { type: "string" },
       json: { type: "boolean", default: false },
     },
   });
@@ -53,7 +54,8 @@ export async function measureChoice(args: readonly string[]): Promise<boolean> {
       : {};
   const size = { contextLength: ids.length + tokens + 8, maxSequences: 1 };
 
-  const report = await probe({ fresh: true, milliseconds: 10_000 });
+  const packageFolder = values["package-folder"];
+  const report = await probe({ fresh: true, milliseconds: 10_000, packageFolder });
   const probes = report.probes
     .map((each) => (values.software ? { ...each, software: false } : each))
     .filter(({ backend }) => values.backends === undefined || values.backends.split(",").includes(backend));
@@ -120,6 +122,6 @@ export async function measureChoice(args: readonly string[]): Promise<boolean> {
   return right;
 
   function open(on: Pick<LoadOptions, "backend" | "threads">): Promise<Model> {
-    return loadModel(folder, { ...size, ...quantize, ...on });
+    return loadModel(folder, { ...size, ...quantize, ...on, packageFolder });
   }
 }

@@ -10,7 +10,7 @@ import { wasmBackend } from "./backends/wasm/device.ts";
 import { missingWasm } from "./backends/wasm/probe.ts";
 import { webgpuBackend } from "./backends/webgpu/device.ts";
 import { evaluateWeights } from "./fold.ts";
-import { InputError, IrError, UnsupportedError } from "./ir/errors.ts";
+import { didYouMean, InputError, IrError, UnsupportedError } from "./ir/errors.ts";
 import { type Func, isOp, type Module, type Node, topoOrder } from "./ir/graph.ts";
 import { verifyKernel } from "./ir/kernel/verify.ts";
 import { type Plan, planTotals } from "./ir/plan.ts";
@@ -143,7 +143,7 @@ export interface Executable extends Compiled {
 export function findBackend(name: string): Backend {
   if (!Object.hasOwn(backends, name)) {
     throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(name)}`, {
-      hint: `Backends: ${allBackendNames.join(", ")}.`,
+      hint: didYouMean(name, allBackendNames) ?? `Backends: ${allBackendNames.join(", ")}.`,
     });
   }
   return backends[name as BackendName]; // checked above

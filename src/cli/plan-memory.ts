@@ -14,6 +14,7 @@ import { memoryFolderSizes } from "../runtime/weights/memory-sizes.ts";
 import { openNodeFolder } from "../runtime/weights/node-folder.ts";
 import { write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
+import { deviceOptions } from "./device-flags.ts";
 import { modelPath } from "./model-source.ts";
 import type { OptionTable } from "./options.ts";
 
@@ -32,6 +33,7 @@ const options = {
     value: "SIZE",
     doc: "Largest buffer that a kernel of a GPU can read. Default: as probed, or what every WebGPU has, 128 MiB.",
   },
+  "package-folder": deviceOptions["package-folder"],
   json: { kind: "flag", doc: "Print the table as JSON." },
 } as const satisfies OptionTable;
 
@@ -53,6 +55,7 @@ export const planMemory = defineCommand({
   run: async ({ values, positionals }) => {
     const { name, sizes } = await readSizes(modelPath(positionals[0]));
     const limits = await memoryLimits({
+      packageFolder: values["package-folder"],
       ...(values.memory === undefined ? {} : { memory: parseBytes(values.memory, "plan-memory --memory") }),
       ...(values.backends === undefined ? {} : { backends: values.backends.split(",").map((name) => name.trim()) }),
       ...(values.binding === undefined ? {} : { binding: parseBytes(values.binding, "plan-memory --binding") }),

@@ -1,6 +1,7 @@
 /** `ciuic probe`: what each backend can do on this machine, and why not where it cannot. */
 import { showBytes, showSeconds } from "../plan/show.ts";
 import type { BackendProbe } from "../runtime/probe/backend-probe.ts";
+import { noTime } from "../runtime/probe/backend-rows.ts";
 import { type ProbeReport, probe } from "../runtime/probe/probe.ts";
 import { write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
@@ -9,23 +10,30 @@ import type { OptionTable } from "./options.ts";
 
 const options = {
   fresh: { kind: "flag", doc: "Measure again, whatever is kept." },
+  seconds: {
+    kind: "whole",
+    value: "N",
+    doc: "Time for measuring, with --fresh. Default: 2.5 seconds, which are not enough for TensorFlow and TensorFlow.js.",
+  },
   json: { kind: "flag", doc: "Print everything as JSON." },
   "package-folder": deviceOptions["package-folder"],
 } as const satisfies OptionTable;
 
 export const probeCommand = defineCommand({
   name: "probe",
-  usage: ["[--fresh] [--package-folder FOLDER] [--json]"],
+  usage: ["[--fresh] [--seconds N] [--package-folder FOLDER] [--json]"],
   summary: "Say what each backend can do on this machine.",
   details: [
     "Whether it runs, on what, within what limits, and how fast small programs are: memory read per second, operations of a matrix times one vector (decoding) and many (prompts), what a launch and a step cost. Of what does not run: why, and what would make it.",
     "Takes less than three seconds and is kept (CIUIC_CACHE in docs/env.md) until the machine, its drivers, the engine or this package change. Run it while the machine is idle.",
   ],
   options,
-  examples: ["ciuic probe", "ciuic probe --fresh --json"],
+  examples: ["ciuic probe", "ciuic probe --fresh --json", "ciuic probe --fresh --seconds 20"],
   positionals: 0,
   run: async ({ values }) => {
-    const report = await probe({ fresh: values.fresh ?? false, packageFolder: values["package-folder"] });
+    const { fresh = false, seconds, "package-folder": packageFolder } = values;
+    const time = seconds === undefined ? {} : { milliseconds: 1000 * seconds };
+    const report = await probe({ fresh, packageFolder, ...time });
     for (const note of report.notes) process.stderr.write(`ciuic: ${note}\n`);
     await write(process.stdout, values.json ? `${JSON.stringify(report, null, 2)}\n` : showProbe(report));
     return exitCodes.done;
@@ -37,7 +45,9 @@ export function showProbe({ conditions, probes, cached }: ProbeReport): string {
   const { cpu, cores, memory, engine } = conditions;
   const head = `${cpu}, ${cores} ${cores === 1 ? "core" : "cores"}, ${showBytes(memory)}; ${engine}`;
   const when = cached ? "measured before; --fresh measures again" : "measured now";
-  return `${[head, when, ...probes.flatMap((each) => ["", ...rowLines(each)])].join("\n")}\n`;
+  const late = probes.some(({ unmeasured }) => unmeasured === noTime);
+  const more = late ? ["", "More can be measured with more time: ciuic probe --fresh --seconds 20"] : [];
+  return `${[head, when, ...probes.flatMap((each) => ["", ...rowLines(each)]), ...more].join("\n")}\n`;
 }
 
 function rowLines(row: BackendProbe): string[] {

@@ -26,6 +26,8 @@ export interface BackendHolding {
   readonly weightBindings?: number;
   /** How its steps are launched, see `expectedSpeed`. */
   readonly launching: Launching;
+  /** See `SpeedQuestion`. */
+  readonly queues?: boolean;
   /** Resident bytes of a process besides what `modelMemory` counts. */
   readonly around: ProcessMemory;
 }
@@ -65,6 +67,7 @@ export const backendHoldings: readonly BackendHolding[] = [
     ...{ backend: "webgpu", precisions: formats, ownMemory: true, hostCopy: false, launching: "divided" },
     narrow: webgpuTarget.narrowWeights ?? null,
     weightBindings: 5,
+    queues: true,
     around: { ...inNode, engine: 200 * MB, programs: 20 * MB, quantized: 10 * MB },
   },
   {
@@ -75,7 +78,7 @@ export const backendHoldings: readonly BackendHolding[] = [
   {
     ...{ backend: "js", precisions: eager.precisions, ownMemory: false, hostCopy: false, launching: "merged" },
     narrow: null,
-    around: { ...inNode, programs: 16 * MB, quantized: 12 * MB },
+    around: { ...inNode, programs: 28 * MB, quantized: 8 * MB },
   },
   ...(["tensorflow", "tensorflow-gpu"] as const).map((backend) => ({
     // TensorFlow reads the files itself, but where codes are made of what is in them.

@@ -135,7 +135,8 @@ export function layerTimes(
   const multiplied = (layer.cut - layer.looked) / tp + layer.repeated;
   const parts: Record<TimePart, number> = {
     weights: read / rate,
-    products: (2 * tokens * multiplied) / flops,
+    // Of a prompt only the last token's logits are wanted.
+    products: (2 * (layer.attention || decoding ? tokens : 1) * multiplied) / flops,
     cache: 0,
     attention: 0,
     overhead: layer.attention ? software.layerOverhead : 0,

@@ -112,11 +112,11 @@ function checked(name: string, value: number, most: number): number {
 export function showMemoryTable({ model, request, rows, limits }: MemoryTable): string {
   const { context, sequences, tokens } = request;
   const shown = new Set(rows.map(({ backend }) => backend));
-  const given = limits.filter(({ backend }) => shown.has(backend)).map(showLimits);
+  const given = showLimits(limits.filter(({ backend }) => shown.has(backend)));
   const others = backendHoldings.map(({ backend }) => backend).filter((name) => !shown.has(name));
   const lines = [
     `${model}: ${sequences} x ${context} tokens, prompts ${tokens} tokens at a time`,
-    `given: ${given.join("; ")}`,
+    `given: ${given}`,
     "",
     ...showTable([columns, ...rows.map(cellsOf)]),
     "",
@@ -142,10 +142,13 @@ function cellsOf(row: MemoryRow): string[] {
   ];
 }
 
-function showLimits({ backend, memory, binding }: BackendLimits): string {
-  const parts = [
-    memory === null ? "memory unknown" : showBytes(memory),
-    ...(binding === null ? [] : [`buffers of ${showBytes(binding)}`]),
-  ];
-  return `${backend} ${parts.join(", ")}`;
+/** Backends with the same limits together. */
+function showLimits(limits: readonly BackendLimits[]): string {
+  const names = new Map<string, string[]>();
+  for (const { backend, memory, binding } of limits) {
+    const buffers = binding === null ? "" : `, buffers of ${showBytes(binding)}`;
+    const text = `${memory === null ? "memory unknown" : showBytes(memory)}${buffers}`;
+    names.set(text, [...(names.get(text) ?? []), backend]);
+  }
+  return [...names].map(([text, backends]) => `${backends.join(", ")}: ${text}`).join("; ");
 }

@@ -73,7 +73,12 @@ describe("mistakes", () => {
   });
 
   it.each([
-    ["no folder", ["run", "no-such-folder", "-p", "x"], {}, /^ciuic: no-such-folder: cannot open .*ENOENT/],
+    [
+      "no folder",
+      ["run", "no-such-folder", "-p", "x"],
+      {},
+      /^ciuic: no-such-folder: cannot open .*there is no such file/,
+    ],
     ["unknown option", ["run", "--tempratur", "1"], {}, /Did you mean "--temperature"\?/],
     ["ids out of range", [...ids, "-"], {}, /stdin\[0\]\[1\]: expected a token id from 0 to \d+, got 123456789/],
     ["bad variable", ["inspect"], { VERIFY: "9" }, /^ciuic: VERIFY: expected 0 to 3/],

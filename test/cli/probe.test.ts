@@ -75,7 +75,7 @@ describe("plan-memory", () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toMatchInlineSnapshot(`
       "tiny-deepseek: 1 x 512 tokens, prompts 128 tokens at a time
-      given: webgpu 250 MB, buffers of 134 MB; wasm 250 MB; js 250 MB; tensorflow-gpu 250 MB; tensorflow 250 MB; tensorflow-gpu-ops 250 MB; tensorflow-ops 250 MB; tfjs-webgpu 250 MB, buffers of 134 MB; tfjs-wasm 250 MB; tfjs-cpu 250 MB
+      given: webgpu, tfjs-webgpu: 250 MB, buffers of 134 MB; wasm, js, tensorflow-gpu, tensorflow, tensorflow-gpu-ops, tensorflow-ops, tfjs-wasm, tfjs-cpu: 250 MB
 
       backend             precision  weights  caches  a token  values   resident  device   largest buffer
       webgpu              stored     20.6 MB  983 kB  1.92 kB  2.39 MB  221 MB    23.9 MB  2.10 MB         fits
@@ -86,9 +86,9 @@ describe("plan-memory", () => {
       wasm                f32        39.0 MB  983 kB  1.92 kB  2.39 MB  159 MB             4.19 MB         fits
       wasm                int8       11.0 MB  983 kB  1.92 kB  2.39 MB  141 MB             1.05 MB         fits
       wasm                int4       7.09 MB  983 kB  1.92 kB  2.39 MB  137 MB             1.05 MB         fits
-      js                  stored     39.0 MB  983 kB  1.92 kB  2.39 MB  155 MB             4.19 MB         fits
-      js                  int8       11.0 MB  983 kB  1.92 kB  2.39 MB  139 MB             1.05 MB         fits
-      js                  int4       7.13 MB  983 kB  1.92 kB  2.39 MB  136 MB             1.05 MB         fits
+      js                  stored     39.0 MB  983 kB  1.92 kB  2.39 MB  167 MB             4.19 MB         fits
+      js                  int8       11.0 MB  983 kB  1.92 kB  2.39 MB  147 MB             1.05 MB         fits
+      js                  int4       7.13 MB  983 kB  1.92 kB  2.39 MB  144 MB             1.05 MB         fits
       tensorflow-gpu      stored     36.9 MB  983 kB  1.92 kB  2.39 MB  531 MB    40.2 MB  3.15 MB         fits
       tensorflow-gpu      f32        39.0 MB  983 kB  1.92 kB  2.39 MB  531 MB    42.3 MB  4.19 MB         fits
       tensorflow-gpu      int8       38.0 MB  983 kB  1.92 kB  2.39 MB  622 MB    41.4 MB  4.19 MB         fits
@@ -149,7 +149,7 @@ describe("plan-memory", () => {
     [["--backends", ""], 'plan-memory --backends: there is no backend "". Backends: webgpu, wasm, js'],
     [["--memory", "much"], 'plan-memory --memory: expected a size such as 24GiB, got "much"'],
     [["--context", "0"], "plan-memory context: expected a whole number from 1 to 2048, got 0"],
-    [["/nowhere"], "/nowhere: cannot open the model folder"],
+    [["/nowhere"], "/nowhere: cannot open the model folder: there is no such file or folder"],
     [["http://127.0.0.1:1/x/"], "cannot be fetched"],
   ])("refuses %j", async (args, message) => {
     const { code, stderr } = await ciuic(["plan-memory", ...args]);

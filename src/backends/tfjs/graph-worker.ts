@@ -148,8 +148,20 @@ function setEnvironment(threads: number): void {
   for (const [name, value] of Object.entries(wanted)) process.env[name] ??= value;
 }
 
+/**
+ * When a thread ends Node unloads its addons, and TensorFlow's library with them, whose functions the process still calls
+ * when it ends. dlopen(3), RTLD_NODELETE: "Do not unload the shared object during dlclose()".
+ */
+function keepLibraries(): void {
+  if (process.platform !== "linux") return;
+  const { RTLD_LAZY } = process.getBuiltinModule("node:os").constants.dlopen;
+  const open = process.dlopen;
+  process.dlopen = (module, file, flags = RTLD_LAZY) => open(module, file, flags | 0x1000);
+}
+
 async function start({ kind, packageFolder, threads }: GraphThreadStart): Promise<GraphServer> {
   setEnvironment(threads);
+  keepLibraries();
   const { tf } = await importTensorFlow(kind, packageFolder === null ? undefined : importFrom(packageFolder));
   await tf.setBackend("tensorflow"); // the thread has no other
   const backend = tf.engine().registry.tensorflow;

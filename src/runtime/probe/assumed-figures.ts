@@ -44,8 +44,8 @@ const opSeconds = 40 * us;
 
 const gpu: Figures = {
   reading: 150 * G,
-  f32Vector: 75 * G,
-  int8Vector: 150 * G,
+  f32Vector: 1000 * G,
+  int8Vector: 2000 * G,
   f32Matrix: 1000 * G,
   int8Matrix: 2000 * G,
   launch: 15 * us,

@@ -4,7 +4,7 @@
 export interface Figures {
   /** Bytes per second at which memory too large for caches is read. */
   readonly reading: number;
-  /** Operations per second of a matrix times one vector, as in decoding, from a matrix that caches hold. */
+  /** Operations per second of a matrix times one vector, as in decoding, where reading does not limit them. */
   readonly f32Vector: number;
   readonly int8Vector: number;
   /** The same of a matrix times many vectors, as in prefill. */

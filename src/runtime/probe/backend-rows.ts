@@ -182,6 +182,9 @@ export interface Engine {
 
 export const engineVersion = "4.22.0";
 
+/** Importing an engine takes a second; once begun it cannot be given up. */
+const importMs = 1200;
+
 function engineEntry({ backend, label, package: name, onGpu = false, explain = explainError }: Engine): ProbeEntry {
   const probe = async (context: ProbeContext): Promise<BackendProbe> => {
     const { packageFolder } = context;
@@ -200,10 +203,9 @@ function engineEntry({ backend, label, package: name, onGpu = false, explain = e
     try {
       const found = onGpu ? await findGpu(context) : null;
       if (found !== null && "reason" in found) return missingProbe(backend, label, found);
-      // Importing them takes a second each.
       const untried = { ...row, label: `${label} (installed, not tried)`, figures: null };
       if (context.quick) return { ...untried, unmeasured: "not needed to choose" };
-      if (performance.now() > context.deadline) return { ...untried, unmeasured: noTime };
+      if (performance.now() + importMs > context.deadline) return { ...untried, unmeasured: noTime };
       const open = (options: DeviceOptions) => () =>
         prepareDevice(backend, { ...options, ...(packageFolder !== undefined && { packageFolder }) });
       if (found === null) return { ...row, ...(await measured(open({}), context, processorSizes, null)) };

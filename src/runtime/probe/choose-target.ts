@@ -117,7 +117,7 @@ function candidatesOf({ config, sizes }: Sized, row: Row, wanted: WantedTarget):
       threads: row.threads ?? 1,
     });
     const question = {
-      ...{ config, precision, launching: holding.launching, narrow: holding.narrow },
+      ...{ config, precision, launching: holding.launching, narrow: holding.narrow, queues: holding.queues ?? false },
       attended: Math.min(context, 256),
     };
     return {

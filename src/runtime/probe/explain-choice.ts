@@ -31,11 +31,11 @@ export function explainChoice({ chosen, others, refused, fits, wished }: Outcome
       ? `It fits: ${showBytes(memory.weights)} of weights ${inPrecision(precision)}, ${showBytes(memory.caches)} of caches, the largest buffer ${showBytes(memory.largest.bytes)}.`
       : `Nothing fits; ${label} lacks least: ${problems.join(", and ")}.`,
     ...(fits && precision !== wished ? [`Nothing fits ${inPrecision(wished)}.`] : []),
-    `A token reads ${showBytes(bytes)} at ${showBytes(reading)}/s and takes ${showCount(operations)} operations, ${showSeconds(seconds.weights)} together, and ${launches} launches, ${showSeconds(seconds.launches)}: ${showRate(speed.decode)} tokens/s, prompts ${showRate(speed.prefill)}.`,
+    `A token reads ${showBytes(bytes)} at ${showBytes(reading)}/s and computes ${showCount(operations)} operations at the same time, which takes ${showSeconds(seconds.weights)}, and ${launches} launches, which take ${showSeconds(seconds.launches)}: ${showRate(speed.decode)} tokens/s, prompts ${showRate(speed.prefill)}.`,
     ...(measured ? [] : [`Figures of ${label} were not measured here: those of an ordinary machine are used.`]),
     ...others.map(
       (each) =>
-        `${each.label} should give ${showRate(each.speed.decode)} tokens/s, prompts ${showRate(each.speed.prefill)}${unmeasured(each)}.`,
+        `${each.label}: ${showRate(each.speed.decode)} tokens/s, prompts ${showRate(each.speed.prefill)}${unmeasured(each)}.`,
     ),
     ...refused.map((each) => `Not ${each.label}: ${each.reason}.`),
   ];

@@ -17,7 +17,7 @@ export interface Conditions {
 }
 
 /** Raised when the programs or what is kept of them change. */
-const programs = 1;
+const programs = 2;
 
 const optionalPackages = [
   "webgpu",

@@ -53,76 +53,111 @@ export interface MeasureOptions {
 
 /** Null where the time did not suffice. */
 export async function measureFigures(device: Device, options: MeasureOptions): Promise<Figures | null> {
-  const { sizes, deadline } = options;
-  const late = () => performance.now() > deadline;
-  const time = (shape: ChainShape) => timeChain(device, shape, options);
-  const step = await time({ ...sizes.launch, links: 1 });
-  if (late()) return null;
-  const rate = async (shape: ChainShape) => {
-    const whole = await time(shape);
-    // A step that was measured in a bad moment may seem to take longer than many do.
-    const seconds = Math.max(whole - step, whole / 5);
-    return { ops: chainOps(shape) / seconds, bytes: chainBytes(shape) / seconds };
-  };
-  const f32Vector = await rate(sizes.vector);
-  if (late()) return null;
-  const links = sizes.launch.links - 1;
-  const each = ((await time(sizes.launch)) - step) / links;
-  const launch = Math.max(each - chainOps({ ...sizes.launch, links: 1 }) / f32Vector.ops, 1e-8);
-  if (late()) return null;
-  const int8Vector = await rate({ ...sizes.vector, format: "int8" });
-  if (late()) return null;
-  const f32Matrix = await rate(sizes.matrix);
-  if (late()) return null;
-  const int8Matrix = await rate({ ...sizes.matrix, format: "int8" });
-  if (late()) return null;
-  // A device that cannot tell how fast it reads is measured by its fastest product.
-  const bytesRead = async () =>
-    sizes.reading === undefined ? Math.max(f32Vector.bytes, int8Vector.bytes) : (await rate(sizes.reading)).bytes;
-  const reading =
-    device.measureReading === undefined ? await bytesRead() : await readMemory(device, device.measureReading);
-  if (late()) return null;
-  return {
-    reading,
-    f32Vector: f32Vector.ops,
-    int8Vector: int8Vector.ops,
-    f32Matrix: f32Matrix.ops,
-    int8Matrix: int8Matrix.ops,
+  const { vector, matrix, launch, reading } = options.sizes;
+  const readsItself = device.measureReading !== undefined;
+  const shapes: Readonly<Record<string, ChainShape>> = {
+    step: { ...launch, links: 1 },
+    f32Vector: vector,
     launch,
+    int8Vector: { ...vector, format: "int8" },
+    f32Matrix: matrix,
+    int8Matrix: { ...matrix, format: "int8" },
+    ...(reading === undefined || readsItself ? {} : { reading }),
+  };
+  const programs = new Map<string, Program>();
+  for (const [name, shape] of Object.entries(shapes)) {
+    if (performance.now() > options.deadline) return null;
+    programs.set(name, await prepareProgram(device, shape, options));
+  }
+  const bytesRead = await timeAll(device, [...programs.values()], options);
+  for (const { instance } of programs.values()) instance.release();
+  if (bytesRead === null) return null;
+  return figuresOf(shapes, (name) => programs.get(name)!.best, readsItself ? bytesRead : null);
+}
+
+/**
+ * A GPU computes with one vector as fast as it reads, from matrices for which a launch is worth it: that says nothing of
+ * its operations, which are then those of many vectors.
+ * @param best seconds of the fastest run of a program, by its name among the shapes
+ * @param read bytes per second, where the device can tell: else its fastest product does
+ */
+export function figuresOf(
+  shapes: Readonly<Record<string, ChainShape>>,
+  best: (name: string) => number,
+  read: number | null,
+): Figures {
+  const step = best("step");
+  const rate = (name: string, count: (shape: ChainShape) => number) => {
+    const whole = best(name);
+    // A step that was measured in a bad moment may seem to take longer than many do.
+    return count(shapes[name]!) / Math.max(whole - step, whole / 5);
+  };
+  const ops = (name: string) => rate(name, chainOps);
+  const [f32Matrix, int8Matrix] = [ops("f32Matrix"), ops("int8Matrix")];
+  const vectors = { f32Vector: ops("f32Vector"), int8Vector: ops("int8Vector") };
+  const limits = {
+    f32Vector: Math.max(vectors.f32Vector, f32Matrix),
+    int8Vector: Math.max(vectors.int8Vector, int8Matrix),
+  };
+  const readingLimits = read === null && shapes.reading === undefined;
+  const each = (best("launch") - step) / (shapes.launch!.links - 1);
+  const products = shapes.reading === undefined ? ["f32Vector", "int8Vector"] : ["reading"];
+  return {
+    reading: read ?? Math.max(...products.map((name) => rate(name, chainBytes))),
+    ...(readingLimits ? limits : vectors),
+    ...{ f32Matrix, int8Matrix },
+    launch: Math.max(each - chainOps({ ...shapes.launch!, links: 1 }) / vectors.f32Vector, 1e-8),
     step,
   };
 }
 
-/** Seconds of a run of the program. */
-async function timeChain(
-  device: Device,
-  shape: ChainShape,
-  { plans, deadline, patience }: MeasureOptions,
-): Promise<number> {
+interface Program {
+  readonly instance: Instance;
+  /** Seconds of the fastest run so far. */
+  best: number;
+}
+
+/** Compiled, filled and run once. */
+async function prepareProgram(device: Device, shape: ChainShape, { plans }: MeasureOptions): Promise<Program> {
   const { plan } = plans.get(shape, device.target);
   const entry = plan.funcs.get(plan.entry)!;
   const instance = device.load(plan).instantiate({
     weight: (func, index) => fill(device, plan.funcs.get(func)!.weights[index]!.type),
   });
   for (const [i, { type }] of entry.params.entries()) instance.params[i]!.fill(type.dtype === "f32" ? 0.01 : 0);
-  const seconds = await bestTime(instance, deadline, patience);
-  instance.release();
-  return seconds;
+  await instance.run(); // compiled code, pipelines, threads
+  return { instance, best: Number.POSITIVE_INFINITY };
 }
 
-async function readMemory(device: Device, measure: () => Promise<number>): Promise<number> {
-  const block = device.allocate({ dtype: "f32", shape: [readingBytes / 4] });
-  block.fill(1); // pages that were never written are all one page of zeros
-  return measure();
-}
+const rounds = 2;
+/** Of each round: on a busy machine some runs wait for other programs. */
+const [fewestRuns, mostRuns] = [3, 500];
 
-const mostRuns = 1000;
-/** On a busy machine some runs wait for other programs. */
-const fewestRuns = 6;
+/**
+ * All programs in turns: by the second round the engine has had time to optimise what the first one ran, and a moment in
+ * which another program computes spoils one round of a few programs. Gives bytes per second that the device reads, where it
+ * can tell (else 0), or null where the first round was not finished in time.
+ */
+async function timeAll(device: Device, programs: readonly Program[], options: MeasureOptions): Promise<number | null> {
+  const { deadline, patience } = options;
+  if (device.measureReading !== undefined) {
+    const block = device.allocate({ dtype: "f32", shape: [readingBytes / 4] });
+    block.fill(1); // pages that were never written are all one page of zeros
+  }
+  let read = 0;
+  for (let round = 0; round < rounds; round++) {
+    for (const program of programs) {
+      if (performance.now() > deadline) return round === 0 ? null : read;
+      const seconds = await bestTime(program.instance, deadline, patience / rounds);
+      program.best = Math.min(program.best, seconds);
+    }
+    read = Math.max(read, (await device.measureReading?.()) ?? 0);
+  }
+  return read;
+}
 
 /** Seconds of the fastest run. */
 async function bestTime(instance: Instance, deadline: number, patience: number): Promise<number> {
-  await instance.run(); // compiled code, pipelines, threads
   let best = Number.POSITIVE_INFINITY;
   const end = Math.min(performance.now() + patience, deadline);
   for (let i = 0; i < mostRuns; i++) {
@@ -130,7 +165,7 @@ async function bestTime(instance: Instance, deadline: number, patience: number):
     await instance.run();
     const now = performance.now();
     best = Math.min(best, now - start);
-    if ((now > end && i >= fewestRuns) || now > deadline) break;
+    if ((now > end && i + 1 >= fewestRuns) || now > deadline) break;
   }
   return best / 1000;
 }

@@ -28,11 +28,14 @@ export interface GivenLimits {
   readonly binding?: number;
   /** Names of backends, or `all`. Default: webgpu, wasm, and what whole steps run on here by what was probed. */
   readonly backends?: readonly string[];
+  /** Where packages of TensorFlow.js were, if not beside this one, when backends were probed. */
+  readonly packageFolder?: string | undefined;
 }
 
 /** @throws InputError for a backend that there is not */
-export async function memoryLimits({ backends, ...given }: GivenLimits = {}): Promise<BackendLimits[]> {
-  const probed = cachedProbe()?.probes.filter(({ missing }) => missing === null) ?? [];
+export async function memoryLimits(options: GivenLimits = {}): Promise<BackendLimits[]> {
+  const { backends, packageFolder, ...given } = options;
+  const probed = cachedProbe(undefined, packageFolder)?.probes.filter(({ missing }) => missing === null) ?? [];
   const all = limitsOfAll(given, probed);
   const names = all.map(({ backend }) => backend);
   for (const name of backends ?? []) {

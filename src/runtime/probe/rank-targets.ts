@@ -38,6 +38,6 @@ export function runnableTargets<R extends TargetRow>(rows: readonly R[], backend
   throw new UnsupportedError(
     `backend ${backend}`,
     refused.length === 0 ? "no such backend" : refused.map(({ label, reason }) => `${label}: ${reason}`).join("; "),
-    { hint: `Left out, the best there is runs. Backends: ${names}.` },
+    { hint: `Without a name the fastest that runs here is taken. Backends: ${names}.` },
   );
 }

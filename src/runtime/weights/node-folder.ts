@@ -19,7 +19,8 @@ export async function openNodeFolder(path: string): Promise<ModelFolder> {
   const { stat } = process.getBuiltinModule("node:fs/promises");
   const { join, resolve } = process.getBuiltinModule("node:path");
   const info = await stat(path).catch((cause: unknown) => {
-    throw new InputError(path, `cannot open the model folder: ${reason(cause)}`, { cause });
+    const why = hasCode(cause, "ENOENT") ? "there is no such file or folder" : reason(cause);
+    throw new InputError(path, `cannot open the model folder: ${why}`, { cause });
   });
   if (!info.isDirectory()) {
     throw new InputError(path, "not a folder", { hint: "Name the folder that holds config.json and the weights." });

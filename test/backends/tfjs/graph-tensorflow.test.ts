@@ -1,5 +1,9 @@
 /** All ops as TensorFlow graphs on a real TensorFlow. */
-import { describe } from "vitest";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, it } from "vitest";
 import { prepareDevice } from "../../../src/compile.ts";
 import { runBackendTests } from "../run-backend-tests.ts";
 import { noUnsigned } from "./skipped.ts";
@@ -13,4 +17,22 @@ describe.skipIf(tensorFlowFolder === null)("with TensorFlow", () => {
     flushes: true,
     skip: [noUnsigned],
   });
+
+  it("lets a process end that opened and closed a device", () => {
+    const folder = mkdtempSync(join(tmpdir(), "ending-"));
+    const script = join(folder, "script.mjs");
+    const compiler = new URL("../../../src/compile.ts", import.meta.url);
+    writeFileSync(
+      script,
+      `import { prepareDevice } from ${JSON.stringify(compiler.href)};
+      const device = await prepareDevice("tensorflow", { packageFolder: process.argv[2] });
+      await device.close();`,
+    );
+    try {
+      // Throws where the process ends by a signal.
+      execFileSync(process.execPath, [script, tensorFlowFolder!], { stdio: "pipe" });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  }, 60_000);
 });

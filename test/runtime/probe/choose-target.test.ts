@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { UnsupportedError } from "../../../src/ir/errors.ts";
 import { parseModelConfig } from "../../../src/models/deepseek/config.ts";
+import type { Precision } from "../../../src/plan/model-memory.ts";
 import { showBytes } from "../../../src/plan/show.ts";
 import type { BackendProbe } from "../../../src/runtime/probe/backend-probe.ts";
 import { chooseTarget, requestSeconds } from "../../../src/runtime/probe/choose-target.ts";
@@ -141,6 +142,33 @@ describe("cases", () => {
       /Not a webgpu, stored: model\.embed_tokens\.weight takes 467 MB, a kernel reads at most 336 MB\./,
     );
     expect(chooseTarget(qwen, [wasm, slow, { ...gpu, memory: 1e9 }], { precisions: ["stored"] }).backend).toBe("wasm");
+  });
+
+  it("a large GPU: as fast as measured on an H200, the faster the fewer bits", () => {
+    // As its kernels and launches were measured one by one (docs/performance.md), not by a probe.
+    const large = row("webgpu", {
+      ...{ memory: 141e9, binding: 2 ** 31 - 4 },
+      figures: {
+        ...{ reading: 3.5e12, f32Vector: 20e12, int8Vector: 60e12, f32Matrix: 20e12, int8Matrix: 60e12 },
+        ...{ launch: 6e-6, step: 500e-6 },
+      },
+    });
+    const speed = (precision: Precision) => {
+      const { backend, chosen } = chooseTarget(qwen, [wasm, two, large], { precisions: [precision] });
+      expect(backend).toBe("webgpu");
+      return chosen.speed;
+    };
+    const [stored, int8, int4] = [speed("stored"), speed("int8"), speed("int4")];
+    expect(int4.decode).toBeGreaterThan(1.1 * int8.decode);
+    expect(int8.decode).toBeGreaterThan(1.1 * stored.decode);
+    // 833 and 600 tokens/s, prompts 19,657: an estimate, to a third.
+    for (const [expected, measured] of [
+      [int4.decode, 833],
+      [int8.decode, 600],
+      [int4.prefill, 19_657],
+    ] as const) {
+      expect(Math.abs(expected / measured - 1)).toBeLessThan(1 / 3);
+    }
   });
 
   it("says that nothing fits, and takes what lacks least", () => {
