@@ -6,13 +6,24 @@
  *   take elements of it in turn, each with a sum for every outer index of a tile, and put their sums together.
  * - *tiles*: many of both. A workgroup computes a square of the result; slices of both operands go through shared memory,
  *   and each invocation keeps the sums of a smaller square.
- * - *elements*: an invocation for each element of the result.
+ * - *elements*: an invocation for each element of the result; where these are few, several that divide the sum.
  */
-import { iadd, idiv, int, irem, op } from "../../ir/kernel/kernel.ts";
-import { note, when } from "../../ir/kernel/stmt.ts";
+import { type Expr, iadd, idiv, int, irem, load, op } from "../../ir/kernel/kernel.ts";
+import { barrier, note, store, when } from "../../ir/kernel/stmt.ts";
 import type { Workgroup } from "../../ir/target.ts";
 import type { Group } from "../fuse.ts";
-import { accumulate, countOf, finish, indexOf, type Nest, newSum, overBatch, planNest, read } from "./contract-nest.ts";
+import {
+  accumulate,
+  countOf,
+  finish,
+  type Index,
+  indexOf,
+  type Nest,
+  newSum,
+  overBatch,
+  planNest,
+  read,
+} from "./contract-nest.ts";
 import { lowerTiles, squaresOf } from "./contract-tiles.ts";
 import { clampTo, range } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
@@ -29,7 +40,9 @@ export function lowerContractGroup(w: KernelWriter, group: Group, workgroup: Wor
   const tiles = outer >= 16 && rows >= 16 && summed >= 8;
   if (tiles && (squares >= fewSquares || !alongSum)) lowerTiles(nest, outer, rows, summed, workgroup);
   else if (alongSum && summed >= 32) lowerRowsOf(nest, outer, rows, summed, workgroup);
-  else lowerElements(nest, outer, rows, summed);
+  else if (countOf(nest, nest.batch) * outer * rows <= fewElements && summed >= 64) {
+    lowerSlices(nest, outer, rows, summed, workgroup);
+  } else lowerElements(nest, outer, rows, summed);
 }
 
 /** So few workgroups would leave most of a GPU idle, however well each computes. */
@@ -58,6 +71,59 @@ function lowerElements(nest: Nest, outer: number, rows: number, summed: number):
           },
           "grid",
         ),
+      "grid",
+    ),
+  );
+}
+
+/** As many elements as a large GPU has invocations for, and more to spare. */
+const fewElements = 1 << 14;
+/** Neighbouring elements of a workgroup. */
+const neighbours = 32;
+
+/** Slices of the sum side by side: an invocation waits for memory a few times instead of as often as there are terms. */
+function lowerSlices(nest: Nest, outer: number, rows: number, summed: number, { invocations }: Workgroup): void {
+  const { w } = nest;
+  const size = Math.max(neighbours, Math.min(invocations, 256));
+  const slices = size / neighbours;
+  const sums = w.shared("sums", "f32", size);
+  w.emit(note(`${slices} invocations per element`));
+  const enter = (batch: Index, outerIndex: Index, first: Expr) =>
+    w.workgroup(size, ({ lane }) => {
+      const row = w.bind("row", iadd(first, irem(lane, int(neighbours))));
+      const rowIndex = indexOf(nest, nest.rows, rows % neighbours === 0 ? row : w.bind("inside", clampTo(row, rows)));
+      const sum = newSum(w);
+      const slice = w.bind("slice", idiv(lane, int(neighbours)));
+      const add = (k: Expr) => {
+        const summedIndex = indexOf(nest, nest.summed, k);
+        const a = read(nest, nest.a, nest.aAxes, batch, outerIndex, summedIndex);
+        accumulate(w, sum, a, read(nest, nest.b, nest.bAxes, batch, rowIndex, summedIndex));
+      };
+      const unrolled = summed % slices === 0 && summed / slices <= 32;
+      if (unrolled) for (const i of range(summed / slices)) add(iadd(slice, int(i * slices)));
+      else w.strided({ lane: slice, size: slices }, "k", summed, add);
+      w.emit(store(sums, lane, sum));
+      w.emit(barrier);
+      const stores = w.nested(() => {
+        const parts = range(slices).map((i): Expr => load(sums, irem(iadd(lane, int(i * neighbours)), int(size))));
+        finish(
+          nest,
+          w.bind(
+            "total",
+            parts.reduce((a, b) => op("add", a, b)),
+          ),
+          batch,
+          outerIndex,
+          rowIndex,
+        );
+      });
+      w.emit(when(op("and", op("eq", slice, int(0)), op("lt", row, int(rows))), stores));
+    });
+  overBatch(nest, (batch) =>
+    w.loop(
+      "o",
+      outer,
+      (o) => w.loop("r", rows, (first) => enter(batch, indexOf(nest, nest.outer, o), first), "grid", neighbours),
       "grid",
     ),
   );
