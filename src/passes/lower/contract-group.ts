@@ -26,7 +26,7 @@ import {
 } from "./contract-nest.ts";
 import { lowerTiles, squaresOf } from "./contract-tiles.ts";
 import { clampTo, range } from "./index-math.ts";
-import type { KernelWriter } from "./writer.ts";
+import type { KernelWriter, Together } from "./writer.ts";
 
 export function lowerContractGroup(w: KernelWriter, group: Group, workgroup: Workgroup): void {
   const nest = planNest(w, group);
@@ -80,53 +80,51 @@ function lowerElements(nest: Nest, outer: number, rows: number, summed: number):
 const fewElements = 1 << 14;
 /** Neighbouring elements of a workgroup. */
 const neighbours = 32;
+/** So many terms of an invocation are written one after another, so that all are on their way at once. */
+const mostUnrolled = 32;
 
 /** Slices of the sum side by side: an invocation waits for memory a few times instead of as often as there are terms. */
 function lowerSlices(nest: Nest, outer: number, rows: number, summed: number, { invocations }: Workgroup): void {
   const { w } = nest;
   const size = Math.max(neighbours, Math.min(invocations, 256));
-  const slices = size / neighbours;
+  w.emit(note(`${size / neighbours} invocations per element`));
   const sums = w.shared("sums", "f32", size);
-  w.emit(note(`${slices} invocations per element`));
   const enter = (batch: Index, outerIndex: Index, first: Expr) =>
     w.workgroup(size, ({ lane }) => {
       const row = w.bind("row", iadd(first, irem(lane, int(neighbours))));
       const rowIndex = indexOf(nest, nest.rows, rows % neighbours === 0 ? row : w.bind("inside", clampTo(row, rows)));
-      const sum = newSum(w);
-      const slice = w.bind("slice", idiv(lane, int(neighbours)));
-      const add = (k: Expr) => {
-        const summedIndex = indexOf(nest, nest.summed, k);
-        const a = read(nest, nest.a, nest.aAxes, batch, outerIndex, summedIndex);
-        accumulate(w, sum, a, read(nest, nest.b, nest.bAxes, batch, rowIndex, summedIndex));
-      };
-      const unrolled = summed % slices === 0 && summed / slices <= 32;
-      if (unrolled) for (const i of range(summed / slices)) add(iadd(slice, int(i * slices)));
-      else w.strided({ lane: slice, size: slices }, "k", summed, add);
-      w.emit(store(sums, lane, sum));
+      w.emit(store(sums, lane, sumOfSlice(nest, [batch, outerIndex, rowIndex], summed, { lane, size })));
       w.emit(barrier);
       const stores = w.nested(() => {
-        const parts = range(slices).map((i): Expr => load(sums, irem(iadd(lane, int(i * neighbours)), int(size))));
-        finish(
-          nest,
-          w.bind(
-            "total",
-            parts.reduce((a, b) => op("add", a, b)),
-          ),
-          batch,
-          outerIndex,
-          rowIndex,
-        );
+        const parts = range(size / neighbours).map((i): Expr => {
+          return load(sums, irem(iadd(lane, int(i * neighbours)), int(size)));
+        });
+        const total = parts.reduce((a, b) => op("add", a, b));
+        finish(nest, w.bind("total", total), batch, outerIndex, rowIndex);
       });
-      w.emit(when(op("and", op("eq", slice, int(0)), op("lt", row, int(rows))), stores));
+      w.emit(when(op("and", op("lt", lane, int(neighbours)), op("lt", row, int(rows))), stores));
     });
-  overBatch(nest, (batch) =>
-    w.loop(
-      "o",
-      outer,
-      (o) => w.loop("r", rows, (first) => enter(batch, indexOf(nest, nest.outer, o), first), "grid", neighbours),
-      "grid",
-    ),
-  );
+  overBatch(nest, (batch) => {
+    const ofOuter = (o: Expr) => (first: Expr) => enter(batch, indexOf(nest, nest.outer, o), first);
+    w.loop("o", outer, (o) => w.loop("r", rows, ofOuter(o), "grid", neighbours), "grid");
+  });
+}
+
+/** An invocation's part of a sum: every so many-th term. */
+function sumOfSlice(nest: Nest, [batch, outer, row]: readonly Index[], summed: number, { lane, size }: Together): Expr {
+  const { w } = nest;
+  const slices = size / neighbours;
+  const slice = w.bind("slice", idiv(lane, int(neighbours)));
+  const sum = newSum(w);
+  const add = (k: Expr) => {
+    const index = indexOf(nest, nest.summed, k);
+    const a = read(nest, nest.a, nest.aAxes, batch!, outer!, index);
+    accumulate(w, sum, a, read(nest, nest.b, nest.bAxes, batch!, row!, index));
+  };
+  if (summed % slices === 0 && summed / slices <= mostUnrolled) {
+    for (const i of range(summed / slices)) add(iadd(slice, int(i * slices)));
+  } else w.strided({ lane: slice, size: slices }, "k", summed, add);
+  return sum;
 }
 
 /** Outer indices that a loaded element of `b` serves at once. */
