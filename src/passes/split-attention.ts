@@ -33,10 +33,11 @@ export function splitAttention(workgroup: Workgroup): Pass {
 
 /** In how many parts keys are dealt out, and how many at a time; undefined where one has all. */
 function dealtOf([q, k, v]: readonly Node[], workgroup: Workgroup): { parts: number; block: number } | undefined {
-  const [tokens, heads] = q!.type.shape as [number, number, number]; // of rank 3
-  const sizes = { tokens, heads, keys: k!.type.shape[1]!, columns: v!.type.shape[3]! };
+  const [tokens, heads, d] = q!.type.shape as [number, number, number]; // of rank 3
+  const [, keys, groups] = k!.type.shape as [number, number, number]; // of rank 4
+  const sizes = { tokens, heads, groups, keys, d, e: v!.type.shape[3]! };
   // Of keys that lie by fours, as those of caches do.
-  const { tile } = rowSharesOf(sizes, workgroup, 4);
-  const parts = attentionPartsOf(sizes, tile);
-  return parts === 1 ? undefined : { parts, block: tile };
+  const shares = rowSharesOf(sizes, workgroup, 4);
+  const parts = attentionPartsOf(sizes, shares);
+  return parts === 1 ? undefined : { parts, block: shares.tile };
 }

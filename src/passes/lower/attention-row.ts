@@ -1,38 +1,33 @@
 /**
- * Attention on GPUs of few tokens, or of keys too wide for tiles of tokens: a workgroup has a token and a head, and all of its
- * keys or a part of them. `attention-walk.ts` says how it walks them. Parts, each with tiles of keys in turn, leave the
- * largest score and sums behind, which another launch puts together; a part whose first tile is beyond the token's position
- * has nothing to walk.
+ * Attention on GPUs of few tokens, or of keys too wide for tiles of tokens: a workgroup has a token, some of the query heads
+ * that share a key head, and all of their keys or a part of them. `attention-walk.ts` says how its teams walk them, and
+ * `attention-sums.ts` how what these found is put together. Parts, each with blocks of keys in turn, leave the largest score
+ * and sums behind, which another launch puts together; a part whose first block is beyond the token's position walks nothing.
  */
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import {
+  type Buf,
   cast,
   type Expr,
-  extract,
   iadd,
   idiv,
   imul,
   int,
+  intrinsic,
   irem,
   isub,
   load,
   num,
   op,
-  select,
 } from "../../ir/kernel/kernel.ts";
-import { barrier, note, store, when } from "../../ir/kernel/stmt.ts";
+import { barrier, note, store } from "../../ir/kernel/stmt.ts";
 import type { Workgroup } from "../../ir/target.ts";
-import { perKey, rowSharesOf } from "./attention-row-choice.ts";
-import { lanesOf, NewRows, readerOf, readsAny, updateBehind } from "./attention-rows.ts";
-import { columnOf, isWhole, type Sums, type Walk, walkKeys } from "./attention-walk.ts";
-import { clampTo, flatten, range } from "./index-math.ts";
-import type { KernelWriter } from "./writer.ts";
-
-/** How keys are dealt out to parts: so many at a time. */
-interface Dealt {
-  readonly parts: number;
-  readonly block: number;
-}
+import { rowSharesOf, workgroupSize } from "./attention-row-choice.ts";
+import { lanesOf, NewRows, readerOf, readsAny, sharesRows, updateBehind } from "./attention-rows.ts";
+import { storeSums } from "./attention-sums.ts";
+import { type Walk, walkKeys } from "./attention-walk.ts";
+import { clampTo, range } from "./index-math.ts";
+import type { KernelWriter, Together } from "./writer.ts";
 
 /** Lowers `attention` or `attentionParts`; with `newRows`, from caches as they were before this step's row. */
 export function lowerAttentionRow(w: KernelWriter, anchor: Node, workgroup: Workgroup, newRows?: NewRows): void {
@@ -40,41 +35,46 @@ export function lowerAttentionRow(w: KernelWriter, anchor: Node, workgroup: Work
   const [n, h, d] = q.type.shape as [number, number, number]; // of rank 3
   const [b, s, g] = k.type.shape as [number, number, number]; // of rank 4
   const e = v.type.shape[3]!;
-  const { scale, parts = 1, block = s } = attrsOf(anchor) as Record<string, number>; // those of both ops
-  const dealt = { parts, block };
+  const { parts = 1, block = s, scale } = attrsOf(anchor) as Record<string, number>; // those of both ops
   const lanes = lanesOf(w, [k, v]);
-  const shares = rowSharesOf({ tokens: n, heads: h, keys: s, columns: e }, workgroup, lanes);
-  w.emit(
-    note(
-      `tile: ${shares.tile} keys, ${perKey} invocations a key, then ${shares.columns} columns and 1 of ${shares.slices} keys an invocation`,
-    ),
-  );
-  const query = w.shared("query", "f32", d);
-  const enterHead = (token: Expr, row: Expr, visible: Expr, part: Expr, head: Expr) => {
-    const group = w.bind("group", idiv(imul(head, int(g)), int(h)));
-    const count = parts === 1 ? visible : w.bind("visible", keysOfPart(dealt, part, visible));
-    w.workgroup(shares.size, (together) => {
-      w.strided(together, "j", d, (j) => w.emit(store(query, j, cast("f32", w.value(q, [token, head, j])))));
-      const readers = [k, v].map((node) => {
-        const at = [row, group] as const;
-        return newRows?.reader(node, at, together) ?? readerOf(w, node, at, lanes);
-      });
+  const shares = rowSharesOf({ tokens: n, heads: h, groups: g, keys: s, d, e }, workgroup, lanes);
+  const { perKey, heads, headTeams, teams, keysEach } = shares;
+  w.emit(note(`tile: ${teams} by ${keysEach} keys, ${perKey} invocations a key, ${headTeams} by ${heads} heads`));
+  const mine = heads * headTeams;
+  const perGroup = h / g;
+  const chunks = Math.ceil(perGroup / mine);
+  const query = w.shared("query", "f32", mine * d);
+  const enterHeads = (token: Expr, row: Expr, visible: Expr, part: Expr, chunk: Expr) => {
+    const group = w.bind("group", idiv(chunk, int(chunks)));
+    const first = w.bind("head", iadd(imul(group, int(perGroup)), imul(irem(chunk, int(chunks)), int(mine))));
+    const end = w.bind("heads_end", imul(iadd(group, int(1)), int(perGroup)));
+    w.workgroup(workgroupSize(shares), (together) => {
+      const headOf = (i: Expr) =>
+        perGroup % mine === 0 ? iadd(first, i) : op("min", iadd(first, i), isub(end, int(1)));
+      stageQuery(w, { q, query, token, headOf, heads: mine, scale: num("f32", Number(scale)), lanes }, together);
+      const at = [row, group] as const;
+      const read = (node: Node) => newRows?.reader(node, at, together) ?? readerOf(w, node, at, lanes);
+      const keys = read(k);
+      const values = sharesRows(w, k, v) ? { ...keys, e } : read(v);
       w.emit(barrier);
+      const team = w.bind("team", idiv(together.lane, int(perKey)));
+      const own = w.bind("own", imul(idiv(team, int(teams)), int(heads)));
       const walk: Walk = {
         w,
         ...shares,
         lanes,
-        d,
-        lane: together.lane,
-        scale: num("f32", Number(scale)),
-        query: (j) => load(query, j, lanes),
-        keys: readers[0]!,
-        values: readers[1]!,
-        count,
-        keyAt: (index) => (parts === 1 ? index : keyOfPart(dealt, part, index)),
+        team: w.bind("key_team", irem(team, int(teams))),
+        place: w.bind("place", irem(together.lane, int(perKey))),
+        query: (head, j) => load(query, iadd(imul(iadd(own, int(head)), int(d)), j), lanes),
+        keys,
+        values,
+        visible,
         end: s,
+        part,
+        parts,
+        block: parts === 1 ? shares.tile : block,
       };
-      storeSums(walk, walkKeys(walk), anchor, { visible, at: [token, head, part] });
+      storeSums(walk, walkKeys(walk), anchor, { together, team, token, part, first, end });
     });
   };
   w.loop(
@@ -85,12 +85,54 @@ export function lowerAttentionRow(w: KernelWriter, anchor: Node, workgroup: Work
       // Not position + 1 against s: the largest position would wrap.
       const visible = w.bind("visible", iadd(op("min", position, int(s - 1)), int(1)));
       const row = w.bind("row", clampTo(w.value(sequence, [token]), b));
-      const enterPart = (part: Expr) => w.loop("h", h, (head) => enterHead(token, row, visible, part, head), "grid");
+      const enterPart = (part: Expr) =>
+        w.loop("h", g * chunks, (chunk) => enterHeads(token, row, visible, part, chunk), "grid");
       // The first parts, which most positions need, begin first.
       w.loop("part", parts, enterPart, "grid");
     },
     "grid",
   );
+}
+
+interface Queries {
+  readonly q: Node;
+  /** [head, element] of the workgroup's heads. */
+  readonly query: Buf;
+  readonly token: Expr;
+  readonly headOf: (i: Expr) => Expr;
+  readonly heads: number;
+  readonly scale: Expr;
+  readonly lanes: number;
+}
+
+/** Brings queries times the scale to shared memory. */
+function stageQuery(w: KernelWriter, queries: Queries, together: Together): void {
+  const { q, query, token, headOf, heads, scale, lanes } = queries;
+  const d = q.type.shape[2]!;
+  const put = (i: Expr, j: Expr, head: Expr) => {
+    const elements = range(lanes).map((lane) =>
+      op("mul", cast("f32", w.value(q, [token, head, iadd(j, int(lane))])), scale),
+    );
+    w.emit(store(query, iadd(imul(i, int(d)), j), lanes === 1 ? elements[0]! : intrinsic("join4", ...elements)));
+  };
+  // What is reduced is so by all invocations, where the head is the same to all.
+  let reduces = false;
+  w.nested(() => {
+    const index = w.bind("probe", iadd(together.lane, int(0)));
+    reduces = w.nested(() => w.value(q, [token, int(0), index])).some(({ k }) => k !== "let");
+  });
+  const row = d / lanes;
+  if (reduces) {
+    for (const i of range(heads)) {
+      const head = w.bind("head", headOf(int(i)));
+      w.strided(together, "j", row, (j) => put(int(i), imul(j, int(lanes)), head));
+    }
+    return;
+  }
+  w.strided(together, "j", heads * row, (each) => {
+    const i = w.bind("i", idiv(each, int(row)));
+    put(i, imul(irem(each, int(row)), int(lanes)), headOf(i));
+  });
 }
 
 /**
@@ -108,52 +150,4 @@ export function lowerAttentionEarly(w: KernelWriter, anchor: Node, workgroup: Wo
   if (lanesOf(w, [k, v]) !== 4) return false;
   lowerAttentionRow(w, anchor, workgroup, newRows);
   return true;
-}
-
-/** How many of the first `visible` keys a part has. */
-function keysOfPart({ parts, block }: Dealt, part: Expr, visible: Expr): Expr {
-  const seen = op("max", visible, int(0));
-  const rest = isub(irem(seen, int(parts * block)), imul(part, int(block)));
-  return iadd(imul(idiv(seen, int(parts * block)), int(block)), op("max", op("min", rest, int(block)), int(0)));
-}
-
-/** The number of the key that is `index`-th of a part. */
-function keyOfPart({ parts, block }: Dealt, part: Expr, index: Expr): Expr {
-  const turn = iadd(imul(idiv(index, int(block)), int(parts)), part);
-  return iadd(imul(turn, int(block)), irem(index, int(block)));
-}
-
-interface Place {
-  readonly visible: Expr;
-  /** Token, head, and part where there are parts. */
-  readonly at: readonly Expr[];
-}
-
-/** Stores the quotients of sums for a whole walk, and sums for a part. */
-function storeSums(
-  walk: Walk,
-  { most, total, columns }: Sums,
-  { type: { shape } }: Node,
-  { visible, at }: Place,
-): void {
-  const { w, slices, lanes, lane } = walk;
-  const { e } = walk.values;
-  const isPart = shape.length > 3;
-  // A token that sees no key gets 0.
-  const divisor = w.bind("divisor", select(op("gt", visible, int(0)), total, num("f32", 1)));
-  const whole = columns.map((each) => (slices === 1 ? each : w.combine("columns", "add", each, slices)));
-  const offset = (column: Expr) => flatten([...at.slice(0, shape.length - 1), column], shape);
-  const stores = whole.flatMap((value, i) =>
-    range(lanes).map((j) => {
-      const column = iadd(columnOf(walk), int(lanes * i + j));
-      const result = isPart ? extract(value, j) : op("div", extract(value, j), divisor);
-      if (isWhole(walk)) return store(w.out, offset(column), result);
-      return when(op("lt", column, int(e)), [store(w.out, offset(clampTo(column, e)), result)]);
-    }),
-  );
-  if (slices === 1) for (const each of stores) w.emit(each);
-  else w.emit(when(op("eq", irem(lane, int(slices)), int(0)), stores));
-  if (!isPart) return;
-  const last = [store(w.out, offset(int(e)), most), store(w.out, offset(int(e + 1)), total)];
-  w.emit(when(op("eq", lane, int(0)), last));
 }

@@ -1,11 +1,12 @@
 /** What the forms of attention share: how keys and values are read, several columns at once where they lie side by side in memory. */
 import type { Node } from "../../ir/graph.ts";
-import { cast, type Expr, iadd, int, type Load, load, num, op, ref } from "../../ir/kernel/kernel.ts";
+import { cast, type Expr, iadd, imul, int, intrinsic, type Load, load, num, op, ref } from "../../ir/kernel/kernel.ts";
 import { strideIn } from "../../ir/kernel/linear.ts";
 import { store } from "../../ir/kernel/stmt.ts";
 import { valueType } from "../../ir/kernel/value.ts";
 import { opDef, opKind } from "../../ir/ops/all.ts";
 import { lowestScore } from "../../ir/ops/attention.ts";
+import { exprKey } from "./expr-key.ts";
 import { flatten } from "./index-math.ts";
 import type { KernelWriter, Together } from "./writer.ts";
 
@@ -49,6 +50,17 @@ export function lanesOf(w: KernelWriter, nodes: readonly Node[]): number {
   const inFours = (node: Node) =>
     node.type.shape[3]! % 4 === 0 && liesInRows(w, (key, j) => w.value(node, [int(0), key, int(0), j]));
   return nodes.every(inFours) ? 4 : 1;
+}
+
+/** Whether each row of `v` is the first elements of the row of `k`. */
+export function sharesRows(w: KernelWriter, k: Node, v: Node): boolean {
+  const [t, group] = [ref(w.unique("t")), ref(w.unique("group"))];
+  let same = false;
+  w.nested(() => {
+    const [key, value] = [k, v].map((node) => w.value(node, [int(0), t, group, int(0)]));
+    same = key!.k === "load" && exprKey(key!) === exprKey(value!);
+  }, [t.name, group.name]);
+  return same;
 }
 
 /** The rows [sequence, key, head] of a node. */
@@ -96,7 +108,11 @@ export class NewRows {
     const e = node.type.shape[3]!;
     const own = w.shared("fresh", "f32", e);
     this.#fresh = true;
-    w.strided(together, "j", e, (j) => w.emit(store(own, j, w.value(node, [sequence, int(0), head, j]))));
+    w.strided(together, "j", e / 4, (four) => {
+      const j = w.bind("j", imul(four, int(4)));
+      const elements = [0, 1, 2, 3].map((lane) => w.value(node, [sequence, int(0), head, iadd(j, int(lane))]));
+      w.emit(store(own, j, intrinsic("join4", ...elements)));
+    });
     this.#fresh = false;
     const row = (key: Expr): Row => {
       const first = w.value(node, [sequence, key, head, int(0)]) as Load; // as lanesOf found

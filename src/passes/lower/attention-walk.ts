@@ -1,19 +1,18 @@
 /**
- * The walk over one token's keys by a workgroup that has one of its heads: what counts is how often an invocation waits for
- * memory. Keys are taken in tiles of half the invocations. Eight invocations share a key, reading neighbouring elements; each
- * has several keys of the tile at once. Values are asked for before the scores are known, as far as registers hold them. What
- * was summed before is scaled when a larger score turns up, so that no scores are kept and the context may be of any length.
+ * The walk over a token's keys by a workgroup of teams: the invocations of a team have neighbouring elements of one key at a
+ * time and the same columns of its value, score it for some query heads, and add it to their sums, so that teams need nothing
+ * of each other until their keys are through. What counts is how often an invocation waits for memory: a team has several keys
+ * at once, and asks for their values before the scores are known. What was summed before is scaled when a larger score turns
+ * up, so that no scores are kept and the context may be of any length.
  */
 import {
   type Expr,
+  extract,
   iadd,
-  idiv,
   imul,
   int,
   intrinsic,
-  irem,
   isub,
-  load,
   num,
   op,
   type Ref,
@@ -21,35 +20,35 @@ import {
   splat,
   sum,
 } from "../../ir/kernel/kernel.ts";
-import { assign, barrier, store, when } from "../../ir/kernel/stmt.ts";
-import { keysEach, perKey, type RowShares } from "./attention-row-choice.ts";
-import { lowest, type RowReader } from "./attention-rows.ts";
+import { assign, when } from "../../ir/kernel/stmt.ts";
+import type { RowShares } from "./attention-row-choice.ts";
+import { lowest, type Row, type RowReader } from "./attention-rows.ts";
 import { clampTo, range } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 
-/** Keys of an invocation whose values are on their way at once, where it has two vectors of columns. */
-const valuesAtOnce = 8;
-/** Steps of a product of query and key that are written one after another. */
-const mostUnrolled = 32;
+const zero = num("f32", 0);
 
 export interface Walk extends RowShares {
   readonly w: KernelWriter;
-  readonly lane: Expr;
-  readonly scale: Expr;
-  /** Elements of a key, and how many of them are read together. */
-  readonly d: number;
+  /** The team's number among those with the same heads, and the invocation's in the team. */
+  readonly team: Expr;
+  readonly place: Expr;
+  /** Elements that are read together. */
   readonly lanes: number;
-  /** Elements of the query from `j` on. */
-  readonly query: (j: Expr) => Expr;
+  /** Elements of the scaled query of one of the team's heads from `j` on. */
+  readonly query: (head: number, j: Expr) => Expr;
   readonly keys: RowReader;
+  /** The keys' own where each value is the first elements of its key. */
   readonly values: RowReader;
-  /** Keys that this workgroup sees, and the number of the key that is so many-th of them. */
-  readonly count: Expr;
-  readonly keyAt: (index: Expr) => Expr;
-  /** The largest number of a key, and one more. */
+  /** Keys that the token sees, of at most `end`; of them, every `parts`-th block is this workgroup's, from `part` on. */
+  readonly visible: Expr;
   readonly end: number;
+  readonly part: Expr;
+  readonly parts: number;
+  readonly block: number;
 }
 
+/** Of a head, what a team found: the largest score, the sum of weights, and those of weights times values. */
 export interface Sums {
   readonly most: Ref;
   readonly total: Ref;
@@ -57,142 +56,127 @@ export interface Sums {
   readonly columns: readonly Ref[];
 }
 
-/** The largest score, the sum of weights, and the sums of weights times values for each of an invocation's columns. */
-export function walkKeys(walk: Walk): Sums {
-  const { w, lane, tile, slices, lanes, count } = walk;
-  const weights = w.shared("weights", "f32", tile);
-  const sums: Sums = {
+/** Vectors of an invocation in a row of so many elements. */
+export function vectorsOf({ perKey, lanes }: Pick<Walk, "perKey" | "lanes">, width: number): number {
+  return Math.ceil(width / (perKey * lanes));
+}
+
+/** The first element of an invocation's `i`-th vector; whether all invocations have one. */
+export function vectorAt({ perKey, lanes, place }: Pick<Walk, "perKey" | "lanes" | "place">, i: number, width: number) {
+  const at = iadd(place, int(i * perKey));
+  const whole = (i + 1) * perKey * lanes <= width;
+  // Beyond the row stands its last vector.
+  return { whole, at: imul(whole ? at : clampTo(at, width / lanes), int(lanes)), inside: imul(at, int(lanes)) };
+}
+
+export function walkKeys(walk: Walk): Sums[] {
+  const { w, keys, lanes, heads, visible, part, parts, block, tile } = walk;
+  const d = keys.e;
+  const sums = range(heads).map(() => ({
     most: w.variable("most", lowest),
-    total: w.variable("total", num("f32", 0)),
-    columns: range(walk.columns / lanes).map(() => w.variable("sum", splat(num("f32", 0), lanes))),
-  };
-  const part = w.bind("part", irem(lane, int(perKey)));
-  const own = w.bind("own", idiv(lane, int(perKey)));
-  const fresh = freshKey(walk, part);
-  const slice = w.bind("slice", irem(lane, int(slices)));
-  const readColumns = columnReader(walk);
-  const each = tile / slices;
-  const atOnce = Math.max(1, (2 * valuesAtOnce) / sums.columns.length);
-  const early = each <= atOnce;
-  const seenKeys = range(keysEach).map((i) => w.bind("key", iadd(own, int((i * walk.size) / perKey))));
-  w.loop(
-    "t",
-    count,
-    (first) => {
-      const left = w.bind("count", op("min", isub(count, first), int(tile)));
-      // The last key that is seen stands for those that are not.
-      const sourceOf = (key: Expr) => sourceAt(walk, iadd(first, op("min", key, isub(left, int(1)))));
-      const valuesOf = (from: Expr, some: number) =>
-        range(some).map((i) => {
-          const key = w.bind("key", iadd(iadd(from, int(i * slices)), slice));
-          return { key, vectors: readColumns(sourceOf(key)) };
-        });
-      const parts = seenKeys.map((key) => dotOf(walk, walk.keys.row(sourceOf(key)).at, part));
-      const values = early ? valuesOf(int(0), each) : [];
-      for (const [i, key] of seenKeys.entries()) {
-        const whole = w.combine("whole", "add", parts[i]!, perKey);
-        w.emit(when(op("eq", part, int(0)), [store(weights, key, whole)]));
-      }
-      const mine = clampTo(lane, tile);
-      const isNew = fresh && walk.keys.row(sourceOf(mine)).isNew;
-      w.emit(barrier);
-      const found = load(weights, mine);
-      const dot = isNew === undefined ? found : select(isNew, fresh!, found);
-      weigh(walk, sums, { weights, seen: w.bind("seen", op("lt", lane, left)), dot });
-      const add = (some: ReturnType<typeof valuesOf>) => {
-        for (const { key, vectors } of some) {
-          const weight = w.bind("p", splat(load(weights, early ? key : clampTo(key, tile)), lanes));
-          for (const [i, value] of vectors.entries()) {
-            const column = sums.columns[i]!;
-            w.emit(assign(column.name, timesPlus(weight, value, column)));
-          }
-        }
-      };
-      if (early) add(values);
-      else w.loop("u", left, (u) => add(valuesOf(u, atOnce)), "serial", slices * atOnce);
-      w.emit(barrier);
-    },
-    "serial",
-    tile,
+    total: w.variable("total", zero),
+    columns: range(vectorsOf(walk, walk.values.e)).map(() => w.variable("sum", splat(zero, lanes))),
+  }));
+  const queries = range(heads).map((head) =>
+    range(vectorsOf(walk, d)).map((i) => {
+      const { at, whole, inside } = vectorAt(walk, i, d);
+      const found = walk.query(head, at);
+      return w.bind("q", whole ? found : select(op("lt", inside, int(d)), found, splat(zero, lanes)));
+    }),
   );
+  const takeTile = (first: Expr, end: Expr) => addTile(walk, { queries, sums }, first, end);
+  const step = parts * block;
+  w.strided({ lane: w.bind("begin", imul(part, int(block))), size: step }, "t", visible, (first) => {
+    if (block === tile) takeTile(first, visible);
+    else {
+      const end = w.bind("end", op("min", visible, iadd(first, int(block))));
+      w.strided({ lane: first, size: tile }, "u", end, (t) => takeTile(t, end));
+    }
+  });
   return sums;
 }
 
-function sourceAt({ w, keyAt, end }: Walk, index: Expr): Expr {
-  return w.bind("source", clampTo(keyAt(index), end));
+interface Held {
+  /** Vectors of each head's query. */
+  readonly queries: readonly (readonly Expr[])[];
+  readonly sums: readonly Sums[];
 }
 
-/** The new key's product with the query, if this kernel computes a new key. */
-function freshKey(walk: Walk, part: Expr): Expr | undefined {
-  const { fresh } = walk.keys;
-  if (fresh === undefined) return undefined;
-  return walk.w.combine("fresh", "add", dotOf(walk, fresh, part), perKey);
-}
-
-/** An invocation's part of the product of the query and a key: every so many-th vector of elements. */
-function dotOf({ w, d, lanes, query }: Walk, key: (j: Expr) => Expr, part: Expr): Expr {
-  const all = w.variable("dot", splat(num("f32", 0), lanes));
-  const vectors = d / lanes;
-  const add = (i: Expr) => {
-    const j = imul(i, int(lanes));
-    w.emit(assign(all.name, timesPlus(query(j), key(j), all)));
-  };
-  const whole = vectors > mostUnrolled * perKey ? 0 : vectors - (vectors % perKey);
-  for (let i = 0; i < whole; i += perKey) add(iadd(part, int(i)));
-  if (whole < vectors) {
-    w.strided({ lane: part, size: perKey }, "j", vectors - whole, (i) => add(iadd(i, int(whole))));
+function addTile(walk: Walk, { queries, sums }: Held, first: Expr, end: Expr): void {
+  const { w, lanes, team, teams, keysEach } = walk;
+  const numbers = range(keysEach).map((u) => w.bind("key", iadd(iadd(first, int(u * teams)), team)));
+  const taken = takeKeys(walk, numbers, end);
+  const seen = numbers.map((key) => w.bind("seen", op("lt", key, end)));
+  const dots = queries.flatMap((query) => taken.map(({ key }) => dotOf(walk, query, key)));
+  const found = together(walk, dots);
+  for (const [head, { most, total, columns }] of sums.entries()) {
+    const scores = seen.map((is, u) => w.bind("score", select(is, found[head * keysEach + u]!, lowest)));
+    const next = w.bind(
+      "next",
+      scores.reduce<Expr>((a, b) => op("max", a, b), most),
+    );
+    const shrink = w.bind("shrink", op("exp", op("sub", most, next)));
+    const weights = seen.map((is, u) => w.bind("p", select(is, op("exp", op("sub", scores[u]!, next)), zero)));
+    const added = weights.reduce((a, b) => op("add", a, b));
+    w.emit(assign(most.name, next));
+    w.emit(assign(total.name, op("add", op("mul", total, shrink), added)));
+    for (const [i, column] of columns.entries()) {
+      w.emit(assign(column.name, op("mul", column, splat(shrink, lanes))));
+      for (const [u, { value }] of taken.entries()) {
+        w.emit(assign(column.name, timesPlus(splat(weights[u]!, lanes), value[i]!, column)));
+      }
+    }
   }
+}
+
+/** An invocation's vectors of a key and of its value. */
+interface Taken {
+  readonly key: readonly Expr[];
+  readonly value: readonly Expr[];
+}
+
+/** Keys by their numbers, all asked for together; for those from `end` on the last before it stands. */
+function takeKeys(walk: Walk, numbers: readonly Expr[], end: Expr): Taken[] {
+  const { w, keys, values } = walk;
+  const readers = keys === values ? [keys] : [keys, values];
+  const rows = numbers.map((key) => {
+    const source = w.bind("source", clampTo(op("min", key, isub(end, int(1))), walk.end));
+    return readers.map((reader) => ({ reader, row: reader.row(source) }));
+  });
+  const read = rows.map((each) =>
+    each.map(({ reader, row }) => ({ reader, row, vectors: readRow(walk, reader, row) })),
+  );
+  for (const { reader, row, vectors } of read.flat()) {
+    if (row.isNew === undefined) continue;
+    const fresh = vectors.map(({ name }, i) => assign(name, reader.fresh!(vectorAt(walk, i, reader.e).at)));
+    w.emit(when(row.isNew, fresh));
+  }
+  return read.map(([key, value = key]) => ({ key: key!.vectors, value: value!.vectors }));
+}
+
+/** Of variables, since a new row takes the place of what memory holds. */
+function readRow(walk: Walk, { e }: RowReader, { at }: Row): Ref[] {
+  return range(vectorsOf(walk, e)).map((i) => walk.w.variable("x", at(vectorAt(walk, i, e).at)));
+}
+
+/** An invocation's part of the product of a query and a key. */
+function dotOf({ w }: Walk, query: readonly Expr[], key: readonly Expr[]): Expr {
+  const products = query.map((q, i) => ({ q, x: key[i]! }));
+  const [first, ...rest] = products;
+  const all = w.variable("dot", op("mul", first!.q, first!.x));
+  for (const { q, x } of rest) w.emit(assign(all.name, timesPlus(q, x, all)));
   return w.bind("part_of_dot", sum(all));
 }
 
-/** Reads an invocation's columns of a value. */
-function columnReader(walk: Walk): (source: Expr) => Expr[] {
-  const { w, values, lanes } = walk;
-  const first = columnOf(walk);
-  const { e } = values;
-  const even = e % walk.columns === 0;
-  const begin = w.bind("column", isWhole(walk) || !even ? first : clampTo(first, e - walk.columns + 1));
-  const columns = range(walk.columns / lanes).map((i) => {
-    const column = iadd(begin, int(i * lanes));
-    return even ? column : w.bind("column", clampTo(column, e - lanes + 1));
+/** The sums of what the invocations of a team have, by fours: a device without subgroups has them wait for each. */
+function together({ w, perKey }: Walk, values: readonly Expr[]): Expr[] {
+  if (perKey === 1) return [...values];
+  const fours = range(Math.floor(values.length / 4)).flatMap((i) => {
+    const four = w.combine("dots", "add", intrinsic("join4", ...values.slice(4 * i, 4 * i + 4)), perKey);
+    return range(4).map((lane) => extract(four, lane));
   });
-  const { fresh } = values;
-  const own = fresh && columns.map((column) => w.bind("fresh_value", fresh(column)));
-  return (source) => {
-    const row = values.row(source);
-    return columns.map((column, i) => {
-      const value = w.bind("value", row.at(column));
-      return own === undefined ? value : w.bind("value", select(row.isNew!, own[i]!, value));
-    });
-  };
-}
-
-/** The weights of a tile's keys, one of an invocation, by the largest score so far. */
-function weigh(
-  { w, lane, size, tile, lanes, scale }: Walk,
-  { most, total, columns }: Sums,
-  { weights, seen, dot }: { readonly weights: Parameters<typeof store>[0]; readonly seen: Expr; readonly dot: Expr },
-): void {
-  const mine = w.bind("mine", op("mul", dot, scale));
-  const score = w.bind("score", select(seen, mine, lowest));
-  const next = w.bind("next", op("max", most, w.combine("tile_most", "max", score, size)));
-  const weight = w.bind("weight", select(seen, op("exp", op("sub", score, next)), num("f32", 0)));
-  w.emit(when(op("lt", lane, int(tile)), [store(weights, clampTo(lane, tile), weight)]));
-  const tileTotal = w.combine("tile_total", "add", weight, size);
-  const shrink = w.bind("shrink", op("exp", op("sub", most, next)));
-  w.emit(assign(most.name, next));
-  w.emit(assign(total.name, op("add", op("mul", total, shrink), tileTotal)));
-  for (const each of columns) w.emit(assign(each.name, op("mul", each, splat(shrink, lanes))));
-}
-
-/** The first of an invocation's columns; beyond the last for invocations that have none. */
-export function columnOf({ lane, slices, columns }: Pick<Walk, "lane" | "slices" | "columns">): Expr {
-  return imul(idiv(lane, int(slices)), int(columns));
-}
-
-/** Whether every invocation has columns, and all of them. */
-export function isWhole({ size, slices, columns, values }: Walk): boolean {
-  return (size / slices) * columns === values.e;
+  const rest = values.slice(fours.length).map((value) => w.combine("dot", "add", value, perKey));
+  return [...fours, ...rest];
 }
 
 function timesPlus(a: Expr, b: Expr, c: Expr): Expr {

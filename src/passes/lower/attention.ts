@@ -25,6 +25,7 @@ import {
 } from "../../ir/kernel/kernel.ts";
 import { assign, note, store, variable, when } from "../../ir/kernel/stmt.ts";
 import { valueType } from "../../ir/kernel/value.ts";
+import type { Workgroup } from "../../ir/target.ts";
 import { lowerAttentionRow } from "./attention-row.ts";
 import { liesInRows, widened } from "./attention-rows.ts";
 import { lowerAttentionTiles } from "./attention-tiles.ts";
@@ -51,12 +52,14 @@ interface Tile {
   readonly visible: Expr;
 }
 
-/** Where parts are made, there are workgroups to have them. */
-export function lowerAttentionParts(w: KernelWriter, anchor: Node): void {
-  const { workgroup } = w.target;
-  invariant(workgroup !== null, () => "attention in parts is for workgroups");
-  lowerAttentionRow(w, anchor, workgroup);
-}
+/** For ops of parts: where these are made, there are workgroups to have them. */
+export const ofWorkgroups =
+  (lower: (w: KernelWriter, anchor: Node, workgroup: Workgroup) => void) =>
+  (w: KernelWriter, anchor: Node): void => {
+    const { workgroup } = w.target;
+    invariant(workgroup !== null, () => `${anchor.op} is for workgroups`);
+    lower(w, anchor, workgroup);
+  };
 
 export function lowerAttention(w: KernelWriter, anchor: Node): void {
   if (w.target.workgroup !== null) {

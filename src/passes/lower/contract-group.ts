@@ -6,16 +6,27 @@
  *   take elements of it in turn, each with a sum for every outer index of a tile, and put their sums together.
  * - *tiles*: many of both. A workgroup computes a square of the result; slices of both operands go through shared memory,
  *   and each invocation keeps the sums of a smaller square.
- * - *elements*: an invocation for each element of the result.
+ * - *elements*: an invocation for each element of the result; where these are few, several that divide the sum.
  */
-import { iadd, idiv, int, irem, op } from "../../ir/kernel/kernel.ts";
-import { note, when } from "../../ir/kernel/stmt.ts";
+import { type Expr, iadd, idiv, int, irem, load, op } from "../../ir/kernel/kernel.ts";
+import { barrier, note, store, when } from "../../ir/kernel/stmt.ts";
 import type { Workgroup } from "../../ir/target.ts";
 import type { Group } from "../fuse.ts";
-import { accumulate, countOf, finish, indexOf, type Nest, newSum, overBatch, planNest, read } from "./contract-nest.ts";
+import {
+  accumulate,
+  countOf,
+  finish,
+  type Index,
+  indexOf,
+  type Nest,
+  newSum,
+  overBatch,
+  planNest,
+  read,
+} from "./contract-nest.ts";
 import { lowerTiles, squaresOf } from "./contract-tiles.ts";
 import { clampTo, range } from "./index-math.ts";
-import type { KernelWriter } from "./writer.ts";
+import type { KernelWriter, Together } from "./writer.ts";
 
 export function lowerContractGroup(w: KernelWriter, group: Group, workgroup: Workgroup): void {
   const nest = planNest(w, group);
@@ -29,7 +40,9 @@ export function lowerContractGroup(w: KernelWriter, group: Group, workgroup: Wor
   const tiles = outer >= 16 && rows >= 16 && summed >= 8;
   if (tiles && (squares >= fewSquares || !alongSum)) lowerTiles(nest, outer, rows, summed, workgroup);
   else if (alongSum && summed >= 32) lowerRowsOf(nest, outer, rows, summed, workgroup);
-  else lowerElements(nest, outer, rows, summed);
+  else if (countOf(nest, nest.batch) * outer * rows <= fewElements && summed >= 64) {
+    lowerSlices(nest, outer, rows, summed, workgroup);
+  } else lowerElements(nest, outer, rows, summed);
 }
 
 /** So few workgroups would leave most of a GPU idle, however well each computes. */
@@ -61,6 +74,57 @@ function lowerElements(nest: Nest, outer: number, rows: number, summed: number):
       "grid",
     ),
   );
+}
+
+/** As many elements as a large GPU has invocations for, and more to spare. */
+const fewElements = 1 << 14;
+/** Neighbouring elements of a workgroup. */
+const neighbours = 32;
+/** So many terms of an invocation are written one after another, so that all are on their way at once. */
+const mostUnrolled = 32;
+
+/** Slices of the sum side by side: an invocation waits for memory a few times instead of as often as there are terms. */
+function lowerSlices(nest: Nest, outer: number, rows: number, summed: number, { invocations }: Workgroup): void {
+  const { w } = nest;
+  const size = Math.max(neighbours, Math.min(invocations, 256));
+  w.emit(note(`${size / neighbours} invocations per element`));
+  const sums = w.shared("sums", "f32", size);
+  const enter = (batch: Index, outerIndex: Index, first: Expr) =>
+    w.workgroup(size, ({ lane }) => {
+      const row = w.bind("row", iadd(first, irem(lane, int(neighbours))));
+      const rowIndex = indexOf(nest, nest.rows, rows % neighbours === 0 ? row : w.bind("inside", clampTo(row, rows)));
+      w.emit(store(sums, lane, sumOfSlice(nest, [batch, outerIndex, rowIndex], summed, { lane, size })));
+      w.emit(barrier);
+      const stores = w.nested(() => {
+        const parts = range(size / neighbours).map((i): Expr => {
+          return load(sums, irem(iadd(lane, int(i * neighbours)), int(size)));
+        });
+        const total = parts.reduce((a, b) => op("add", a, b));
+        finish(nest, w.bind("total", total), batch, outerIndex, rowIndex);
+      });
+      w.emit(when(op("and", op("lt", lane, int(neighbours)), op("lt", row, int(rows))), stores));
+    });
+  overBatch(nest, (batch) => {
+    const ofOuter = (o: Expr) => (first: Expr) => enter(batch, indexOf(nest, nest.outer, o), first);
+    w.loop("o", outer, (o) => w.loop("r", rows, ofOuter(o), "grid", neighbours), "grid");
+  });
+}
+
+/** An invocation's part of a sum: every so many-th term. */
+function sumOfSlice(nest: Nest, [batch, outer, row]: readonly Index[], summed: number, { lane, size }: Together): Expr {
+  const { w } = nest;
+  const slices = size / neighbours;
+  const slice = w.bind("slice", idiv(lane, int(neighbours)));
+  const sum = newSum(w);
+  const add = (k: Expr) => {
+    const index = indexOf(nest, nest.summed, k);
+    const a = read(nest, nest.a, nest.aAxes, batch!, outer!, index);
+    accumulate(w, sum, a, read(nest, nest.b, nest.bAxes, batch!, row!, index));
+  };
+  if (summed % slices === 0 && summed / slices <= mostUnrolled) {
+    for (const i of range(summed / slices)) add(iadd(slice, int(i * slices)));
+  } else w.strided({ lane: slice, size: slices }, "k", summed, add);
+  return sum;
 }
 
 /** Outer indices that a loaded element of `b` serves at once. */

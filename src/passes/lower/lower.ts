@@ -6,9 +6,9 @@ import { type OpName, opKind } from "../../ir/ops/all.ts";
 import type { Target } from "../../ir/target.ts";
 import { showType } from "../../ir/types.ts";
 import { type FuseOptions, type Fusion, fuse, type Group } from "../fuse.ts";
-import { lowerAttention, lowerAttentionParts } from "./attention.ts";
+import { lowerAttention, ofWorkgroups } from "./attention.ts";
 import { lowerMergeParts } from "./attention-merge.ts";
-import { lowerAttentionEarly } from "./attention-row.ts";
+import { lowerAttentionEarly, lowerAttentionRow } from "./attention-row.ts";
 import { lowerContract } from "./contract.ts";
 import { lowerDotGroups } from "./dot.ts";
 import { lowerGroupMinimums, lowerGroupScales } from "./groups.ts";
@@ -44,8 +44,8 @@ export function operandsOf({ kernel, args, replaces }: LoweredKernel): Node[] {
 const anchors: Partial<Record<OpName, (w: KernelWriter, anchor: Node, group: Group) => void>> = {
   contract: (w, _, group) => lowerContract(w, group),
   attention: lowerAttention,
-  attentionParts: lowerAttentionParts,
-  mergeParts: lowerMergeParts,
+  attentionParts: ofWorkgroups(lowerAttentionRow),
+  mergeParts: ofWorkgroups(lowerMergeParts),
   dotGroups: lowerDotGroups,
   updateRows: lowerUpdateRows,
   topKIndices: lowerTopKIndices,

@@ -130,7 +130,7 @@ export class KernelWriter {
   }
 
   /** A loop from 0 below `to` of which each iteration of the workgroup takes one in `size`. */
-  strided({ lane, size }: Together, hint: string, to: number, body: (i: Expr) => void): void {
+  strided({ lane, size }: Together, hint: string, to: Expr | number, body: (i: Expr) => void): void {
     const name = this.unique(hint);
     const inner = this.nested(() => body(ref(name)), [name]);
     this.emit(loop(name, lane, to, inner, "serial", size));

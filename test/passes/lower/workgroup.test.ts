@@ -146,11 +146,11 @@ test.each<[string, Build]>([
         0.5,
       ),
   ],
-])("attention that waits seldom, %s", (_, build) => {
+])("attention by teams, %s", (_, build) => {
   const module = moduleOf(build);
   check(module);
   const texts = lowerModule(module, { target }).kernels.map(({ kernel }) => printKernel(kernel));
-  expect(texts.join()).toContain("8 columns");
+  expect(texts.join()).toContain("invocations a key");
 });
 
 /** What the largest GPUs offer. */
