@@ -82,7 +82,7 @@ function putTogether(
 /** Workgroups that fill a large GPU: two on a multiprocessor. */
 const resident = 264;
 /** Bytes of keys and values that one workgroup reads in less time than a launch that puts parts together takes. */
-const mostWhole = 1 << 18;
+const mostWhole = 1 << 19;
 
 /** Parts in which a token's keys are divided among workgroups, each with tiles in turn: as many as can run at once. */
 export function attentionPartsOf(sizes: RowSizes, { tile, heads, headTeams }: RowShares): number {

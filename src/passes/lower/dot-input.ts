@@ -24,7 +24,7 @@ import { dotGroup } from "../../ir/ops/dot.ts";
 import { codeRange } from "../../ir/ops/groups.ts";
 import { bytesAt, type Dot, inputScaleAt, inputSumAt, readsSums } from "./dot-group-parts.ts";
 import { bounded } from "./group-search.ts";
-import { clampTo } from "./index-math.ts";
+import { clampTo, range as numbers } from "./index-math.ts";
 import { roundedCode } from "./values.ts";
 import type { Together } from "./writer.ts";
 
@@ -68,6 +68,18 @@ export function copyInput(dot: Dot, idx: readonly Expr[], together: Together, sh
 /** What combining sums may take of a workgroup's memory. */
 const combineBytes = 2048;
 
+/** Four values of the input. */
+interface Word {
+  /** Its number, and that clamped to those there are. */
+  readonly mine: Expr;
+  readonly word: Expr;
+  readonly first: Expr;
+  readonly values: readonly Expr[];
+}
+
+/** So many words of an invocation are in registers at once. */
+const mostWords = 4;
+
 /** Writes the quantiser of `x` (`quantizeGroups` by `groupScales`, one row); all invocations meet at its end. */
 export function stageInput(dot: Dot, idx: readonly Expr[], together: Together): StagedInput {
   const { w, group, bits } = dot;
@@ -78,12 +90,17 @@ export function stageInput(dot: Dot, idx: readonly Expr[], together: Together): 
   const words = w.shared("words", "i8", length);
   const found = w.shared("scales", "f32", length / dotGroup);
   const count = length / 4;
-  const quantizeWord = (mine: Expr): void => {
-    const word = count % together.size === 0 ? mine : w.bind("word", clampTo(mine, count));
+  const whole = count % together.size === 0;
+  const readWord = (step: Expr): Word => {
+    const mine = w.bind("mine", iadd(imul(step, int(together.size)), together.lane));
+    const word = whole ? mine : w.bind("word", clampTo(mine, count));
     const first = w.bind("first", imul(word, int(4)));
     const values = [0, 1, 2, 3].map((i) =>
       w.bind("x", w.value(x, [...idx.slice(0, x.type.shape.length - 1), iadd(first, int(i))])),
     );
+    return { mine, word, first, values };
+  };
+  const quantizeWord = ({ mine, word, first, values }: Word): void => {
     const size = (value: Expr) => select(op("eq", value, value), op("abs", value), zero); // a NaN counts as 0
     const own = w.bind(
       "most",
@@ -100,11 +117,13 @@ export function stageInput(dot: Dot, idx: readonly Expr[], together: Together): 
       store(words, first, intrinsic("bytes4", intrinsic("word4", ...bytes))),
       when(leads, [store(found, idiv(word, int(perGroup)), scale)]),
     ];
-    if (count % together.size === 0) for (const each of stores) w.emit(each);
+    if (whole) for (const each of stores) w.emit(each);
     else w.emit(when(op("lt", mine, int(count)), stores));
   };
   const steps = Math.ceil(count / together.size);
-  w.loop("s", steps, (s) => quantizeWord(w.bind("mine", iadd(imul(s, int(together.size)), together.lane))));
+  // All words that an invocation has are on their way from memory together: a norm's weights come from far.
+  if (steps <= mostWords) for (const each of numbers(steps).map((s) => readWord(int(s)))) quantizeWord(each);
+  else w.loop("s", steps, (s) => quantizeWord(readWord(s)));
   w.emit(barrier);
   const scale = (g: Expr) => load(found, g);
   w.hold(scales, (at) => scale(at.at(-1)!));
