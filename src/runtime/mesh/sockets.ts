@@ -129,9 +129,7 @@ export class SocketLink {
     this.#sockets.set(peer, socket);
     const lose = (why: string) => {
       socket.destroy();
-      const error = new CompilerError("internal", `rank ${this.#options.rank}`, `rank ${peer} ${why}`);
-      // Whoever drives knows better why, and should be the first to tell.
-      setTimeout(() => this.link.inbox.end(error), lostMs);
+      this.#tellLate(peer, why, (error) => this.link.inbox.end(error));
     };
     socket.setNoDelay(true);
     socket.on("error", (error) => lose(`is lost: ${error.message}`));
@@ -154,8 +152,17 @@ export class SocketLink {
     const socket = this.#sockets.get(to);
     if (socket === undefined) return Promise.reject(new InternalError(`rank ${this.#options.rank}`, `no rank ${to}`));
     return new Promise((resolve, reject) => {
-      socket.write(frameOf(step, tag, bytes), (error) => (error ? reject(error) : resolve()));
+      socket.write(frameOf(step, tag, bytes), (error) => {
+        if (error) this.#tellLate(to, `is lost: ${error.message}`, reject);
+        else resolve();
+      });
     });
+  }
+
+  /** Whoever drives knows better why, and should be the first to tell. */
+  #tellLate(peer: number, why: string, tell: (error: CompilerError) => void): void {
+    const error = new CompilerError("internal", `rank ${this.#options.rank}`, `rank ${peer} ${why}`);
+    setTimeout(() => tell(error), lostMs);
   }
 }
 

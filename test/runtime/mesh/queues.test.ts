@@ -171,6 +171,8 @@ describe("links by sockets", () => {
       );
       all[2]!.close();
       await expect(waiting).rejects.toThrow("rank 0: rank 2 has ended");
+      const sending = all[1]!.link.exchange({ step: 2, exchange: 0 }, [{ to: 2, tag: 0, bytes: bytesOf(size, 1) }], []);
+      await expect(sending).rejects.toThrow(/^rank 1: rank 2 (is lost|has ended)/);
     } finally {
       for (const each of all) each.close();
       await removeSocketMesh(mesh);
