@@ -150,18 +150,28 @@ function setEnvironment(threads: number): void {
 
 /**
  * When a thread ends Node unloads its addons, and TensorFlow's library with them, whose functions the process still calls
- * when it ends. dlopen(3), RTLD_NODELETE: "Do not unload the shared object during dlclose()".
+ * when it ends. dlopen(3), RTLD_NODELETE: "Do not unload the shared object during dlclose()". Of the library alone: an addon
+ * that stays could not register itself again.
  */
-function keepLibraries(): void {
+function keepLibrary(): void {
   if (process.platform !== "linux") return;
+  const { dirname, join } = process.getBuiltinModule("node:path");
   const { RTLD_LAZY } = process.getBuiltinModule("node:os").constants.dlopen;
   const open = process.dlopen;
-  process.dlopen = (module, file, flags = RTLD_LAZY) => open(module, file, flags | 0x1000);
+  process.dlopen = (module, file, flags = RTLD_LAZY) => {
+    open(module, file, flags);
+    if (!file.endsWith("tfjs_binding.node")) return;
+    try {
+      open({ exports: {} }, join(dirname(file), "../../deps/lib/libtensorflow.so"), RTLD_LAZY | 0x1000);
+    } catch {
+      // Always: it is no addon, which Node says after it was opened.
+    }
+  };
 }
 
 async function start({ kind, packageFolder, threads }: GraphThreadStart): Promise<GraphServer> {
   setEnvironment(threads);
-  keepLibraries();
+  keepLibrary();
   const { tf } = await importTensorFlow(kind, packageFolder === null ? undefined : importFrom(packageFolder));
   await tf.setBackend("tensorflow"); // the thread has no other
   const backend = tf.engine().registry.tensorflow;
