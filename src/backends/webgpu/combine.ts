@@ -10,8 +10,8 @@ export interface Group {
   readonly invocations: number;
   /** Invocations of a subgroup, or 0 where they are not to be used. */
   readonly subgroup: number;
-  /** How far apart at most invocations are whose values are combined. */
-  readonly apart: number;
+  /** How far apart at most invocations are whose values of a type are combined, see `mostApart`. */
+  readonly apart: ReadonlyMap<string, number>;
 }
 
 /**
@@ -44,7 +44,7 @@ export class Combines {
     if (over * apart <= subgroup) return `${name}(lane, ${value}, 0u)`;
     const place = this.#places.get(type) ?? 0;
     this.#places.set(type, 1 - place);
-    return `${name}(lane, ${value}, ${place * this.#length}u)`;
+    return `${name}(lane, ${value}, ${place * this.#length(type)}u)`;
   }
 
   /** Whether they need `enable subgroups`. */
@@ -52,10 +52,10 @@ export class Combines {
     return [...this.#found.values()].some(({ tree }) => !tree);
   }
 
-  /** What each place holds. */
-  get #length(): number {
+  /** What each place of a type holds. */
+  #length(type: string): number {
     const { invocations, apart } = this.#group;
-    return Math.max(1, (invocations / Math.max(subgroupOf(this.#group), 1)) * apart);
+    return Math.max(1, (invocations / Math.max(subgroupOf(this.#group), 1)) * (apart.get(type) ?? 1));
   }
 
   /** Functions by their names, and the memory that they share. */
@@ -63,14 +63,14 @@ export class Combines {
     const memory = new Set(
       [...this.#found.values()].map(({ value, tree }) => {
         const type = typeText(value.type);
-        const length = tree ? this.#group.invocations : 3 * this.#length;
+        const length = tree ? this.#group.invocations : 3 * this.#length(type);
         return `var<workgroup> ${memoryOf(type, tree)}: array<${type}, ${length}>;`;
       }),
     );
     const functions = [...this.#found].map(([name, stmt]) => {
       const { waits, tree } = stmt;
       const type = typeText(stmt.value.type);
-      const third = waits ? [`let place = ${2 * this.#length}u;`] : [];
+      const third = waits ? [`let place = ${2 * this.#length(type)}u;`] : [];
       const body = tree ? byTree(stmt, type) : [...third, ...bySubgroups(stmt, type, this.#group)];
       const place = waits ? "" : ", place: u32";
       const lines = body.map((line) => `  ${line}`);
@@ -88,11 +88,13 @@ interface Found extends Combine {
   readonly tree: boolean;
 }
 
-/** How far apart at most a kernel's invocations are whose values are combined. */
-export function mostApart({ body }: Kernel): number {
-  let most = 1;
+/** How far apart at most a kernel's invocations are whose values are combined, by WGSL's name of their type. */
+export function mostApart({ body }: Kernel): ReadonlyMap<string, number> {
+  const most = new Map<string, number>();
   eachStmt(body, (stmt) => {
-    if (stmt.k === "combine") most = Math.max(most, stmt.apart);
+    if (stmt.k !== "combine") return;
+    const type = typeText(stmt.value.type);
+    most.set(type, Math.max(most.get(type) ?? 1, stmt.apart));
   });
   return most;
 }

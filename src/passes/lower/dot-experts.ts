@@ -28,8 +28,8 @@ export function lowerDotExperts(dot: Dot, workgroup: Workgroup): boolean {
   const { index: picks, weights: experts } = chosen;
   const count = lead.reduce((a, b) => a * b, 1);
   const average = Math.floor(count / experts);
-  // The list is as long as if all had chosen the same.
-  const rest = { ...workgroup, bytes: workgroup.bytes - 4 * count - 4 * workgroup.invocations };
+  // The list is as long as if all had chosen the same; counts, and what they are combined by.
+  const rest = { ...workgroup, bytes: workgroup.bytes - 4 * count - 10 * workgroup.invocations };
   if (average < worth || rest.bytes < 8192) return false;
   const product = { blocks, groups, tokens: average, block: dot.block, sums: readsSums(dot), copies: experts };
   const tile = chooseTokenTile(product, rest);

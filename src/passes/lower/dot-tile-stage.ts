@@ -1,22 +1,10 @@
 /** What a workgroup that multiplies by matrix units has in shared memory besides codes: scales as f32, and what sums are multiplied by. */
-import {
-  type Buf,
-  type Expr,
-  iadd,
-  idiv,
-  imul,
-  int,
-  intrinsic,
-  irem,
-  num,
-  op,
-  select,
-} from "../../ir/kernel/kernel.ts";
+import { type Buf, type Expr, iadd, idiv, imul, int, irem, op } from "../../ir/kernel/kernel.ts";
 import { store } from "../../ir/kernel/stmt.ts";
-import { type Dot, inputScaleAt, inputSumAt, readsSums, scalesOf, shareOf } from "./dot-group-parts.ts";
+import { type Dot, readsSums, scalesOf, shareOf } from "./dot-group-parts.ts";
 import type { DotTile } from "./dot-tile-choice.ts";
-import type { TilePlace } from "./dot-token-stage.ts";
-import { clampTo, range } from "./index-math.ts";
+import { stageInputScales, type TilePlace } from "./dot-token-stage.ts";
+import { clampTo } from "./index-math.ts";
 import { shareOut } from "./share-out.ts";
 import type { Together } from "./writer.ts";
 
@@ -51,7 +39,7 @@ export function stageScales(
 ): void {
   const { w, block: rows } = dot;
   const { scales, inputScales, shares, inputSums } = staged;
-  const [ofRows, ofTokens] = [tile.rows / 4, tile.tokens / 4];
+  const ofRows = tile.rows / 4;
   shareOut(w, together, tile.slices * ofRows, (i) => {
     const [mine, slice] = [w.bind("four", irem(i, int(ofRows))), w.bind("slice", idiv(i, int(ofRows)))];
     const fours = int(rows / 4);
@@ -61,20 +49,8 @@ export function stageScales(
     w.emit(store(scales, imul(i, int(4)), ofFour.scale));
     if (shares !== undefined) w.emit(store(shares, imul(i, int(4)), shareOf(dot, ofFour)));
   });
-  shareOut(w, together, tile.slices * ofTokens, (i) => {
-    const [four, slice] = [w.bind("four", irem(i, int(ofTokens))), w.bind("slice", idiv(i, int(ofTokens)))];
-    const ofGroup = inside(iadd(g, slice), dot.groups, tile, dot);
-    const token = (t: number) => place.token(iadd(imul(four, int(4)), int(t)));
-    // What the slices past the last group multiply comes to nothing.
-    const there = op("lt", iadd(g, slice), int(dot.groups));
-    const whole = dot.groups % tile.slices === 0;
-    const put = (buf: Buf, value: (t: number) => Expr) => {
-      const each = range(4).map((t) => w.bind("x_scale", whole ? value(t) : select(there, value(t), num("f32", 0))));
-      w.emit(store(buf, imul(i, int(4)), intrinsic("join4", ...each)));
-    };
-    put(inputScales, (t) => inputScaleAt(dot, token(t), ofGroup));
-    if (inputSums !== undefined) put(inputSums, (t) => inputSumAt(dot, token(t), ofGroup));
-  });
+  const size = { tokens: tile.tokens, groups: tile.slices };
+  stageInputScales(dot, size, place.token, { scales: inputScales, sums: inputSums }, together, g);
 }
 
 /** Past the last group, the last. */

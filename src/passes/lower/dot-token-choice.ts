@@ -50,8 +50,8 @@ export function chooseTokenTile(product: Product, { invocations, bytes }: Workgr
 /** Codes, scale and perhaps sum of a group of some tokens, and what keeps banks apart. */
 const bytesOf = (tokens: number, sums: boolean): number => tokens * (dotGroup + (sums ? 8 : 4)) + 16;
 
-/** At most what sums of four tokens take that invocations combine. */
-const combinedBytes = (invocations: number): number => 16 * invocations;
+/** At most what sums of four tokens take that invocations combine: three places of half as many, where subgroups are small. */
+const combinedBytes = (invocations: number): number => 24 * invocations;
 
 /** A multiple of `step`, so that few groups are staged past the last, and that not too often: some wait while others stage. */
 function chooseGroups(groups: number, step: number, most: number): number {

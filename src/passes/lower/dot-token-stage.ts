@@ -84,18 +84,42 @@ export function stageTokens(
       w.emit(store(codes, iadd(first, int(4 * c * tile.tokens)), intrinsic("join4", ...words)));
     }
   });
-  shareOut(w, together, (tile.tokens / 4) * tile.groups, (i) => {
-    const [local, four] = [idiv(i, int(tile.tokens / 4)), w.bind("four", irem(i, int(tile.tokens / 4)))];
+  stageInputScales(dot, tile, token, { scales, sums }, together, g);
+}
+
+interface InputScales {
+  /** [group, token] */
+  readonly scales: Buf;
+  readonly sums: Buf | undefined;
+}
+
+/** Brings the scales, and the sums, of some groups from `g` to shared memory, those of four tokens at a time. */
+export function stageInputScales(
+  dot: Dot,
+  size: { readonly tokens: number; readonly groups: number },
+  token: TilePlace["token"],
+  { scales, sums }: InputScales,
+  together: Together,
+  g: Expr,
+): void {
+  const { w, groups } = dot;
+  const fours = size.tokens / 4;
+  const whole = groups % size.groups === 0;
+  shareOut(w, together, fours * size.groups, (i) => {
+    const [four, local] = [w.bind("four", irem(i, int(fours))), idiv(i, int(fours))];
     const group = w.bind("group", iadd(g, local));
     const there = op("lt", group, int(groups));
     const inside = whole ? group : op("min", group, int(groups - 1));
     // What is past the last group comes to nothing.
-    const put = (buf: Buf, value: (t: number) => Expr) => {
-      const each = range(4).map((t) => w.bind("x_scale", whole ? value(t) : select(there, value(t), num("f32", 0))));
+    const put = (buf: Buf, at: (idx: readonly Expr[]) => Expr) => {
+      const each = range(4).map((t) => {
+        const value = at(token(iadd(imul(four, int(4)), int(t))));
+        return w.bind("x_scale", whole ? value : select(there, value, num("f32", 0)));
+      });
       w.emit(store(buf, imul(i, int(4)), intrinsic("join4", ...each)));
     };
-    put(scales, (t) => inputScaleAt(dot, tokenOf(four, t), inside));
-    if (sums !== undefined) put(sums, (t) => inputSumAt(dot, tokenOf(four, t), inside));
+    put(scales, (idx) => inputScaleAt(dot, idx, inside));
+    if (sums !== undefined) put(sums, (idx) => inputSumAt(dot, idx, inside));
   });
 }
 

@@ -7,7 +7,7 @@ import { leastWebGpu, type Target, webgpuTarget, webgpuTargetOf } from "../../..
 import { parseModelConfigText } from "../../../src/models/deepseek/config.ts";
 import { buildModel } from "../../../src/models/deepseek/model.ts";
 import type { goldenNames } from "../../models/read-golden.ts";
-import { type Product, productModule } from "../../passes/lower/products.ts";
+import { expertsModule, type Product, productModule } from "../../passes/lower/products.ts";
 import { opCases } from "../cases.ts";
 
 export interface NamedKernel {
@@ -38,6 +38,20 @@ export function goldenKernels(
     ropeRows: 128,
   };
   return compileToPlan(buildModel(config, sizes, {}), target, options).plan.kernels;
+}
+
+/** Products that fill the memory of a workgroup: of many groups, for many tokens and for those that chose an expert. */
+export function longProductKernels(): readonly NamedKernel[] {
+  const forms = ([4, 8] as const).flatMap((bits) => [false, true].map((affine) => ({ bits, affine })));
+  return forms.flatMap(({ bits, affine }) => {
+    const shape: Product = { lead: [200], blocks: 40, groups: 280, bits, affine, epilogue: false };
+    return [productModule(shape), expertsModule({ ...shape, lead: [512] })].flatMap((module, i) =>
+      compileToPlan(module, webgpuTarget).plan.kernels.map((kernel) => ({
+        name: `${i === 0 ? "tokens" : "experts"} at ${bits} bits${affine ? ", affine" : ""}`,
+        kernel,
+      })),
+    );
+  });
 }
 
 /** Kernels that multiply by matrix units, for a GPU that lists what NVIDIA's do. */

@@ -5,7 +5,7 @@ import type { Kernel } from "../../../src/ir/kernel/kernel.ts";
 import { parseKernel } from "../../../src/ir/kernel/parse.ts";
 import { leastWebGpu, webgpuTargetOf } from "../../../src/ir/target.ts";
 import { goldenNames } from "../../models/read-golden.ts";
-import { caseKernels, goldenKernels } from "./corpus.ts";
+import { caseKernels, goldenKernels, longProductKernels } from "./corpus.ts";
 import { nullGpu } from "./gpu.ts";
 
 let device: GPUDevice;
@@ -48,6 +48,18 @@ test.each(goldenNames.flatMap((name) => [1, 40].map((tokens) => [name, tokens] a
     expect(wrong).toEqual([]);
   },
 );
+
+test("products of long rows share no more memory than every device has, whatever its subgroups", async () => {
+  const kernels = longProductKernels();
+  expect(kernels.length).toBe(8);
+  const wrong: string[] = [];
+  for (const { name, kernel } of kernels) {
+    for (const subgroup of [0, 4, 8, 16, 32])
+      for (const problem of await problemsOf(emitKernel(kernel, { subgroup }).source))
+        wrong.push(`${name}, subgroups of ${subgroup}: ${problem}`);
+  }
+  expect(wrong).toEqual([]);
+});
 
 const large = { ...leastWebGpu, buffers: 16, invocations: 1024, sharedBytes: 49152 };
 test.each(goldenNames.flatMap((name) => (["int4", "int8"] as const).map((weights) => [name, weights] as const)))(
