@@ -24,6 +24,12 @@ export async function bundleCode(
   writeFileSync(`${folder}/package.json`, '{ "type": "module" }\n');
 }
 
+/** Bundles scripts for a page into `folder`, each by its path there. */
+export async function bundlePage(entryPoints: Readonly<Record<string, string>>, outdir: string): Promise<void> {
+  const platform = "browser";
+  await build({ entryPoints: { ...entryPoints }, outdir, bundle: true, platform, format: "esm", target: "es2022" });
+}
+
 /** `folder`/node.xz, the Node that runs this without its debug information; made once. */
 export function packNode(folder: string): void {
   if (existsSync(`${folder}/node.xz`)) return;

@@ -6,7 +6,7 @@
 import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { bundleCode, packNode, packRest, reportSizes, unpackScript } from "../pack.ts";
+import { bundleCode, bundlePage, packNode, packRest, reportSizes, unpackScript } from "../pack.ts";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -44,13 +44,15 @@ mkdirSync(folder, { recursive: true });
 rmSync(stage, { recursive: true, force: true });
 // Processes of a mesh run a file beside the others.
 await bundleCode([`${here}main.ts`, `${root}src/runtime/mesh/rank-process.ts`], `${stage}/code`);
+const [page, worker] = [`${here}browser-page.ts`, `${root}src/browser/worker.ts`];
+await bundlePage({ "browser-page": page, "browser/worker": worker }, `${stage}/site`);
 cpSync(`${here}peer-transformers.py`, `${stage}/code/peer-transformers.py`);
 copyDawn();
 copyLoader();
 if (peer) copyLlama();
 else console.log("without llama.cpp, which is not installed in bench/cpu");
 cpSync(`${root}test/fixtures/goldens`, `${stage}/goldens`, { recursive: true });
-packRest(folder, stage, ["code", "node_modules", "lib", "goldens"]);
+packRest(folder, stage, ["code", "site", "node_modules", "lib", "goldens"]);
 packNode(folder);
 writeFileSync(`${folder}/run.sh`, script, { mode: 0o755 });
 rmSync(stage, { recursive: true });

@@ -26,6 +26,8 @@ export const flags = {
   figures: { type: "string" },
   patience: { type: "string", default: "60" },
   toggles: { type: "string" },
+  chromium: { type: "string" },
+  "browser-flags": { type: "string" },
 } as const;
 
 type FlagName = keyof typeof flags;

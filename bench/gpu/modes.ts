@@ -1,5 +1,6 @@
 /** The modes of this benchmark: what `main.ts` can be told to do. */
 import { allMode } from "./all.ts";
+import { browserMode } from "./browser.ts";
 import { choiceMode } from "./choice.ts";
 import { decodeMode } from "./decode.ts";
 import { goldensMode } from "./goldens.ts";
@@ -17,6 +18,7 @@ export const modes: readonly Mode[] = [
   unitsMode,
   meshMode,
   choiceMode,
+  browserMode,
   llamaMode,
   transformersMode,
   allMode,
