@@ -4,7 +4,7 @@
  * the model's device where that runs faster than plain JavaScript. Values have the same bits wherever they are computed,
  * but for sums of floats, which a device adds up in its own order.
  */
-import type { Device, Instance, Program } from "./backends/backend.ts";
+import type { Device, DeviceOptions, Instance, Program } from "./backends/backend.ts";
 import { jsBackend } from "./backends/js/device.ts";
 import { wasmBackend } from "./backends/wasm/device.ts";
 import { missingWasm } from "./backends/wasm/probe.ts";
@@ -46,14 +46,17 @@ export interface FoldDevice {
   readonly close: () => void | Promise<void>;
 }
 
+/** Of the threads that evaluate the weights of devices which leave this to the processor. */
+export type FoldOptions = Pick<DeviceOptions, "threads" | "threadUrl">;
+
 /**
- * A device evaluates its weights itself if its memory is the host's and it has vectors; for a GPU WebAssembly does, on so
- * many threads, where the engine has it; for plain JavaScript that does.
+ * A device evaluates its weights itself if its memory is the host's and it has vectors; for a GPU WebAssembly does, on
+ * threads if so asked, where the engine has it; for plain JavaScript that does.
  */
-export function foldDevice(device: Device, threads = 1): FoldDevice {
+export function foldDevice(device: Device, options: FoldOptions = {}): FoldDevice {
   if (device.target.name === wasmTarget.name) return { device, close: () => {} };
   const faster = device.target.workgroup !== null && missingWasm() === null;
-  const own = faster ? wasmBackend.open({ threads }) : jsBackend.open();
+  const own = faster ? wasmBackend.open(options) : jsBackend.open();
   return { device: own, close: own.close };
 }
 

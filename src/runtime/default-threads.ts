@@ -35,3 +35,9 @@ export function parametersPerToken(config: ModelConfig): number {
 export function availableCores(): number {
   return typeof navigator === "undefined" ? 1 : (navigator.hardwareConcurrency ?? 1);
 }
+
+/** Whether threads can be started here that share memory: by any process, and by a worker of an isolated page. */
+export function mayShareMemory(): boolean {
+  const inWorker = "WorkerGlobalScope" in globalThis; // elsewhere in a page nothing may wait
+  return typeof process !== "undefined" || (inWorker && globalThis.crossOriginIsolated === true);
+}

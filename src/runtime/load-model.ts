@@ -27,7 +27,7 @@ import { prunedConfig } from "../models/deepseek/pruned.ts";
 import { namesOf, scaleSuffix, weightSpecs } from "../models/deepseek/weights.ts";
 import { type Choices, type Recipe, type RecipeStep, recipeOf } from "../recipe.ts";
 import { debugFileWriter } from "./debug-files.ts";
-import { defaultThreads } from "./default-threads.ts";
+import { defaultThreads, mayShareMemory } from "./default-threads.ts";
 import { bucketFor } from "./engine/bucket-ladder.ts";
 import { type LimitOptions, limitsOf, maxConfigBytes } from "./load-limits.ts";
 import { chooseFor, type LoadTarget, loadOnFirst } from "./load-target.ts";
@@ -239,12 +239,12 @@ async function loadCompiled(
   config: ModelConfig,
   checkpoint: Checkpoint,
   options: RunnerOptions,
-  { onProgress, signal, inputScales }: LoadOptions,
+  { onProgress, signal, inputScales, threadUrl }: LoadOptions,
 ): Promise<ModelRunner> {
   const read = weightReader(config, checkpoint, options.limits.ropeRows, inputScales);
   // Where the GPU's weights are made the processor has nothing else to do.
-  const foldThreads = typeof process === "undefined" ? 1 : defaultThreads(config);
-  const weights = new WeightStore(read, options.device, { foldThreads, locate: checkpoint.locate });
+  const fold = { threads: mayShareMemory() ? defaultThreads(config) : 1, ...(threadUrl && { threadUrl }) };
+  const weights = new WeightStore(read, options.device, { fold, locate: checkpoint.locate });
   const runner = new ModelRunner(config, weights, options);
   onProgress?.({ phase: "compile", done: 0, total: 1 });
   runner.compile(oneToken);

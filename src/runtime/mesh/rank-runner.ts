@@ -100,7 +100,7 @@ export class RankRunner {
       if (checkpoint.tensors.has(name)) this.#read += into.byteLength;
       return reader(name, range, into);
     };
-    this.#weights = new WeightStore(read, device, { foldThreads });
+    this.#weights = new WeightStore(read, device, { fold: { threads: foldThreads } });
     const { pp: _, ...others } = coordsOf(start.mesh, start.rank);
     this.#speaks = Object.values(others).every((at) => at === 0);
   }

@@ -7,6 +7,7 @@ import type { Device, WeightFill } from "../../compile.ts";
 import {
   blocksOf,
   type FoldBlock,
+  type FoldOptions,
   FoldPrograms,
   foldDevice,
   foldKey,
@@ -43,8 +44,8 @@ export interface WeightStoreOptions {
   readonly smallFold?: number;
   /** Where a tensor is, for devices that read files themselves. Default: in no file. */
   readonly locate?: (name: string) => StoredTensor | null;
-  /** Threads that evaluate the weights of devices that leave this to the processor. Default 1. */
-  readonly foldThreads?: number;
+  /** How weights are evaluated for devices that leave this to the processor. Default: on one thread. */
+  readonly fold?: FoldOptions;
 }
 
 /** Tensors that the reader gave whole and whose other parts are still needed: as many as blocks are read of at once. */
@@ -87,7 +88,7 @@ export class WeightStore {
     this.#read = read;
     this.#device = device;
     const locate = () => null;
-    this.#options = { blockElements: 2 ** 19, readAhead: 3, foldThreads: 1, smallFold, locate, ...options };
+    this.#options = { blockElements: 2 ** 19, readAhead: 3, fold: {}, smallFold, locate, ...options };
   }
 
   /** Bytes of all values held. */
@@ -179,7 +180,7 @@ export class WeightStore {
     done: (task: Task, values: readonly TensorData[]) => void,
     place: Place = this.#onDevice,
   ): Promise<void> {
-    const { device, close } = foldDevice(this.#device, this.#options.foldThreads);
+    const { device, close } = foldDevice(this.#device, this.#options.fold);
     const programs = new FoldPrograms(device, this.#options.smallFold);
     const buffers = new ReadBuffers();
     let fills: WeightFill[] = [];
