@@ -121,6 +121,8 @@ export interface Instance {
   readonly results: readonly TensorData[];
   /** Computes the results. Where it runs elsewhere, `signal` ends it in the middle. */
   readonly run: (signal?: AbortSignal) => void | Promise<void>;
+  /** The same where only results count that are left in parameters' memory: what others need may be left out. */
+  readonly runKept?: (signal?: AbortSignal) => void | Promise<void>;
   /**
    * Starts runs one after another, each on what the one before left in the parameters' memory, where the device can do so
    * without being waited for. More may be queued before the first is done. Gives a copy of what is to be read.

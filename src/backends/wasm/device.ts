@@ -6,9 +6,9 @@ import { wasmTarget } from "../../ir/target.ts";
 import { storageLength } from "../../ir/tensor.ts";
 import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory } from "../backend.ts";
 import { Allotment } from "./allotment.ts";
-import { bytesOf, Home, type HomeOptions, type Placed } from "./home.ts";
+import { type Bound, bytesOf, Home, type HomeOptions, type Placed } from "./home.ts";
 import { missingWasm, rulesFor } from "./probe.ts";
-import { type BuiltProgram, buildProgram } from "./program.ts";
+import { type BuiltProgram, buildProgram, type ProgramEntry } from "./program.ts";
 import { measureReading } from "./reading.ts";
 import { writeRows } from "./rows.ts";
 import { simdRules } from "./rules.ts";
@@ -77,17 +77,23 @@ function instantiate(
   const addresses = [...params, ...results].map((data) => home.memory.addressOf(data, () => `@${entry.name}`));
   const arena = memory.share(home.arenas, entry.arenaBytes);
   const args = [...addresses, arena, writeRows(memory, plan, entry, null, given)];
-  const placed = { built, module, args, memory };
+  const placed = (entry: ProgramEntry): Placed => ({ built: { ...built, ...entry }, module, args, memory });
   if (given.onLaunch !== undefined) {
-    const run = profiledRun(home, plan, placed, given.onLaunch);
+    const run = profiledRun(home, plan, placed(built.whole), given.onLaunch);
     return { params, results, run, release: () => memory.free() };
   }
-  const { run, forget } = home.bind(placed);
+  const whole = home.bind(placed(built.whole));
+  let kept: Bound | undefined;
+  const runKept = (signal?: AbortSignal) => {
+    kept ??= built.kept === null ? whole : home.bind(placed(built.kept));
+    return kept.run(signal);
+  };
   const release = () => {
-    forget();
+    whole.forget();
+    if (kept !== whole) kept?.forget();
     memory.free();
   };
-  return { params, results, run, release };
+  return { params, results, run: whole.run, runKept, release };
 }
 
 /** A step on the calling thread alone, which hears of every launch. */
@@ -105,7 +111,7 @@ function profiledRun(
     onLaunch(kernel, now - last);
     last = performance.now();
   };
-  const step = home.bindHere({ ...placed, built, module }, { launched });
+  const step = home.bindHere({ ...placed, built: { ...built, ...built.whole }, module }, { launched });
   return () => {
     last = performance.now();
     step();

@@ -100,12 +100,8 @@ export function ticketsOf(plan: Plan, kernels: readonly WasmKernel[], options: D
   return count(plan.funcs.get(plan.entry)!);
 }
 
-export function emitDriver(
-  plan: Plan,
-  func: FuncPlan,
-  kernels: readonly WasmKernel[],
-  options: DriverOptions,
-): WasmFunc {
+export function emitDriver(plan: Plan, name: string, kernels: readonly WasmKernel[], options: DriverOptions): WasmFunc {
+  const func = plan.funcs.get(name)!;
   const { address, threads, profiled } = options;
   const inRow = (entry: number): Code => [...local("row"), memory(address.load, address.bytes * entry)];
   const at = (i: number): Code => {
@@ -161,12 +157,11 @@ export function emitDriver(
   const named = (word: string, count: number) => Array.from({ length: count }, (_, i) => `${word} ${i}`);
   const params = [...named("param", func.params.length), ...named("result", func.results.length), "arena", "row"];
   return {
-    name: driverName(func.name),
-    params: params.map((name) => ({ name, type: address.type })),
+    name: driverName(name),
+    params: params.map((each) => ({ name: each, type: address.type })),
     results: [],
     locals: shareLocals,
     body: body.flat(),
-    exported: func.name === plan.entry,
   };
 }
 

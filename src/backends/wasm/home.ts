@@ -12,7 +12,7 @@ import { machineMemory, startWorker } from "./machine.ts";
 import { DeviceMemory } from "./memory.ts";
 import { ThreadPool } from "./pool.ts";
 import { hasWideMemory } from "./probe.ts";
-import type { BuiltProgram, ModuleOptions } from "./program.ts";
+import type { ModuleOptions, ProgramEntry } from "./program.ts";
 import type { Rules } from "./rules.ts";
 
 export interface HomeOptions {
@@ -30,7 +30,7 @@ export interface HomeOptions {
 
 /** A program and the addresses that its entry takes. */
 export interface Placed {
-  readonly built: Pick<BuiltProgram, "entry" | "scratchBytes" | "tickets">;
+  readonly built: ProgramEntry & { readonly scratchBytes: number };
   readonly module: WebAssembly.Module;
   readonly args: readonly number[];
   /** Where its scratch comes from. */

@@ -1,5 +1,6 @@
 /** The module of a plan: its kernels, its driver functions and the library functions they call. */
 import type { Plan } from "../../ir/plan.ts";
+import { keptPlan } from "../../ir/plan-kept.ts";
 import { type AddressType, narrow } from "./address-type.ts";
 import { checkModule } from "./check.ts";
 import { driverName, emitDriver, launched, smallestChunk, ticketsOf } from "./driver.ts";
@@ -31,6 +32,13 @@ export interface BuiltProgram {
   readonly sources: readonly string[];
   /** Bytes of scratch that each thread needs. */
   readonly scratchBytes: number;
+  /** What a run computes all results by. */
+  readonly whole: ProgramEntry;
+  /** What computes those alone that stay in parameters' memory, where that is less. */
+  readonly kept: ProgramEntry | null;
+}
+
+export interface ProgramEntry {
   readonly entry: string;
   /** Tickets of a step (see `sync.ts`). */
   readonly tickets: number;
@@ -67,16 +75,23 @@ export function buildProgram(plan: Plan, options: ModuleOptions): BuiltProgram {
     // With a number after a dot, which no kernel's own name has.
     return emitKernel(kernel, count === 1 ? `kernel ${kernel.name}` : `kernel ${kernel.name}.${count}`, rules, address);
   });
-  const drivers = [...plan.funcs.values()].map((func) => emitDriver(plan, func, kernels, driving));
+  const kept = keptPlan(plan);
+  const entries = new Set([plan.entry, kept?.entry]);
+  const all = kept ?? plan;
+  const drivers = [...all.funcs.keys()].map((name) => ({
+    ...emitDriver(all, name, kernels, driving),
+    exported: entries.has(name),
+  }));
   const own = kernels.map(({ func }) => ({ ...func, exported: false }));
   const funcs = [...own, ...(threads > 1 ? syncFuncs(address) : []), ...drivers];
+  const entryOf = (each: Plan) => ({ entry: driverName(each.entry), tickets: ticketsOf(each, kernels, driving) });
   const module = moduleOf(funcs, shared, address, profiled ? [launched] : []);
   return {
     bytes: encodeModule(module),
     module,
     sources: kernels.map(({ func }) => printFunc(func)),
     scratchBytes: Math.max(0, ...kernels.map((kernel) => kernel.scratchBytes)),
-    entry: driverName(plan.entry),
-    tickets: ticketsOf(plan, kernels, driving),
+    whole: entryOf(plan),
+    kept: kept && entryOf(kept),
   };
 }

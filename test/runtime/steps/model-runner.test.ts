@@ -3,6 +3,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { openDevice } from "../../../src/compile.ts";
+import { keptPlan } from "../../../src/ir/plan-kept.ts";
 import { checkBucket } from "../../../src/models/deepseek/bucket.ts";
 import { parseModelConfigText } from "../../../src/models/deepseek/config.ts";
 import { checkpointDTypes } from "../../../src/models/deepseek/layers.ts";
@@ -158,6 +159,36 @@ describe.each(["qwen2-tied", "v3"] as const satisfies readonly GoldenName[])("%s
     expect(padded.buckets.map(({ bucket }) => bucket.tokens)).toEqual([12, 4]);
     expect(exactly.buckets.map(({ bucket }) => bucket.tokens)).toEqual([10, 4]);
   });
+
+  test.each([1, 2])(
+    "steps that want no logits fill the caches all the same, on %i threads of WebAssembly",
+    async (threads) => {
+      const device = openDevice("wasm", { threads });
+      const runner = () =>
+        new ModelRunner(config, new WeightStore(async (tensor) => read(tensor), device), {
+          ...{ device, limits: small, build: { weightDType: checkpointDTypes(config, headers) }, compile: {} },
+        });
+      const [whole, kept, none] = [runner(), runner(), runner()];
+      const last = steps.length - 1;
+      for (const [i, parts] of steps.entries()) {
+        const batch = batchOf(parts);
+        const logits = (await whole.step(batch)).slice();
+        const own = (await kept.step(i === last ? batch : { ...batch, outputs: new Int32Array() })).slice();
+        expect(own).toEqual(i === last ? logits : new Float32Array());
+        // The test sees caches that are not filled.
+        if (i === last) expect((await none.step(batch)).slice()).not.toEqual(logits);
+      }
+      const { plan } = kept.buckets[0]!.executable;
+      const { entry, funcs } = keptPlan(plan)!;
+      const [all, some] = [plan.entry, entry].map((each) => funcs.get(each)!.steps);
+      expect(some!.length).toBeLessThan(all!.length);
+      const calls = (of: typeof all) => of!.flatMap((step) => (step.step === "call" ? [step.func] : []));
+      expect(calls(some).slice(0, -1)).toEqual(calls(all).slice(0, -1));
+      const [block, shortened] = [calls(all).at(-1)!, calls(some).at(-1)!].map((each) => funcs.get(each)!.steps.length);
+      expect(shortened! / block!).toBeLessThan(0.8);
+      await device.close();
+    },
+  );
 
   test("buckets share weights and caches", async () => {
     const store = new WeightStore(async (tensor) => read(tensor), openDevice("js"));
