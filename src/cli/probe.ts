@@ -2,6 +2,7 @@
 import { showBytes, showSeconds } from "../plan/show.ts";
 import type { BackendProbe } from "../runtime/probe/backend-probe.ts";
 import { noTime } from "../runtime/probe/backend-rows.ts";
+import { isBusy } from "../runtime/probe/machine.ts";
 import { type ProbeReport, probe } from "../runtime/probe/probe.ts";
 import { write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
@@ -41,13 +42,18 @@ export const probeCommand = defineCommand({
 });
 
 /** The report as text. */
-export function showProbe({ conditions, probes, cached }: ProbeReport): string {
+export function showProbe({ conditions, probes, cached, busy }: ProbeReport): string {
   const { cpu, cores, memory, engine } = conditions;
   const head = `${cpu}, ${cores} ${cores === 1 ? "core" : "cores"}, ${showBytes(memory)}; ${engine}`;
   const when = cached ? "measured before; --fresh measures again" : "measured now";
+  const others = isBusy(busy)
+    ? [
+        `other programs kept ${busy.toFixed(1)} cores busy meanwhile: figures are too low, and are kept for ten minutes only`,
+      ]
+    : [];
   const late = probes.some(({ unmeasured }) => unmeasured === noTime);
   const more = late ? ["", "More can be measured with more time: ciuic probe --fresh --seconds 20"] : [];
-  return `${[head, when, ...probes.flatMap((each) => ["", ...rowLines(each)]), ...more].join("\n")}\n`;
+  return `${[head, when, ...others, ...probes.flatMap((each) => ["", ...rowLines(each)]), ...more].join("\n")}\n`;
 }
 
 function rowLines(row: BackendProbe): string[] {

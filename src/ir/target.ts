@@ -169,3 +169,6 @@ export function tensorTargetOf(name: string): Target {
 
 /** Of TensorFlow's graphs, where widening what lies in caches takes longer than reading it twice as wide. */
 export const graphNarrowWeights: NarrowWeights = { dtypes: ["bf16", "f16"], least: 2 ** 20 };
+
+/** Most bytes of f32 that a graph widens such a matrix to at a time. */
+export const widestGraphBlock = 2 ** 27;

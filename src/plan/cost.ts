@@ -84,9 +84,9 @@ export function memoryOf(shape: ModelShape, stage: readonly LayerShape[], degree
   const own = Math.ceil(work.batch / degrees.dp);
   const attending = stage.filter(({ attention }) => attention).length;
   const tokens = Math.max(own, work.chunk);
-  // Residual stream, a layer's inner values (about eight times as wide together), and logits of the batch.
+  // Of steps of a few sizes what crosses from device to device, which is of the residual stream; a layer's inner values.
   const widest = Math.max(...stage.map(innerWidth)) / degrees.tp;
-  const working = 4 * tokens * (2 * shape.hidden + 3 * widest);
+  const working = 4 * tokens * (8 * shape.hidden + 6 * widest);
   return { weights, caches: own * work.context * attending * cacheBytes(shape, degrees), working };
 }
 

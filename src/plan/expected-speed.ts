@@ -6,7 +6,7 @@ import type { NarrowWeights } from "../ir/target.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { type System, stepCost } from "./cost.ts";
 import { isQuantized, type Precision } from "./model-memory.ts";
-import { type ModelShape, shapeOf } from "./shape.ts";
+import { type LayerShape, type ModelShape, shapeOf } from "./shape.ts";
 import { dtypeOf } from "./weight-groups.ts";
 
 /** Measured rates of a device, in bytes, operations and seconds. */
@@ -49,11 +49,20 @@ const launchTable = {
   divided: { gqa: 4.5, mla: 6, dense: 2.5, moe: 3, codes: { dense: -1.5, moe: 2 } },
   /** Engines that run op by op: ops of the IR, after codes were expanded. */
   ops: { gqa: 72, mla: 82, dense: 17, moe: 62, codes: { dense: 20, moe: 20 } },
-  /** A graph: its matrix products; the small ops between them are hardly seen. */
-  graph: { gqa: 4, mla: 7, dense: 2, moe: 10, codes: { dense: 0, moe: 0 } },
+  /** A graph: its ops, of which quantising the input of a product takes some 45. */
+  graph: { gqa: 75, mla: 86, dense: 30, moe: 128, codes: { dense: 200, moe: 300 } },
 } as const;
 
 export type Launching = keyof typeof launchTable;
+
+/** Experts that a graph multiplies each token of a prompt with: all, where that copies less than choosing (`matMulByAll`). */
+function withAllExperts(layers: readonly LayerShape[]): readonly LayerShape[] {
+  return layers.map((layer) => {
+    const { experts } = layer;
+    const all = experts !== null && experts.count <= 32 * experts.perToken;
+    return all ? { ...layer, experts: { ...experts, perToken: experts.count } } : layer;
+  });
+}
 
 /** Tokens of a prompt that are computed at once. */
 const chunk = 128;
@@ -76,6 +85,7 @@ export function expectedSpeed(question: SpeedQuestion, rates: Rates): ExpectedSp
   // Engines expand codes once; 16-bit weights, which they may keep, cost them as much as f32 (decision 0022).
   const expands = launching === "ops" || launching === "graph";
   const shape = shapeFor(expands ? { ...question, precision: "f32" } : question);
+  const promptLayers = launching === "graph" ? withAllExperts(shape.layers) : shape.layers;
   const quantized = isQuantized(precision);
   const coded = quantized && !expands;
   const counts = launchTable[launching];
@@ -87,7 +97,7 @@ export function expectedSpeed(question: SpeedQuestion, rates: Rates): ExpectedSp
     const system = systemOf(rates, operations, (launches * rates.launch) / layers.length);
     const { latency, parts } = stepCost(
       shape,
-      [shape.layers],
+      [decoding ? shape.layers : promptLayers],
       alone,
       { tokens, attended: decoding ? attended : tokens / 2, decoding },
       system,
@@ -95,7 +105,8 @@ export function expectedSpeed(question: SpeedQuestion, rates: Rates): ExpectedSp
     return { seconds: latency + (decoding && question.queues ? 0 : rates.step), parts };
   };
   const one = run(1, true, coded ? rates.int8Vector : rates.f32Vector);
-  const many = run(chunk, false, coded ? rates.int8Matrix : rates.f32Matrix);
+  const inCodes = coded || (quantized && launching === "graph"); // which quantises inputs
+  const many = run(chunk, false, inCodes ? rates.int8Matrix : rates.f32Matrix);
   const { weights: reading, products } = one.parts;
   const weights = Math.max(reading, products);
   return {

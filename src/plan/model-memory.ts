@@ -4,7 +4,7 @@
  * that are multiplied are held as stored, as f32 or as codes, the embedding table as stored or as codes of 8 bits, vectors as
  * f32, and latent attention's kv_b twice, since decoding absorbs it and prefill does not.
  */
-import type { NarrowWeights } from "../ir/target.ts";
+import { type NarrowWeights, widestGraphBlock } from "../ir/target.ts";
 import { dtypeInfo } from "../ir/types.ts";
 import { codesOf, isCoded, planWeight, type QuantizeOptions, type WeightFormat } from "../passes/quantize/policy.ts";
 import type { WeightGroup, WeightSizes } from "./weight-groups.ts";
@@ -47,6 +47,8 @@ export interface Holding {
  */
 export interface Expansion {
   readonly gathered: "wide" | "stored";
+  /** Whether what the engine's allocator keeps counts: TensorFlow's gives nothing back. */
+  readonly inGraph?: boolean;
 }
 
 export interface StepSizes {
@@ -70,7 +72,7 @@ export interface ModelMemory {
   /** All caches, and what one token adds to them. */
   readonly caches: number;
   readonly cachePerToken: number;
-  /** Values of the largest steps, logits included; an estimate. */
+  /** Values of the largest steps, logits included, and what an allocator keeps besides; an estimate. */
   readonly working: number;
   readonly largest: Buffer;
   /** Of the buffers, the largest that kernels only read, and a layer's cache, which they write. */
@@ -93,7 +95,8 @@ export function modelMemory(sizes: WeightSizes, holding: Holding, step: StepSize
   const weights = bytesOfAll(held) + tables;
   const cachePerToken = 4 * cacheWidth * layers;
   const caches = cachePerToken * step.slots;
-  const working = 4 * (step.tokens * stepWidth(sizes) + sizes.vocab) * step.buckets;
+  const kept = expands?.inGraph === true ? keptByGraphs(sizes, holding, held) : 0;
+  const working = 4 * (step.tokens * stepWidth(sizes) + sizes.vocab) * step.buckets + kept;
   const most = (buffers: readonly Buffer[]) =>
     buffers.reduce((found, each) => (each.bytes > found.bytes ? each : found));
   const layerCache = 4 * cacheWidth * step.slots;
@@ -138,6 +141,21 @@ function expandedWeights(sizes: WeightSizes, holding: Holding, { gathered }: Exp
     return { name, bytes: bytesOf(each).scales === 0 ? bytes : 4 * count * (each.name.endsWith(latent) ? 2 : 1) };
   });
   return coded && sizes.tied ? [...held, ...headOfTied(sizes, { ...holding, precision: "f32" })] : held;
+}
+
+/**
+ * What TensorFlow's allocator keeps beside variables. Of stored matrices: a block that a product widened. Of codes: what the
+ * largest matrix was expanded from, as floats and as it was fed, less what came to lie there later, about half of the rest
+ * since regions of many sizes are filled in turn.
+ */
+function keptByGraphs(sizes: WeightSizes, holding: Holding, held: readonly Buffer[]): number {
+  const buffers = largestExpanded(held, sizes).filter(({ name }) => name !== table);
+  const { bytes } = buffers.reduce((most, each) => (each.bytes > most.bytes ? each : most));
+  const { precision, narrow } = holding;
+  const isNarrow = sizes.groups.some(({ stored }) => narrow?.dtypes.includes(stored) === true);
+  if (precision === "stored") return isNarrow ? Math.min(2 * bytes, widestGraphBlock) : 0;
+  if (precision === "f32") return 0;
+  return Math.max(0, 1.25 * bytes - (bytesOfAll(held) - bytes) / 2);
 }
 
 const table = "model.embed_tokens.weight";

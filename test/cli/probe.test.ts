@@ -39,7 +39,7 @@ it("shows what runs, how fast, and what does not", () => {
     }),
   ];
   expect(
-    showProbe({ schema: "ciuic-probe-1", conditions, probes, complete: true, cached: true, notes: [] }),
+    showProbe({ schema: "ciuic-probe-1", conditions, probes, complete: true, busy: 0, cached: true, notes: [] }),
   ).toMatchInlineSnapshot(`
     "A processor, 2 cores, 16.0 GB; node v24.0.0, v8 13, linux x64
     measured before; --fresh measures again
@@ -86,14 +86,14 @@ describe("plan-memory", () => {
       wasm                f32        39.0 MB  983 kB  1.92 kB  2.39 MB  159 MB             4.19 MB         fits
       wasm                int8       11.0 MB  983 kB  1.92 kB  2.39 MB  141 MB             1.05 MB         fits
       wasm                int4       7.09 MB  983 kB  1.92 kB  2.39 MB  137 MB             1.05 MB         fits
-      js                  stored     39.0 MB  983 kB  1.92 kB  2.39 MB  167 MB             4.19 MB         fits
-      js                  int8       11.0 MB  983 kB  1.92 kB  2.39 MB  147 MB             1.05 MB         fits
-      js                  int4       7.13 MB  983 kB  1.92 kB  2.39 MB  144 MB             1.05 MB         fits
-      tensorflow-gpu      stored     36.9 MB  983 kB  1.92 kB  2.39 MB  531 MB    40.2 MB  3.15 MB         fits
+      js                  stored     39.0 MB  983 kB  1.92 kB  2.39 MB  169 MB             4.19 MB         fits
+      js                  int8       11.0 MB  983 kB  1.92 kB  2.39 MB  149 MB             1.05 MB         fits
+      js                  int4       7.13 MB  983 kB  1.92 kB  2.39 MB  146 MB             1.05 MB         fits
+      tensorflow-gpu      stored     36.9 MB  983 kB  1.92 kB  8.68 MB  531 MB    46.5 MB  3.15 MB         fits
       tensorflow-gpu      f32        39.0 MB  983 kB  1.92 kB  2.39 MB  531 MB    42.3 MB  4.19 MB         fits
       tensorflow-gpu      int8       38.0 MB  983 kB  1.92 kB  2.39 MB  622 MB    41.4 MB  4.19 MB         fits
       tensorflow-gpu      int4       38.0 MB  983 kB  1.92 kB  2.39 MB  618 MB    41.4 MB  4.19 MB         fits
-      tensorflow          stored     36.9 MB  983 kB  1.92 kB  2.39 MB  571 MB             3.15 MB         does not fit: needs 571 MB of 250 MB
+      tensorflow          stored     36.9 MB  983 kB  1.92 kB  8.68 MB  578 MB             3.15 MB         does not fit: needs 578 MB of 250 MB
       tensorflow          f32        39.0 MB  983 kB  1.92 kB  2.39 MB  573 MB             4.19 MB         does not fit: needs 573 MB of 250 MB
       tensorflow          int8       38.0 MB  983 kB  1.92 kB  2.39 MB  663 MB             4.19 MB         does not fit: needs 663 MB of 250 MB
       tensorflow          int4       38.0 MB  983 kB  1.92 kB  2.39 MB  660 MB             4.19 MB         does not fit: needs 660 MB of 250 MB

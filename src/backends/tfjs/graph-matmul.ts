@@ -2,6 +2,7 @@
  * Matrix products as nodes of a TensorFlow graph. A product with a few rows of a large weight (the experts that one token
  * chooses) is made of products with each: a slice along the first axis is no copy, and a gather would be.
  */
+import { widestGraphBlock } from "../../ir/target.ts";
 import { type Shape, sizeOf } from "../../ir/types.ts";
 import type { MatMulOptions } from "./engine.ts";
 import { boolAttr, type GraphBuilder, type GraphTensor, intAttr, nodeOf, typeAttr } from "./graph.ts";
@@ -55,7 +56,6 @@ function product(context: MatMulContext, a: GraphTensor, b: GraphTensor, options
 const blockBytes = 2 ** 23;
 /** Sums of many rows' products are larger than what is saved: then only memory counts. */
 const fewRows = 32;
-const wideBlockBytes = 2 ** 27;
 
 /**
  * The product with a matrix of bf16 or f16, in blocks of its rows, each of which is made f32 when its turn has come: edges
@@ -66,7 +66,7 @@ function productWidened(context: MatMulContext, a: GraphTensor, b: GraphTensor, 
   const { transposeA, transposeB } = options;
   const [rows, width] = [b.shape[0]!, b.shape[1]!];
   const m = a.shape[transposeA ? 1 : 0]!;
-  const most = m < fewRows ? blockBytes : wideBlockBytes;
+  const most = m < fewRows ? blockBytes : widestGraphBlock;
   const each = transposeA ? rows : Math.min(Math.max(Math.floor(most / (4 * width)), 1), rows);
   const parts: GraphTensor[] = [];
   let before = a;

@@ -26,12 +26,17 @@ export const quantRows = {
     const code = min(max(round(div(shifted, select(zero, 1, scale!))), low), high);
     return engine.cast(select(zero, 0, code), "f32", dtype);
   }),
-  dequantizeGroups: whole((engine, xs, { ins, attrs: { group }, type }) => {
+  dequantizeGroups: whole((engine, xs, { ins, attrs: { group }, type: { shape } }) => {
     const { add, mul } = floatMath(engine);
     const [q, ...params] = xs.map((each, i) => asFloat(engine, each, ins[i]!.type.dtype));
-    const [scale, minimum] = params.map((each) => spreadLast(engine, each, type.shape, group));
-    const product = mul(q!, scale!);
-    return minimum === undefined ? product : add(product, minimum);
+    const isCut = shape.at(-1)! % group !== 0;
+    const grouped = [...shape.slice(0, -1), Math.ceil(shape.at(-1)! / group)];
+    // Whole groups leave the spreading to the arithmetic, which then takes no memory but its result's.
+    const spread = (x: typeof q) =>
+      isCut ? spreadLast(engine, x!, shape, group) : engine.reshape(x!, [...grouped, 1]);
+    const [scale, minimum] = params.map(spread);
+    const product = mul(isCut ? q! : engine.reshape(q!, [...grouped, group]), scale!);
+    return engine.reshape(minimum === undefined ? product : add(product, minimum), shape);
   }),
   dequantizeBlocks: whole((engine, [x, scale], { ins, attrs: { block }, type }) => {
     const { shape } = type;

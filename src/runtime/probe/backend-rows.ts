@@ -9,7 +9,14 @@ import { openNodeGpu, unitFlags } from "../node-gpu.ts";
 import { type BackendProbe, type Missing, missingProbe } from "./backend-probe.ts";
 import { type FoundGpu, findGpu } from "./find-gpu.ts";
 import { packageVersion } from "./machine.ts";
-import { gpuSizes, measureFigures, type ProbePlans, type ProbeSizes, processorSizes } from "./measure-figures.ts";
+import {
+  gpuSizes,
+  graphSizes,
+  measureFigures,
+  type ProbePlans,
+  type ProbeSizes,
+  processorSizes,
+} from "./measure-figures.ts";
 
 export interface ProbeContext {
   readonly cores: number;
@@ -208,7 +215,8 @@ function engineEntry({ backend, label, package: name, onGpu = false, explain = e
       if (performance.now() + importMs > context.deadline) return { ...untried, unmeasured: noTime };
       const open = (options: DeviceOptions) => () =>
         prepareDevice(backend, { ...options, ...(packageFolder !== undefined && { packageFolder }) });
-      if (found === null) return { ...row, ...(await measured(open({}), context, processorSizes, null)) };
+      const sizes = backend === "tensorflow" ? graphSizes : processorSizes;
+      if (found === null) return { ...row, ...(await measured(open({}), context, sizes, null)) };
       const why = found.software ? "the processor does its work" : null;
       const figures = await measured(open({ gpu: found.gpu }), context, gpuSizes, why);
       return { ...gpuRow(found), backend, label, ...figures };

@@ -17,7 +17,7 @@ export interface Conditions {
 }
 
 /** Raised when the programs or what is kept of them change. */
-const programs = 2;
+const programs = 3;
 
 const optionalPackages = [
   "webgpu",
@@ -57,6 +57,34 @@ export function usableMemory(): number {
   // 0 or absurdly large where there is no limit.
   const limit = process.constrainedMemory();
   return limit > 0 && limit < total ? limit : total;
+}
+
+/** Milliseconds that all cores have worked, and this process: less than the system counts where others work too. */
+export interface WorkedTime {
+  readonly all: number;
+  readonly own: number;
+  readonly at: number;
+}
+
+export function workedTime(): WorkedTime {
+  const times = nodeModules()
+    .os.cpus()
+    .map(({ times }) => times);
+  const all = times.reduce((sum, { user, nice, sys, irq }) => sum + user + nice + sys + irq, 0);
+  const { user, system } = process.cpuUsage();
+  return { all, own: (user + system) / 1000, at: performance.now() };
+}
+
+/** Cores that others kept busy between two times; null where the system counts nothing, or for too short a time to say. */
+export function busyCores(from: WorkedTime, to: WorkedTime): number | null {
+  const passed = to.at - from.at;
+  if (to.all <= from.all || passed < 100) return null;
+  return Math.max(0, (to.all - from.all - (to.own - from.own)) / passed);
+}
+
+/** Whether so many cores, used by others, spoil figures: threads of a program that has all cores wait for each other. */
+export function isBusy(cores: number | null): cores is number {
+  return cores !== null && cores > 0.25;
 }
 
 /** The installed version, "unknown" where it hides that; null where the package is not installed, in `packageFolder` or beside this one. */

@@ -21,6 +21,11 @@ export const processorSizes: ProbeSizes = {
   launch: { vectors: 1, size: 256, links: 32, format: "f32" },
   reading: { vectors: 1, size: 4096, links: 1, format: "f32" },
 };
+/** For graphs, whose ops take a microsecond: with a larger product that would be lost in how products vary. */
+export const graphSizes: ProbeSizes = {
+  ...processorSizes,
+  launch: { vectors: 1, size: 32, links: 64, format: "f32" },
+};
 export const gpuSizes: ProbeSizes = {
   vector: { vectors: 1, size: 4096, links: 16, format: "f32" },
   matrix: { vectors: 128, size: 4096, links: 4, format: "f32" },

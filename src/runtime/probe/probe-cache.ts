@@ -1,11 +1,13 @@
 /** The file that keeps what was probed. It may be anything by the time it is read: what does not make sense is ignored, with a word. */
 import { type BackendProbe, type Figures, figureNames } from "./backend-probe.ts";
-import type { Conditions } from "./machine.ts";
+import { type Conditions, isBusy } from "./machine.ts";
 import { nodeModules } from "./node-modules.ts";
 import type { ProbeReport } from "./probe-report.ts";
 
 const fileName = "probe.json";
 const mostBytes = 1_000_000;
+/** How long figures of a busy machine are kept: the next minutes are likely to be as busy. */
+const busyMs = 10 * 60_000;
 
 export interface CacheAnswer {
   /** Null where there is nothing, nothing for these conditions, or nothing that makes sense. */
@@ -18,12 +20,14 @@ export function readProbeCache(folder: string, conditions: Conditions): CacheAns
   const file = path.join(folder, fileName);
   const ignored = (why: string): CacheAnswer => ({ report: null, notes: [`${file} is ignored: ${why}`] });
   let text: string;
+  let age: number;
   try {
     const info = fs.statSync(file, { throwIfNoEntry: false });
     if (info === undefined) return { report: null, notes: [] };
     if (!info.isFile()) return ignored("it is no file");
     if (info.size > mostBytes) return ignored(`it has ${info.size} bytes`);
     text = fs.readFileSync(file, "utf8");
+    age = Date.now() - info.mtimeMs;
   } catch (error) {
     return ignored(error instanceof Error ? error.message : String(error));
   }
@@ -36,22 +40,27 @@ export function readProbeCache(folder: string, conditions: Conditions): CacheAns
   if (!isRecord(value) || value.schema !== "ciuic-probe-1" || typeof value.complete !== "boolean")
     return ignored("it is of another kind");
   if (JSON.stringify(value.conditions) !== JSON.stringify(conditions)) return { report: null, notes: [] };
-  const { probes } = value;
+  const { probes, busy } = value;
+  if (!isSize(busy)) return ignored("it does not say how busy the machine was");
+  if (isBusy(busy) && age > busyMs) return { report: null, notes: [] };
   if (!Array.isArray(probes) || probes.length === 0 || !probes.every(isProbe)) return ignored("its rows make no sense");
   return {
-    report: { schema: "ciuic-probe-1", conditions, probes, complete: value.complete, cached: true, notes: [] },
+    report: { schema: "ciuic-probe-1", conditions, probes, complete: value.complete, busy, cached: true, notes: [] },
     notes: [],
   };
 }
 
 /** Written under another name first, so that no reader sees half of it. Gives what went wrong, or null. */
-export function writeProbeCache(folder: string, { schema, conditions, probes, complete }: ProbeReport): string | null {
+export function writeProbeCache(
+  folder: string,
+  { schema, conditions, probes, complete, busy }: ProbeReport,
+): string | null {
   const { fs, path } = nodeModules();
   const file = path.join(folder, fileName);
   try {
     fs.mkdirSync(folder, { recursive: true });
     const unfinished = `${file}.${process.pid}`;
-    fs.writeFileSync(unfinished, `${JSON.stringify({ schema, conditions, complete, probes }, null, 1)}\n`);
+    fs.writeFileSync(unfinished, `${JSON.stringify({ schema, conditions, complete, busy, probes }, null, 1)}\n`);
     fs.renameSync(unfinished, file);
     return null;
   } catch (error) {
@@ -64,7 +73,7 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
 }
 
 const isText = (value: unknown) => typeof value === "string" && value.length < 10_000;
-const isSize = (value: unknown) =>
+const isSize = (value: unknown): value is number | null =>
   value === null || (typeof value === "number" && value >= 0 && value <= Number.MAX_VALUE);
 
 function isProbe(value: unknown): value is BackendProbe {

@@ -8,6 +8,8 @@ export interface ProbeReport {
   readonly probes: readonly BackendProbe[];
   /** False where only what a choice needs was measured. */
   readonly complete: boolean;
+  /** Cores that other programs used meanwhile: figures are that much too low. Null where the system does not tell. */
+  readonly busy: number | null;
   /** Whether it was measured before. */
   readonly cached: boolean;
   /** What went wrong with the cache. */

@@ -5,7 +5,7 @@
 import { cacheHome, vulkanDrivers } from "../../env.ts";
 import type { BackendProbe } from "./backend-probe.ts";
 import { noTime, probeEntries } from "./backend-rows.ts";
-import { mayHaveVulkan, readConditions, usableMemory } from "./machine.ts";
+import { busyCores, mayHaveVulkan, readConditions, usableMemory, workedTime } from "./machine.ts";
 import { ProbePlans } from "./measure-figures.ts";
 import { readProbeCache, writeProbeCache } from "./probe-cache.ts";
 import type { ProbeReport } from "./probe-report.ts";
@@ -51,11 +51,13 @@ export async function probe(options: ProbeOptions = {}): Promise<ProbeReport> {
     gpu: options.gpu ?? null,
     packageFolder,
   };
+  const before = workedTime();
   const probes: BackendProbe[] = [];
   for (const entry of probeEntries) probes.push(...(await entry.probe(context)));
   const late = probes.some(({ unmeasured }) => unmeasured === noTime);
   const complete = !quick && !late;
-  const report: ProbeReport = { schema: "ciuic-probe-1", conditions, probes, complete, cached: false, notes };
+  const busy = busyCores(before, workedTime());
+  const report: ProbeReport = { schema: "ciuic-probe-1", conditions, probes, complete, busy, cached: false, notes };
   // On a busy machine the next load may have more luck.
   if (folder === null || options.gpu !== undefined || (quick && late)) return report;
   const problem = writeProbeCache(folder, report);

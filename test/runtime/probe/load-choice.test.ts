@@ -21,7 +21,15 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 function keep(probes: readonly BackendProbe[]): void {
   const conditions = readConditions(process.env.VK_DRIVER_FILES ?? process.env.VK_ICD_FILENAMES ?? "");
   expect(
-    writeProbeCache(folder, { schema: "ciuic-probe-1", conditions, probes, complete: true, cached: false, notes: [] }),
+    writeProbeCache(folder, {
+      schema: "ciuic-probe-1",
+      conditions,
+      probes,
+      complete: true,
+      busy: 0,
+      cached: false,
+      notes: [],
+    }),
   ).toBeNull();
 }
 

@@ -1,5 +1,5 @@
 /** The probe of this machine: all rows, within its time, kept and measured again, whatever the file says. */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -9,7 +9,7 @@ import { cacheHome } from "../../../src/env.ts";
 import { figureNames } from "../../../src/runtime/probe/backend-probe.ts";
 import { explainError, probeEntries } from "../../../src/runtime/probe/backend-rows.ts";
 import { isSoftwareGpu } from "../../../src/runtime/probe/gpu-adapter.ts";
-import { readConditions } from "../../../src/runtime/probe/machine.ts";
+import { busyCores, readConditions } from "../../../src/runtime/probe/machine.ts";
 import { cachedProbe, type ProbeReport, probe } from "../../../src/runtime/probe/probe.ts";
 import { readProbeCache } from "../../../src/runtime/probe/probe-cache.ts";
 
@@ -98,6 +98,25 @@ describe("the cache", () => {
     ]) {
       expect(readProbeCache(folder, { ...conditions, ...change })).toEqual({ report: null, notes: [] });
     }
+  });
+
+  it("keeps figures of a busy machine for ten minutes", () => {
+    const quiet = good();
+    const aged = (busy: number | null, minutes: number) => {
+      let report: ProbeReport | null = null;
+      withFile(JSON.stringify({ ...quiet, busy }), () => {
+        const then = Date.now() / 1000 - 60 * minutes;
+        utimesSync(file, then, then);
+        report = readProbeCache(folder, first.conditions).report;
+      });
+      return report !== null;
+    };
+    expect([aged(1.5, 9), aged(1.5, 11), aged(0.1, 1e4), aged(null, 1e4)]).toEqual([true, false, true, true]);
+    const at = { all: 1000, own: 100, at: 0 };
+    // Of two cores in a second: 0.7 by this process, 0.9 by others.
+    expect(busyCores(at, { all: 2600, own: 800, at: 1000 })).toBeCloseTo(0.9);
+    expect(busyCores(at, { all: 1600, own: 800, at: 1000 })).toBe(0);
+    expect(busyCores(at, { ...at, at: 1000 })).toBeNull();
   });
 
   it("is a folder of its own in tests, and the system's elsewhere", () => {
