@@ -33,12 +33,14 @@ import type { QuantizeOptions } from "./passes/quantize/policy.ts";
 export type {
   Device,
   DeviceOptions,
+  GuestOffer,
   Instance,
   Program,
   ProgramMemory,
   RunTimes,
   WeightFill,
 } from "./backends/backend.ts";
+export { Guest } from "./backends/wasm/guests.ts";
 export { missingWasm } from "./backends/wasm/probe.ts";
 export { serveThread, threadName } from "./backends/wasm/worker.ts";
 export type { CompileHistory, FuncHistory } from "./passes/compile-history.ts";

@@ -22,6 +22,8 @@ export interface DeviceOptions {
   readonly threadUrl?: string;
   /** The instruction set to use, where the backend has several; by default the best that the engine has. */
   readonly tier?: string;
+  /** How many threads may help with programs of a device of one thread, see `Device.offer`. Default: 0. */
+  readonly guests?: number;
   /** Where a WebGPU device is asked for. Default: the browser's `navigator.gpu`. */
   readonly gpu?: GPU;
   /** The WebGPU device to use; it belongs to the device opened on it. */
@@ -73,6 +75,8 @@ export interface Device {
   readonly load: (plan: Plan) => Program;
   /** Bytes per second at which all threads together read this device's memory; takes some ten milliseconds. */
   readonly measureReading?: () => Promise<number>;
+  /** What guests need to help with programs bound since this was asked for last; null where the device has no guests. */
+  readonly offer?: () => GuestOffer | null;
   /** Bytes that are in use of memory that the device manages itself. */
   readonly heldBytes?: () => number;
   /** Whether its programs run on by themselves (`Instance.queue`). */
@@ -84,6 +88,23 @@ export interface Device {
   };
   /** Ends threads. Nothing may run afterwards. */
   readonly close: () => void | Promise<void>;
+}
+
+/** Programs of a device and the memory they work on, which can be posted to other threads of the process. */
+export interface GuestOffer {
+  readonly memory: WebAssembly.Memory;
+  readonly programs: readonly GuestProgram[];
+}
+
+export interface GuestProgram {
+  readonly id: number;
+  readonly module: WebAssembly.Module;
+  readonly entry: string;
+  readonly args: readonly (number | bigint)[];
+  /** Addresses of the scratch of each guest. */
+  readonly scratches: readonly (number | bigint)[];
+  /** Chunks of a step. */
+  readonly tickets: number;
 }
 
 /** A weight that is being filled. */

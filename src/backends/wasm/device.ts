@@ -22,12 +22,15 @@ export const wasmBackend: Backend = {
 
 /** Opens a device; `more` is for tests of what large programs need. */
 export function openWasm(options: DeviceOptions = {}, more: HomeOptions = {}): Device {
-  const { threads = 1, threadUrl, tier } = options;
+  const { threads = 1, guests = 0, threadUrl, tier } = options;
   if (!Number.isInteger(threads) || threads < 1 || threads > 64) {
     throw new InputError("wasm threads", `expected a whole number from 1 to 64, got ${threads}`);
   }
+  if (!Number.isInteger(guests) || guests < 0 || (guests > 0 && threads > 1)) {
+    throw new InputError("wasm guests", `expected a whole number, above 0 with one thread alone, got ${guests}`);
+  }
   const rules = rulesFor(tier);
-  const home = new Home(rules, threads, { ...more, threadUrl });
+  const home = new Home(rules, threads, { ...more, threadUrl, guests });
   return {
     target: { ...wasmTarget, byteDots: rules.byteDots },
     get summary() {
@@ -43,6 +46,7 @@ export function openWasm(options: DeviceOptions = {}, more: HomeOptions = {}): D
     expect: (bytes) => home.prepareFor(bytes),
     load: (plan) => load(home, plan),
     measureReading: () => measureReading(home),
+    offer: () => home.host?.offer() ?? null,
     heldBytes: () => home.memory.bytes,
     close: () => home.close(),
   };

@@ -8,6 +8,7 @@ import { byteSize } from "../../ir/types.ts";
 import { Workspace } from "../workspace.ts";
 import { type AddressType, narrow, wide } from "./address-type.ts";
 import type { Allotment } from "./allotment.ts";
+import { Host, openProgram } from "./guests.ts";
 import { machineMemory, startWorker } from "./machine.ts";
 import { DeviceMemory } from "./memory.ts";
 import { ThreadPool } from "./pool.ts";
@@ -24,6 +25,7 @@ export interface HomeOptions {
   readonly smallest?: number;
   /** See `DeviceOptions`. */
   readonly threadUrl?: string | undefined;
+  readonly guests?: number | undefined;
   /** Bytes of memory that the machine has. Default: what it says, undefined where it does not. */
   readonly machineBytes?: number | undefined;
 }
@@ -46,6 +48,8 @@ export interface Bound {
 /** Other buckets of a model share its weights, caches and arenas, but larger ones need larger arenas, and results of their own. */
 const laterBytes = 512 * 2 ** 20;
 const gibibyte = 2 ** 30;
+/** Operations, ten microseconds: most of the time nobody comes, and cutting a launch makes it a little slower. */
+const smallestForGuests = 2 ** 19;
 
 export class Home {
   readonly rules: Rules;
@@ -60,6 +64,7 @@ export class Home {
    */
   readonly #scratches: Workspace<number>[] = [];
   #pool: ThreadPool | null = null;
+  #host: Host | null = null;
   #closed = false;
 
   /** `threads`: how many should compute, where memory can be shared. */
@@ -84,6 +89,16 @@ export class Home {
     return typeof SharedArrayBuffer === "undefined" ? 1 : this.#wanted;
   }
 
+  get guests(): number {
+    return typeof SharedArrayBuffer === "undefined" ? 0 : (this.#options.guests ?? 0);
+  }
+
+  /** Null where nobody helps the calling thread. */
+  get host(): Host | null {
+    if (this.guests > 0) this.#host ??= new Host(this.memory.memory);
+    return this.#host;
+  }
+
   get summary(): string {
     const simd = this.rules.tier === "relaxed" ? "relaxed SIMD" : "SIMD";
     const alone = this.#wanted > 1 ? " (no shared memory: the page is not cross-origin isolated)" : "";
@@ -93,8 +108,9 @@ export class Home {
 
   get moduleOptions(): ModuleOptions {
     const { shared, address } = this.memory;
-    const { smallest } = this.#options;
-    return { rules: this.rules, shared, address, threads: this.threads, ...(smallest !== undefined && { smallest }) };
+    const { smallest = this.guests > 0 ? smallestForGuests : undefined } = this.#options;
+    const threads = this.threads + this.guests;
+    return { rules: this.rules, shared, address, threads, ...(smallest !== undefined && { smallest }) };
   }
 
   /** Chooses how wide addresses are, by the first bytes asked for. @throws UnsupportedError for what cannot fit. */
@@ -121,34 +137,30 @@ export class Home {
 
   /** A step of a program, on all threads; and what lets them forget it. */
   bind(placed: Placed): Bound {
-    const { pool } = this;
+    const { pool, host } = this;
+    const { tickets } = placed.built;
+    const scratches = Array.from({ length: this.threads + this.guests }, (_, thread) => this.#scratch(placed, thread));
+    if (host !== null) {
+      const [own, ...others] = scratches as [number | bigint, ...(number | bigint)[]]; // of one thread at least
+      return { run: host.bind({ ...this.#called(placed), scratches: others, tickets }, own), forget: () => {} };
+    }
     if (pool === null) return { run: this.bindHere(placed), forget: () => {} };
-    const { built, module } = placed;
-    const scratches = Array.from({ length: pool.threads }, (_, thread) => this.#scratch(placed, thread));
-    const id = pool.load({
-      module,
-      entry: built.entry,
-      args: placed.args.map((address) => this.#value(address)),
-      scratch: (thread) => this.#value(scratches[thread]!),
-      tickets: built.tickets,
-    });
+    const id = pool.load({ ...this.#called(placed), scratch: (thread) => scratches[thread]!, tickets });
     return { run: (signal) => pool.run(id, signal), forget: () => pool.forget(id) };
   }
 
   /** A step of a program on the calling thread, with what it imports besides the memory. */
   bindHere(placed: Placed, imports: WebAssembly.ModuleImports = {}): () => void {
-    const { built, module, args } = placed;
-    const { exports } = new WebAssembly.Instance(module, { env: { memory: this.memory.memory, ...imports } });
-    // The driver and the global are exported by `buildProgram`.
-    const step = exports[built.entry] as (...args: readonly (number | bigint)[]) => void;
-    (exports.scratch as { value: number | bigint }).value = this.#value(this.#scratch(placed, 0));
-    const addresses = args.map((address) => this.#value(address));
-    return () => step(...addresses);
+    return openProgram(this.#called(placed), this.#scratch(placed, 0), this.memory.memory, imports).run;
   }
 
-  #scratch({ built, memory }: Placed, thread: number): number {
+  #called({ built, module, args }: Placed) {
+    return { module, entry: built.entry, args: args.map((address) => this.#value(address)) };
+  }
+
+  #scratch({ built, memory }: Placed, thread: number): number | bigint {
     this.#scratches[thread] ??= this.#workspace("scratch");
-    return memory.share(this.#scratches[thread], built.scratchBytes);
+    return this.#value(memory.share(this.#scratches[thread], built.scratchBytes));
   }
 
   #workspace(what: string): Workspace<number> {

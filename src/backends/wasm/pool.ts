@@ -3,16 +3,8 @@
  * end, sees a worker die, and can stop a step in the middle. One step runs at a time; others wait for it.
  */
 import { CompilerError, InternalError } from "../../ir/errors.ts";
-import {
-  commandAddress,
-  doneAddress,
-  limitAddress,
-  nextAddress,
-  programAddress,
-  stopAddress,
-  ticketAddress,
-} from "./sync.ts";
-import type { FromThread, ThreadCells, ToThread } from "./worker.ts";
+import { syncCells as cells } from "./sync.ts";
+import type { FromThread, ToThread } from "./worker.ts";
 
 /** A worker of Node or of the Web. */
 export interface Thread {
@@ -27,16 +19,6 @@ export interface ThreadEvents {
   readonly message: (message: FromThread) => void;
   readonly gone: (why: string) => void;
 }
-
-const cells: ThreadCells = {
-  command: commandAddress / 4,
-  program: programAddress / 4,
-  ticket: ticketAddress / 4,
-  stop: stopAddress / 4,
-  next: nextAddress / 4,
-  limit: limitAddress / 4,
-  done: doneAddress / 4,
-};
 
 /** Why a step must stop. */
 const stops = { failed: 1, aborted: 2, died: 3 } as const;

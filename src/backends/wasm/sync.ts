@@ -4,6 +4,7 @@
  * opens a launch by raising `limit`, and goes on when as many tickets are `done` as the launch has. What others do not
  * take it does itself, so a thread that the system has put aside with no chunk in hand is missed by nobody, and skips what
  * is over when it comes back; launches that are not worth sharing the first thread runs alone, without a meeting.
+ * A thread with a number below 0 is a guest (see `guests.ts`): it takes chunks of what is open and waits for nothing.
  *
  * Tickets count on from step to step and wrap around, so they are compared by the sign of their difference.
  */
@@ -41,6 +42,17 @@ export const ticketAddress = 512;
 /** Whether the first thread sleeps until chunks are done. */
 export const waitingAddress = 576;
 export const firstFree = 1024;
+
+/** Indices of cells as 32-bit integers. */
+export const syncCells = {
+  command: commandAddress / 4,
+  program: programAddress / 4,
+  ticket: ticketAddress / 4,
+  stop: stopAddress / 4,
+  next: nextAddress / 4,
+  limit: limitAddress / 4,
+  done: doneAddress / 4,
+} as const;
 
 /** Gives the number of a chunk of the launch, or -1 where there is none left for this thread: the launch is over. */
 export const takeName = "take a chunk";
@@ -106,15 +118,10 @@ export function syncFuncs(address: AddressType = narrow): readonly WasmFunc[] {
     ...load(sleepersAddress),
     ifElse(null, wake(limitAddress, -1)),
   ];
-  const over: Code = [
-    ...thread,
-    plain("i32.eqz"),
-    ifElse(null, waitForDone),
-    ...lastTicket,
-    { k: "global", op: "global.set", name: "ticket" },
-    ...int(-1),
-    other("return"),
-  ];
+  const leave: Code = [...lastTicket, { k: "global", op: "global.set", name: "ticket" }, ...int(-1), other("return")];
+  const over: Code = [...thread, plain("i32.eqz"), ifElse(null, waitForDone), ...leave];
+  const isGuest: Code = apply("i32.lt_s", thread, int(0));
+  const waitForOpen: Code = [...isGuest, ifElse(null, leave), ...pause(limitAddress, sleepersAddress)];
   const take = func(takeName, { count: "i32" }, "i32", { next: "i32", chunk: "i32", now: "i32", turns: "i32" }, [
     loopBlock("again", [
       ...assign("next", load(nextAddress)),
@@ -123,7 +130,7 @@ export function syncFuncs(address: AddressType = narrow): readonly WasmFunc[] {
       ifElse(null, over),
       ...assign("now", load(limitAddress)),
       ...apply("i32.lt_s", apply("i32.sub", local("now"), lastTicket), int(0)),
-      ifElse(null, [...thread, ifElse(null, pause(limitAddress, sleepersAddress), open), branch("again")]),
+      ifElse(null, [...thread, ifElse(null, waitForOpen, open), branch("again")]),
       ...cell(nextAddress, "i32.atomic.rmw.cmpxchg", local("next"), apply("i32.add", local("next"), int(1))),
       ...local("next"),
       plain("i32.ne"),

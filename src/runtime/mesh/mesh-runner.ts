@@ -102,6 +102,10 @@ export class MeshRunner implements StepRunner {
     const prepared = answers.flatMap((answer) => (answer.kind === "prepared" ? [answer] : []));
     mesh.memory = prepared.map(({ memory }) => memory);
     mesh.summaries = prepared.map(({ summary }) => summary);
+    const offers = prepared.map(({ offer }) => offer);
+    if (offers.some((offer) => offer !== null)) {
+      await mesh.ranks.command({ kind: "join", space: this.#space, offers }, "meeting", mesh.deadlines.loadMs);
+    }
     this.#prepared.add(key);
   }
 

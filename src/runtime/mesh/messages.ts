@@ -1,5 +1,5 @@
-/** What is said between the one who drives a mesh and its ranks. All of it is plain data. */
-import type { QuantizeOptions } from "../../compile.ts";
+/** What is said between the one who drives a mesh and its ranks. All of it is data that can be posted to where ranks are. */
+import type { GuestOffer, QuantizeOptions } from "../../compile.ts";
 import type { Mesh } from "../../ir/mesh.ts";
 import type { SamplerKind } from "../../models/sampling/sample.ts";
 import type { BucketLimits, StepSize } from "../engine/bucket-ladder.ts";
@@ -24,6 +24,8 @@ export interface RankStart {
   /** Of each lane. */
   readonly limits: BucketLimits;
   readonly lanes: number;
+  /** Ranks that can help this one with its programs, see `Device.offer`. */
+  readonly guests: number;
   /** Null: the default backend, on one thread. */
   readonly backend: string | null;
   /** Flags of Dawn, for WebGPU under Node. */
@@ -50,6 +52,8 @@ export interface DecodeRun {
 
 export type Command =
   | { readonly kind: "prepare"; readonly space: CacheSpace; readonly size: StepSize; readonly sampler?: SamplerKind }
+  /** What each rank has offered the others. */
+  | { readonly kind: "join"; readonly space: CacheSpace; readonly offers: readonly (GuestOffer | null)[] }
   | { readonly kind: "step"; readonly space: CacheSpace; readonly step: number; readonly batch: RaggedBatch }
   | {
       readonly kind: "decode";
@@ -100,7 +104,14 @@ export interface RankDecode extends RankTimes {
 }
 
 export type Answer =
-  | { readonly kind: "prepared"; readonly memory: RankMemory; readonly summary: string }
+  | {
+      readonly kind: "prepared";
+      readonly memory: RankMemory;
+      readonly summary: string;
+      /** Programs that others can help with from now on. */
+      readonly offer: GuestOffer | null;
+    }
+  | { readonly kind: "joined" }
   | ({ readonly kind: "stepped" } & RankStep)
   | ({ readonly kind: "decoded" } & RankDecode);
 

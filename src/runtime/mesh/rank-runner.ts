@@ -1,5 +1,12 @@
 /** One rank of a mesh: compiles its part of each bucket when it is first needed, holds its weights and caches, runs steps. */
-import { type CompileOptions, type Device, type Executable, openDefaultDevice, prepareDevice } from "../../compile.ts";
+import {
+  type CompileOptions,
+  type Device,
+  type Executable,
+  type GuestOffer,
+  openDefaultDevice,
+  prepareDevice,
+} from "../../compile.ts";
 import { compileOptionsFromEnv } from "../../compile-options.ts";
 import { programOfRank } from "../../compile-ranks.ts";
 import { InternalError, invariant } from "../../ir/errors.ts";
@@ -27,6 +34,7 @@ import { type BoundRank, bindRank } from "./bind-rank.ts";
 import type { Link } from "./link.ts";
 import type { CacheSpace, Command, RankDecode, RankMemory, RankStart, RankStep } from "./messages.ts";
 import { type DecodeRank, runDecode } from "./rank-decode.ts";
+import type { RankGuests } from "./rank-guests.ts";
 import { limitsOfSpace } from "./space-limits.ts";
 
 /** What a rank is made of. */
@@ -40,12 +48,16 @@ interface RankParts {
   readonly compile: CompileOptions;
   /** For weights of devices that leave making them to the processor. */
   readonly foldThreads: number;
-  /** Whether whoever drives can look into this thread's shared memory. */
-  readonly shares: boolean;
+  /** What it helps others with; null where ranks and whoever drives share no memory. */
+  readonly guests: RankGuests | null;
 }
 
 /** Opens the device and the model's folder; reads its config and the headers of its weights. */
-export async function openRank(start: RankStart, linked: Link | Promise<Link>, shares = false): Promise<RankRunner> {
+export async function openRank(
+  start: RankStart,
+  linked: Link | Promise<Link>,
+  guests: RankGuests | null = null,
+): Promise<RankRunner> {
   const link = await linked;
   const folder = await openNodeFolder(start.folder);
   const text = await folder.readText("config.json", maxConfigBytes);
@@ -55,7 +67,7 @@ export async function openRank(start: RankStart, linked: Link | Promise<Link>, s
   return new RankRunner({
     start,
     link,
-    shares,
+    guests,
     config,
     build: { weightDType: checkpointDTypes(config, headersOf(checkpoint)) },
     checkpoint,
@@ -65,11 +77,11 @@ export async function openRank(start: RankStart, linked: Link | Promise<Link>, s
   });
 }
 
-async function openRankDevice({ backend, gpuFlags, packageFolder }: RankStart): Promise<Device> {
+async function openRankDevice({ backend, gpuFlags, packageFolder, guests }: RankStart): Promise<Device> {
   const threads = 1;
-  if (backend === null) return openDefaultDevice({ threads });
+  if (backend === null) return openDefaultDevice({ threads, guests });
   const packages = packageFolder === null ? {} : { packageFolder };
-  if (!["webgpu", "tfjs-webgpu"].includes(backend)) return prepareDevice(backend, { threads, ...packages });
+  if (!["webgpu", "tfjs-webgpu"].includes(backend)) return prepareDevice(backend, { threads, guests, ...packages });
   const { openNodeGpu } = await import("../node-gpu.ts");
   return prepareDevice(backend, { threads, gpu: await openNodeGpu(gpuFlags), ...packages });
 }
@@ -87,7 +99,6 @@ export class RankRunner {
   readonly #caches = new Map<CacheSpace, Map<string, TensorData>>();
   readonly #bound = new Map<string, BoundRank>();
   readonly #known = new Map<string, Executable>();
-  readonly #logits = new Map<CacheSpace, SharedArrayBuffer>();
   /** Whether it is this rank's turn to hand out results that all ranks of its stage have. */
   readonly #speaks: boolean;
   #read = 0;
@@ -119,6 +130,15 @@ export class RankRunner {
     const bytes = caches.reduce((sum, { byteLength }) => sum + byteLength, 0);
     const held = this.#parts.device.heldBytes?.() ?? null;
     return { weights: this.#weights.bytes, caches: bytes, held, read: this.#read };
+  }
+
+  /** What others can help with since this was asked for last. */
+  get offer(): GuestOffer | null {
+    return this.#parts.device.offer?.() ?? null;
+  }
+
+  join(offers: readonly (GuestOffer | null)[]): void {
+    this.#parts.guests?.join(offers);
   }
 
   async prepare(wish: ProgramWish): Promise<void> {
@@ -166,7 +186,7 @@ export class RankRunner {
     this.#bound.set(key, bound);
   }
 
-  /** `logits` is a copy, where it is this rank that hands them out. The bucket is prepared. */
+  /** `logits`, where it is this rank that hands them out, are valid until the next step. The bucket is prepared. */
   async step(space: CacheSpace, step: number, batch: RaggedBatch): Promise<RankStep> {
     const { start, config } = this.#parts;
     const size = stepSizeOf(batch);
@@ -179,20 +199,10 @@ export class RankRunner {
     const logits = bound.result(0);
     if (logits === undefined || !this.#speaks) return { logits: null, ...times };
     if (!(logits instanceof Float32Array)) throw new InternalError("step", "logits are not f32");
-    return { logits: this.#copy(space, logits.subarray(0, batch.outputs.length * config.vocab_size)), ...times };
-  }
-
-  /** Memory of its own, that of the space's last step where whoever drives can look into it. */
-  #copy(space: CacheSpace, logits: Float32Array): Float32Array {
-    if (!this.#parts.shares) return new Float32Array(logits);
-    let buffer = this.#logits.get(space);
-    if (buffer === undefined || buffer.byteLength < logits.byteLength) {
-      buffer = new SharedArrayBuffer(logits.byteLength);
-      this.#logits.set(space, buffer);
-    }
-    const copy = new Float32Array(buffer, 0, logits.length);
-    copy.set(logits);
-    return copy;
+    const given = logits.subarray(0, batch.outputs.length * config.vocab_size);
+    // Where ranks share memory, whoever drives can look into the device's.
+    const inPlace = this.#parts.guests !== null && !(logits.buffer instanceof ArrayBuffer);
+    return { logits: inPlace ? given : new Float32Array(given), ...times };
   }
 
   /** Steps that feed each other; ids where it is this rank that hands them out. The bucket is prepared. */

@@ -35,15 +35,16 @@ class Turns {
     this.#interleaves = interleaves.catch(() => false);
   }
 
-  /** Programs are prepared while nothing runs. */
+  /** Programs are prepared, and those of others heard of, while nothing runs. */
   take({ kind, space }: Command, run: () => Promise<void>): Promise<void> {
-    const before = kind === "prepare" ? this.all() : Promise.all([this.#alone, this.#spaces.get(space)]);
-    const others = kind === "prepare" ? Promise.resolve() : this.all();
+    const alone = kind === "prepare" || kind === "join";
+    const before = alone ? this.all() : Promise.all([this.#alone, this.#spaces.get(space)]);
+    const others = alone ? Promise.resolve() : this.all();
     const done = before
       .then(() => this.#interleaves)
       .then((beside) => (beside ? undefined : others))
       .then(run);
-    if (kind === "prepare") {
+    if (alone) {
       this.#alone = done;
       this.#spaces.clear();
     } else this.#spaces.set(space, done);
@@ -73,8 +74,11 @@ async function obey(port: RankPort, opened: Promise<RankRunner>, id: number, com
     const runner = await opened;
     if (command.kind === "prepare") {
       await runner.prepare(command);
-      const { memory, summary } = runner;
-      port.post({ kind: "answer", id, answer: { kind: "prepared", memory, summary } });
+      const { memory, summary, offer } = runner;
+      port.post({ kind: "answer", id, answer: { kind: "prepared", memory, summary, offer } });
+    } else if (command.kind === "join") {
+      runner.join(command.offers);
+      port.post({ kind: "answer", id, answer: { kind: "joined" } });
     } else if (command.kind === "decode") {
       const decoded = await runner.decode(command);
       port.post({ kind: "answer", id, answer: { kind: "decoded", ...decoded } });

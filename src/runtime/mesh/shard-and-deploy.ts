@@ -31,7 +31,9 @@ export type { DeployOptions } from "./deploy-options.ts";
 /** Bytes on their way from one rank to another at most; longer messages go in pieces. */
 const ringBytes = 2 ** 18;
 /** How long a rank looks for a message before it sleeps, where every rank has a core and where not. */
-const spinMs = { spare: 2, taken: 0.02 } as const;
+const spinMs = { spare: 0.3, taken: 0.02 } as const;
+/** The same for the next command, where whoever drives has a core as well and where not. */
+const idleMs = { spare: 2, taken: 0.1 } as const;
 /** Steps that ranks decode without being asked, where asking takes long. */
 const usualStepsAhead = 16;
 
@@ -99,7 +101,9 @@ async function startRunner(
   const { lanes = stages } = options;
   const limits = limitsOfLane(limitsOf(config, options, null), lanes);
   const ranks = rankCount(mesh);
-  const rank = { mesh, folder, limits, lanes, backend, gpuFlags, packageFolder, compile, inputScales, deadlineMs };
+  const guests = guestsOf(options, ranks);
+  const sizes = { mesh, guests, limits, lanes, deadlineMs };
+  const rank = { ...sizes, folder, backend, gpuFlags, packageFolder, compile, inputScales };
   const starts = Array.from({ length: ranks }, (_, each): RankStart => ({ ...rank, rank: each }));
   return new MeshRunner({
     ranks: new MeshRanks(starts, await siteOf(options, ranks, deadlineMs), name),
@@ -122,10 +126,23 @@ async function siteOf(options: DeployOptions, ranks: number, deadlineMs: number)
   if (place === "here") return localSite(ranks, deadlineMs);
   if (place === "processes") return processSite({ gpus: options.gpus ?? null });
   const memory = meshMemory(ranks, ringBytes);
-  const cores = typeof navigator === "undefined" ? 1 : (navigator.hardwareConcurrency ?? 1);
-  const shared = { memory, spinMs: ranks <= cores ? spinMs.spare : spinMs.taken };
+  const cores = machineCores();
+  const spins = {
+    spinMs: spinMs[ranks <= cores ? "spare" : "taken"],
+    idleMs: idleMs[ranks < cores ? "spare" : "taken"],
+  };
+  const shared = { memory, ...spins };
   return {
     start: (start, events) => startRankThread(shared, start, events),
     stop: (rank) => stopMesh(memory, rank),
   };
+}
+
+/** A rank that is late is helped by the others, where they share memory and have cores of their own. */
+function guestsOf(options: DeployOptions, ranks: number): number {
+  return placeOf(options) === "threads" && ranks <= machineCores() ? ranks - 1 : 0;
+}
+
+function machineCores(): number {
+  return typeof navigator === "undefined" ? 1 : (navigator.hardwareConcurrency ?? 1);
 }

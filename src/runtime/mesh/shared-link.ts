@@ -8,6 +8,8 @@ export interface SharedLinkOptions {
   readonly deadlineMs: number;
   /** How long to look for something to move before sleeping; waking costs tens of microseconds. */
   readonly spinMs: number;
+  /** Does something useful for others while it looks; whether there was any. */
+  readonly help?: () => boolean;
 }
 
 /** Before each message: step, tag, and its bytes. */
@@ -133,13 +135,18 @@ export class SharedLink implements Link {
   }
 
   #wait(heard: number, start: number, open: readonly Flow[], id: ExchangeId): void {
-    const { spinMs, deadlineMs } = this.#options;
+    const { spinMs, deadlineMs, help = () => false } = this.#options;
     const bell = bellCell(this.#rank);
-    const spinEnd = performance.now() + spinMs;
-    while (performance.now() < spinEnd) {
-      for (let turn = 0; turn < 64; turn++) if (Atomics.load(this.#cells, bell) !== heard) return;
+    const deadline = start + deadlineMs;
+    let spinEnd = performance.now() + spinMs;
+    while (performance.now() < Math.min(spinEnd, deadline)) {
+      for (let turn = 0; turn < 64; turn++) {
+        if (Atomics.load(this.#cells, bell) !== heard) return;
+        // Who is late has more to give away before long.
+        if (help()) spinEnd = performance.now() + spinMs;
+      }
     }
-    const left = start + deadlineMs - performance.now();
+    const left = deadline - performance.now();
     if (left <= 0) {
       const peers = [...new Set(open.map(({ peer }) => peer))].join(", ");
       const what = `expected an exchange with rank ${peers} within ${deadlineMs} ms, got none`;

@@ -1,7 +1,7 @@
 /**
  * The memory through which the threads of a mesh exchange messages: for each ordered pair of ranks a ring of bytes with
  * one writer and one reader, and for each rank a bell, a counter that others raise when they have moved something that
- * it may be waiting for.
+ * it may be waiting for, and a count of the messages that it has been sent by whoever drives.
  */
 
 /** Plain data, so that it can be handed to threads. */
@@ -21,7 +21,7 @@ export function meshMemory(ranks: number, ringBytes: number): MeshMemory {
   return {
     ranks,
     ringBytes,
-    cells: new SharedArrayBuffer(4 * lineCells * (1 + ranks + 2 * pairs)),
+    cells: new SharedArrayBuffer(4 * lineCells * (1 + 2 * ranks + 2 * pairs)),
     // Pages that nobody touches cost nothing.
     rings: new SharedArrayBuffer(pairs * ringBytes),
   };
@@ -34,9 +34,14 @@ export function bellCell(rank: number): number {
   return lineCells * (1 + rank);
 }
 
+/** Messages of whoever drives so far, modulo 2^32. */
+export function postedCell({ ranks }: MeshMemory, rank: number): number {
+  return lineCells * (1 + ranks + rank);
+}
+
 /** Bytes written to a ring so far, modulo 2^32; the cell of bytes read is a line later. */
 export function writtenCell({ ranks }: MeshMemory, from: number, to: number): number {
-  return lineCells * (1 + ranks + 2 * (from * ranks + to));
+  return lineCells * (1 + 2 * ranks + 2 * (from * ranks + to));
 }
 
 export function readCell(memory: MeshMemory, from: number, to: number): number {

@@ -3,12 +3,14 @@ import { UnsupportedError } from "../../ir/errors.ts";
 import type { RankEvents, RankHandle } from "./mesh-ranks.ts";
 import type { RankStart } from "./messages.ts";
 import type { RankPort } from "./serve-rank.ts";
-import type { MeshMemory } from "./shared-memory.ts";
+import { type MeshMemory, postedCell } from "./shared-memory.ts";
 
 /** What the links of threads need. */
 export interface SharedStart {
   readonly memory: MeshMemory;
+  /** How long a rank looks for what it waits for before it sleeps: in an exchange, and for the next command. */
   readonly spinMs: number;
+  readonly idleMs: number;
 }
 
 export function startRankThread(shared: SharedStart, start: RankStart, { message, gone }: RankEvents): RankHandle {
@@ -19,11 +21,15 @@ export function startRankThread(shared: SharedStart, start: RankStart, { message
     workerData: { start, shared },
     name: `ciuic rank ${start.rank}`,
   });
+  const [cells, posted] = [new Int32Array(shared.memory.cells), postedCell(shared.memory, start.rank)];
   worker.on("message", message);
   worker.on("error", (error) => gone(`the thread ended: ${error instanceof Error ? error.message : String(error)}`));
   worker.on("exit", (code) => gone(`the thread ended: exit code ${code}`));
   return {
-    post: (each) => worker.postMessage(each),
+    post: (each) => {
+      worker.postMessage(each);
+      Atomics.add(cells, posted, 1);
+    },
     hold: (alive) => (alive ? worker.ref() : worker.unref()),
     end: () => worker.terminate(),
     gone: new Promise((resolve) => worker.once("exit", resolve)),

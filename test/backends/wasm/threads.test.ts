@@ -1,25 +1,12 @@
 /** Threads: results do not depend on their number, and failures, deaths, aborts and closing end in errors, not in waiting. */
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
-import { shareLaunch, shareLocals } from "../../../src/backends/wasm/driver.ts";
-import { encodeModule } from "../../../src/backends/wasm/encode.ts";
-import {
-  branchIf,
-  type Instr,
-  i32,
-  ifElse,
-  loopBlock,
-  memory,
-  plain,
-  type WasmFunc,
-} from "../../../src/backends/wasm/instr.ts";
 import { startWorker } from "../../../src/backends/wasm/machine.ts";
 import { type Thread, ThreadPool } from "../../../src/backends/wasm/pool.ts";
-import { moduleOf } from "../../../src/backends/wasm/program.ts";
-import { syncFuncs } from "../../../src/backends/wasm/sync.ts";
 import { openDevice } from "../../../src/compile.ts";
 import { InputError } from "../../../src/ir/errors.ts";
 import { loadModel } from "../../../src/runtime/load-model.ts";
+import { counting, endless, failing, type Loaded } from "./counting-programs.ts";
 
 const folder = (name: string) => fileURLToPath(new URL(`../../fixtures/goldens/${name}`, import.meta.url));
 
@@ -50,44 +37,6 @@ test("merged launches of a quantised model give the same bits on 1, 2 and 3 thre
   expect(results[1]).toEqual(results[0]);
   expect(results[2]).toEqual(results[0]);
 }, 120_000);
-
-/** A function of a chunk and the chunk after it, and a program that shares launches of it, `launches` or for ever. */
-function programOf(body: readonly Instr[], { chunks, launches }: { chunks: number; launches: number | null }): Loaded {
-  const params = ["begin", "end"].map((name) => ({ name, type: "i32" as const }));
-  const work: WasmFunc = { name: "work", params, results: [], locals: [], body };
-  const launch = [...shareLaunch("work", { from: 0, to: chunks }, { chunks, size: 1 }, [])];
-  const all = launches === null ? [loopBlock("again", [...launch, i32(1), branchIf("again")])] : null;
-  const entry: WasmFunc = {
-    name: "step",
-    params: [],
-    results: [],
-    locals: shareLocals,
-    body: all ?? Array.from({ length: launches ?? 0 }, () => launch).flat(),
-    exported: true,
-  };
-  const module = new WebAssembly.Module(encodeModule(moduleOf([...syncFuncs(), work, entry], true)));
-  return { module, tickets: chunks * (launches ?? 1_000_000) };
-}
-
-interface Loaded {
-  readonly module: WebAssembly.Module;
-  readonly tickets: number;
-}
-
-/** Counts in cell 512 how often each chunk is run. */
-const count: readonly Instr[] = [i32(2048), i32(1), memory("i32.atomic.rmw.add"), { k: "drop" }];
-const counting = programOf(count, { chunks: 7, launches: 3 });
-const trap: readonly Instr[] = [i32(-4), memory("i32.load"), { k: "drop" }];
-/** One chunk of the second launch traps, on whichever thread has it. */
-const failing = programOf(
-  [...count, i32(2048), memory("i32.atomic.load"), i32(9), plain("i32.eq"), ifElse(null, trap)],
-  {
-    chunks: 7,
-    launches: 3,
-  },
-);
-/** A step without end. */
-const endless = programOf([], { chunks: 2, launches: null });
 
 describe("a pool", () => {
   const pools: ThreadPool[] = [];

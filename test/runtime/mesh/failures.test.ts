@@ -39,3 +39,24 @@ test.each([
   await expect(model.generate(ids, options).collect()).rejects.toThrow(`rank ${rank}`);
   await model.close();
 });
+
+test.each([3, 6])("a rank that ends while it may be helping, in step %i", async (at) => {
+  const demo = fileURLToPath(new URL("../../../models/tiny-deepseek", import.meta.url));
+  // What each step computes is enough to be shared by threads.
+  const quantize = { weights: "int8", group: 16 } as const;
+  const model = await shardAndDeploy(demo, { devices: { tp: 2 }, contextLength: 64, quantize });
+  const runner = model.runner as MeshRunner; // what shardAndDeploy makes
+  const step = runner.step.bind(runner);
+  let count = 0;
+  runner.step = (batch, signal) => {
+    if (count++ === at) setTimeout(() => void runner.endRank(1), 1);
+    return step(batch, signal);
+  };
+  const started = performance.now();
+  await expect(model.generate([1, 2, 3, 4], { ...options, maxTokens: 60 }).collect()).rejects.toThrow(
+    /rank 1, step [0-9]+: the thread ended/,
+  );
+  await model.close();
+  // Far less than any deadline.
+  expect(performance.now() - started).toBeLessThan(10_000);
+});

@@ -51,6 +51,23 @@ describe("who waits", () => {
     expect(() => link.exchange(at, [], [{ from: 1, tag: 0, into: new Uint8Array(1) }])).toThrow("rank 1 has failed");
   });
 
+  test("helps others meanwhile, as long as there is something to do and time", () => {
+    const memory = meshMemory(2, 64);
+    const peer = new SharedLink(memory, 0, timing);
+    let helped = 0;
+    const help = () => {
+      if (++helped === 5) peer.exchange(at, [{ to: 1, tag: 0, bytes: new Uint8Array([7]) }], []);
+      return true;
+    };
+    const link = new SharedLink(memory, 1, { deadlineMs: 1000, spinMs: 1, help });
+    const into = new Uint8Array(1);
+    link.exchange(at, [], [{ from: 0, tag: 0, into }]);
+    expect(into[0]).toBe(7);
+    expect(helped).toBe(5);
+    const busy = new SharedLink(memory, 1, { deadlineMs: 30, spinMs: 1, help: () => true });
+    expect(() => busy.exchange(at, [], [{ from: 0, tag: 0, into }])).toThrow("with rank 0 within 30 ms");
+  });
+
   test.each([
     ["step", { step: 8 }, 0, 4],
     ["tag", { step: 7 }, 1, 4],
