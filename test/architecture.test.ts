@@ -20,6 +20,8 @@ const owners = {
   // A cast that only widens what is loaded is free; a broadcast along an outer axis repeats what it is made of.
   "src/passes/fuse.ts": ["cast"],
   "src/passes/reductions.ts": ["broadcast"],
+  // What a broadcast repeats is read once; a transposed operand is read along its rows.
+  "src/passes/lower/columns.ts": ["broadcast", "transpose"],
   // Rounding to a storage format happens in the store that ends a kernel.
   "src/passes/epilogue.ts": ["cast"],
   // Constants of the same value at each index, or of the index itself.

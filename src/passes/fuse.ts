@@ -22,9 +22,10 @@ import { loadedDType } from "../ir/kernel/value.ts";
 import { opDef, opKind } from "../ir/ops/all.ts";
 import type { Target } from "../ir/target.ts";
 import { dtypeInfo, sizeOf } from "../ir/types.ts";
+import { contractOperands } from "./contract-operands.ts";
 import { growEpilogue, isStorageCast } from "./epilogue.ts";
 import { type Decision, joined, maxInlined, namesOf, oversized } from "./fusion-decision.ts";
-import { readsInline, repeatsRows, withReductions, withVaryingReductions } from "./reductions.ts";
+import { indexMath, readsInline, reducedAgain, repeatsRows, withReductions } from "./reductions.ts";
 import { type StagedDots, stagedDots } from "./staged-dots.ts";
 
 export interface Group {
@@ -52,7 +53,8 @@ export interface FuseOptions {
   readonly weights: ReadonlySet<Node>;
 }
 
-type Way = "free" | "stage" | "inner";
+/** `apart`: before the kernel, which changes what the value is made of. */
+type Way = "free" | "stage" | "inner" | "apart";
 
 /** Groups the nodes of one function. */
 export function fuse(func: Func, target: Target, options: FuseOptions): Fusion {
@@ -86,18 +88,21 @@ export function fuse(func: Func, target: Target, options: FuseOptions): Fusion {
   const none = { inside: new Set<Node>(), unused: new Set<Node>() };
   const dots = options.enabled ? stagedDots(nodes, users, outs, target) : none;
   const stays = (node: Node) => buffers.has(node) || (isAnchor(node, anchors) && !dots.inside.has(node));
-  const reducing = withReductions(nodes, stays);
-  const varying = target.workgroup === null ? new Set<Node>() : withVaryingReductions(nodes, reducing);
-  const cut = options.enabled ? oversized(nodes, stays, (node) => inside.has(node) || isView(node)) : new Set<Node>();
+  const gpu = target.workgroup !== null && options.enabled;
+  const again = gpu ? reducedAgain(nodes, users, withReductions(nodes, stays)) : new Set<Node>();
+  const reducing = withReductions(nodes, (node) => stays(node) || again.has(node));
+  const free = gpu ? indexMath(nodes, stays) : new Set<Node>();
+  const uncut = (node: Node) => inside.has(node) || isView(node) || free.has(node);
+  const cut = options.enabled ? oversized(nodes, (node) => stays(node) || again.has(node), uncut) : new Set<Node>();
   const staged = new Map<Node, Node>();
   const ways = new Map<Node, Map<Node, Way>>();
   for (const node of [...nodes].reverse()) {
     if (buffers.has(node) || inside.has(node) || dots.unused.has(node)) continue;
     // What the loader computes needs nothing of the kernels.
     const readers = users.get(node)!.filter((user) => !options.weights.has(user) && !dots.unused.has(user));
-    const needs = collectNeeds(node, readers, { buffers, inside, anchors, ways, reducing, varying, target, dots });
+    const needs = collectNeeds(node, readers, { buffers, inside, anchors, ways, reducing, target, dots });
     ways.set(node, needs);
-    const why = whyStored(node, needs, { outs, cut, anchors, enabled: options.enabled, dots });
+    const why = whyStored(node, needs, { outs, cut, anchors, free, again, enabled: options.enabled, dots });
     if (why !== null && !(isView(node) && !outs.has(node) && options.enabled)) {
       buffers.add(node);
       decisions.push({ node, as: "stored", into: [], ...why });
@@ -117,6 +122,10 @@ interface StoreContext {
   readonly outs: ReadonlySet<Node>;
   readonly cut: ReadonlySet<Node>;
   readonly anchors: ReadonlyMap<Node, Node>;
+  /** What this target computes wherever it is needed. */
+  readonly free: ReadonlySet<Node>;
+  /** Reductions that are reduced again. */
+  readonly again: ReadonlySet<Node>;
   readonly enabled: boolean;
   readonly dots: StagedDots;
 }
@@ -125,13 +134,16 @@ interface StoreContext {
 function whyStored(
   node: Node,
   needs: ReadonlyMap<Node, Way>,
-  { outs, cut, anchors, enabled, dots }: StoreContext,
+  { outs, cut, anchors, free, again, enabled, dots }: StoreContext,
 ): Pick<Decision, "why" | "missed"> | null {
   if (outs.has(node)) return { why: "a result, an argument of a call, or rows that are updated", missed: false };
   if (!enabled) return { why: "fusion is off", missed: false };
   if (isAnchor(node, anchors) && !dots.inside.has(node)) return { why: "has loops of its own", missed: false };
   if (cut.has(node)) return { why: `its expression would have more than ${maxInlined} ops`, missed: true };
-  if (isFree(node)) return null;
+  if (again.has(node)) return { why: "its elements are reduced again", missed: false };
+  const apart = [...needs].flatMap(([root, way]) => (way === "apart" ? [root] : []));
+  if (isFree(node) || (free.has(node) && apart.length === 0)) return null;
+  if (apart.length > 0) return { why: `${namesOf(apart)} updates what it is made of`, missed: false };
   const inner = [...needs].flatMap(([root, way]) => (way === "inner" ? [root] : []));
   if (inner.length > 0) return { why: `${namesOf(inner)} would compute it again in an inner loop`, missed: true };
   if (needs.size > 1) return { why: `${needs.size} kernels read it: ${namesOf([...needs.keys()])}`, missed: true };
@@ -197,8 +209,6 @@ interface NeedContext {
   readonly ways: ReadonlyMap<Node, ReadonlyMap<Node, Way>>;
   /** Nodes that would bring a reduction along. */
   readonly reducing: ReadonlySet<Node>;
-  /** Those of them that would bring another one for each element of their rows. */
-  readonly varying: ReadonlySet<Node>;
   readonly target: Target;
   readonly dots: StagedDots;
 }
@@ -206,7 +216,7 @@ interface NeedContext {
 /** Which groups need a node, each with the most demanding way. */
 function collectNeeds(node: Node, users: readonly Node[], context: NeedContext): Map<Node, Way> {
   const needs = new Map<Node, Way>();
-  const rank: Record<Way, number> = { free: 0, stage: 1, inner: 2 };
+  const rank: Record<Way, number> = { free: 0, stage: 1, inner: 2, apart: 3 };
   const need = (root: Node, way: Way) => {
     const known = needs.get(root);
     if (known === undefined || rank[way] > rank[known]) needs.set(root, way);
@@ -221,9 +231,7 @@ function collectNeeds(node: Node, users: readonly Node[], context: NeedContext):
 
 /** How `user`, a node computed by the group of `root` itself, reads its operand. */
 function wayInto(user: Node, operand: Node, root: Node, context: NeedContext): Way {
-  const { target, anchors, reducing, varying, dots } = context;
-  // One workgroup would take all the rows one after another.
-  if (varying.has(operand) && opKind(user.op) === "reduce") return "inner";
+  const { target, anchors, reducing, dots } = context;
   if (reducing.has(operand) && repeatsRows(user)) return "inner";
   const kind = opKind(user.op);
   // Rows that are replaced where they lie must not be read while they are.
@@ -232,7 +240,7 @@ function wayInto(user: Node, operand: Node, root: Node, context: NeedContext): W
     user.ins[0] !== operand &&
     readsInline(operand, user.ins[0]!, (node) => isAnchor(node, anchors))
   )
-    return "inner";
+    return "apart";
   if (kind === "dot" && (anchors.get(root) ?? root) === user) return dots.inside.has(operand) ? "stage" : "inner";
   const streams = kind === "contract" || kind === "composite";
   if (!streams || (anchors.get(root) ?? root) !== user) return "free";
@@ -247,8 +255,7 @@ function wayInto(user: Node, operand: Node, root: Node, context: NeedContext): W
 }
 
 /** How a group that reads `user`, which it computes itself, in the way `way` reads an operand of it. */
-function wayThrough(user: Node, operand: Node, way: Way, { reducing, varying }: NeedContext): Way {
-  if (varying.has(operand) && opKind(user.op) === "reduce") return "inner";
+function wayThrough(user: Node, operand: Node, way: Way, { reducing }: NeedContext): Way {
   if (reducing.has(operand)) return repeatsRows(user) ? "inner" : way;
   return way === "inner" && isRowIndex(user, operand) ? "free" : way;
 }
@@ -262,28 +269,6 @@ function isRowIndex(user: Node, operand: Node): boolean {
 /** The operand that a group's kernel computes into scratch: the first of attention, the activations of a contraction. */
 function stagedOperand(anchor: Node): Node {
   return opKind(anchor.op) === "contract" ? contractOperands(anchor).a : anchor.ins[0]!;
-}
-
-/**
- * The roles of a contraction's operands: `a` is walked row by row (activations), `b` streams past it (weights): the one
- * with more elements, because staging or keeping the smaller is cheaper.
- */
-export function contractOperands(node: Node): { a: Node; b: Node; swapped: boolean } {
-  const [x, y] = [node.ins[0]!, node.ins[1]!];
-  const { ins, out } = parseAxes(String(attrsOf(node).axes));
-  const rows = (mine: readonly string[], other: readonly string[]) =>
-    out.filter((axis) => mine.includes(axis) && !other.includes(axis));
-  const [onlyX, onlyY] = [rows(ins[0]!, ins[1]!), rows(ins[1]!, ins[0]!)];
-  const swapped =
-    onlyY.length === 0 && onlyX.length > 0
-      ? true
-      : sizeOf(x.type.shape) > sizeOf(y.type.shape) && onlyX.length > 0 && isRowMajorDot(ins[0]!, out);
-  return swapped ? { a: y, b: x, swapped } : { a: x, b: y, swapped };
-}
-
-/** Whether an operand's last axis is summed, so that its rows are walked in memory order. */
-function isRowMajorDot(axes: readonly string[], out: readonly string[]): boolean {
-  return !out.includes(axes.at(-1)!);
 }
 
 /** Scratch bytes for one row of the activation operand, at the largest tile. */

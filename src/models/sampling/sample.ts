@@ -3,11 +3,12 @@
  * a draw with temperature, min-p, top-k and top-p, the way `runtime/sampling/sampler.ts` does it in doubles. Where that takes tokens in
  * order of their logits, this searches for the logit at which to cut (`cut.ts`).
  *
- * Letters: n tokens, v vocabulary, b blocks of s logits each.
+ * Letters: n tokens, v vocabulary, b blocks of s logits each, p parts.
  */
 import type { Maths } from "../../ir/build.ts";
 import type { Node } from "../../ir/graph.ts";
-import { cutAt, firstAbove, lowestEquals, rowAt, sumInParts, sumsUpTo } from "./cut.ts";
+import { type Cut, cutAt, partsOf } from "./cut.ts";
+import { findInGroups, rowAt, type Weights } from "./find.ts";
 import { penalise } from "./penalties.ts";
 
 /** What the rows of a step ask for together; a row that does not ask for one of these has a neutral number. */
@@ -93,82 +94,74 @@ interface Draw {
 /** Inverse of the cumulative softmax at `uniform`, tokens in order of id. */
 function draw(m: Maths, kind: SamplerKind, { blocks, top, uniform, column }: Draw): Node {
   const [n, count, size] = blocks.type.shape as [number, number, number]; // of rank 3
-  const below = m.sub(blocks, m.expandLast(top, 2));
-  const scaled = m.named("scaled", m.div(below, m.expandLast(column("temperature"), 2))); // [n, b, s], at most 0
-  const kept = keptOf(m, kind, scaled, column); // [n, b, s]
-  const weights = m.named("weights", m.select(kept, m.exp(scaled), 0)); // [n, b, s]
-  const sums = m.named("block_sums", m.reduceSum(weights)); // [n, b]
-  const reached = m.named("reached", sumsUpTo(m, sums)); // [n, b]
-  const target = m.mul(uniform, m.reshape(m.slice(reached, 1, count - 1, count), [n])); // [n]
-  const block = m.named("block", firstAbove(m, reached, sums, target)); // [n]
-  const before = m.reshape(m.slice(m.concat(1, m.full("f32", [n, 1], 0), reached), 1, 0, count), [n * count, 1]);
-  const start = m.reshape(m.gather(before, m.add(m.mul(m.iota("i32", [n], 0), count), block)), [n]);
-  const row = m.named("row", rowAt(m, weights, block)); // [n, s]
-  return m.add(m.mul(block, size), firstAbove(m, sumsUpTo(m, row), row, m.sub(target, start)));
+  const below = m.sub(m.reshape(blocks, [n, count * size]), m.expandLast(top));
+  const scaled = m.named("scaled", m.div(below, m.expandLast(column("temperature")))); // [n, v], at most 0
+  const floor = column("floor"); // [n]
+  const limit = limitOf(m, kind, scaled, column);
+  const parts = partsOf(count * size);
+  const length = (count * size) / parts;
+  const inParts = m.reshape(scaled, [n, parts, length]);
+  const { above, equals } = weightsOf(m, inParts, floor, limit); // [n, p, v / p]
+  const sums = {
+    above: m.named("sums_above", m.reduceSum(above)),
+    equals: equals && m.named("sums_equals", m.reduceSum(equals)),
+  }; // [n, p]
+  const part = findInGroups(m, sums, { of: uniform, equals: limit?.needed, each: limit?.each });
+  const row = m.named("row", rowAt(m, inParts, part.at)); // [n, v / p]
+  return m.add(m.mul(part.at, length), findInGroups(m, weightsOf(m, row, floor, limit), part.inside).at);
 }
 
-/** f32 [n] each: all above `at` is taken, and of what equals it so many as are needed. */
-interface Cut {
+/** f32 [n] each: all above `at` is taken, and of what equals it, in order of id, so many as are needed. */
+interface Limit {
   readonly at: Node;
   readonly needed: Node;
+  /** What each of these weighs. */
+  readonly each: Node;
 }
 
-/** bool [n, b, s]: the tokens that min-p, top-k and top-p leave; of equals at the cut those of the lowest ids. */
-function keptOf(m: Maths, { topK, topP }: SamplerKind, scaled: Node, column: Draw["column"]): Node {
-  const [n, count, size] = scaled.type.shape as [number, number, number]; // of rank 3
+/** f32 of the shape of `scaled`, [n, ..]: what tokens above the cut weigh that min-p leaves, and which tokens equal the cut. */
+function weightsOf(m: Maths, scaled: Node, floor: Node, limit: Limit | undefined): Weights {
+  const row = (x: Node) => m.expandLast(x, scaled.type.shape.length - 1);
+  const weights = m.select(m.ge(scaled, row(floor)), m.exp(scaled), 0);
+  if (limit === undefined) return { above: weights };
+  const one = m.full("f32", scaled.type.shape, 1);
+  return {
+    above: m.select(m.gt(scaled, row(limit.at)), weights, 0),
+    equals: m.select(m.eq(scaled, row(limit.at)), one, 0),
+  };
+}
+
+/** Where top-k and top-p cut what min-p leaves; undefined without them. */
+function limitOf(m: Maths, { topK, topP }: SamplerKind, flat: Node, column: Draw["column"]): Limit | undefined {
+  const from = (least: Node, weight: Node) => m.select(m.ge(flat, m.expandLast(least)), weight, 0);
   const floor = column("floor"); // [n]
-  const aboveFloor = m.ge(scaled, m.expandLast(floor, 2));
-  if (!topK && !topP) return aboveFloor;
-  const flat = m.reshape(scaled, [n, count * size]);
-  const one = (x: Node, least: Node) => m.select(m.ge(x, m.expandLast(least)), m.full("f32", x.type.shape, 1), 0);
-  const mass = (x: Node, least: Node) => m.select(m.ge(x, m.expandLast(least)), m.exp(x), 0);
-  const cuts: Cut[] = [];
-  if (topK) {
-    const at = cutAt(m, flat, column("topK"), (x) => one(x, floor));
-    cuts.push({
-      at,
-      needed: m.sub(
-        column("topK"),
-        above(m, flat, at, (x) => one(x, floor)),
-      ),
-    });
-  }
-  const [byCount] = cuts;
-  if (topP) {
-    const least = byCount === undefined ? floor : m.max(floor, byCount.at);
-    const weigh = (x: Node) => mass(x, least);
-    const sum = sumInParts(m, weigh(flat));
-    const total = byCount === undefined ? sum : m.sub(sum, surplusOf(m, flat, floor, byCount));
-    const wanted = m.mul(column("topP"), total);
-    const at = cutAt(m, flat, wanted, weigh);
-    cuts.push({ at, needed: m.div(m.sub(wanted, above(m, flat, at, weigh)), m.exp(at)) });
-  }
+  const one = m.full("f32", flat.type.shape, 1);
+  const byCount = topK ? cutAt(m, flat, from(floor, one), () => column("topK")) : undefined;
+  const first = byCount && limitBy(m, byCount, floor, m.sub(byCount.wanted, byCount.above));
+  if (!topP) return first;
+  const least = byCount === undefined ? floor : m.max(floor, byCount.at);
+  // Of what equals the cut by count, what is not needed has no part in the whole.
+  const surplus = byCount && m.mul(m.max(m.sub(byCount.from, byCount.wanted), 0), m.exp(byCount.at));
+  const byMass = cutAt(m, flat, m.named("weights", from(least, m.exp(flat))), (total) =>
+    m.mul(column("topP"), surplus === undefined ? total : m.sub(total, surplus)),
+  );
+  const missing = m.min(m.sub(byMass.wanted, byMass.above), mostNeeded);
+  const second = limitBy(m, byMass, floor, m.div(missing, m.max(m.exp(byMass.at), leastWeight)));
+  if (first === undefined) return second;
   // The higher cut holds; where both are the same, top-p's, which counted what top-k left.
-  const cut = cuts.reduce((low, high) => {
-    const higher = m.ge(high.at, low.at);
-    return { at: m.select(higher, high.at, low.at), needed: m.select(higher, high.needed, low.needed) };
-  });
-  return m.and(aboveFloor, fromCut(m, scaled, cut));
+  const higher = m.ge(second.at, first.at);
+  return {
+    at: m.named("cut", m.select(higher, second.at, first.at)),
+    needed: m.named("needed", m.select(higher, second.needed, first.needed)),
+    each: m.select(higher, second.each, first.each),
+  };
 }
 
-/** bool [n, b, s]: what lies above a cut, and of what equals it the lowest ids. */
-function fromCut(m: Maths, scaled: Node, { at, needed }: Cut): Node {
-  const { shape } = scaled.type;
-  const cut = m.named("cut", at);
-  const last = lowestEquals(m, scaled, cut, m.named("needed", needed)); // i32 [n]
-  const ids = m.add(m.mul(m.iota("i32", shape, 1), shape[2]!), m.iota("i32", shape, 2));
-  const equal = m.and(m.eq(scaled, m.expandLast(cut, 2)), m.le(ids, m.expandLast(last, 2)));
-  return m.or(m.gt(scaled, m.expandLast(cut, 2)), equal);
-}
+/** Bounds that keep a quotient finite: more than a row weighs, and less than a token that matters does. */
+const [mostNeeded, leastWeight] = [1e7, 1e-30];
 
-/** [n]: what `weigh` gives of the values above `at`. */
-function above(m: Maths, flat: Node, at: Node, weigh: (values: Node) => Node): Node {
-  return sumInParts(m, m.select(m.gt(flat, m.expandLast(at)), weigh(flat), 0));
-}
-
-/** [n]: the weight of what equals a cut by count and is not needed. */
-function surplusOf(m: Maths, flat: Node, floor: Node, { at, needed }: Cut): Node {
-  const equal = m.select(m.eq(flat, m.expandLast(at)), m.full("f32", flat.type.shape, 1), 0);
-  const surplus = m.mul(m.max(m.sub(sumInParts(m, equal), needed), 0), m.exp(at));
-  return m.select(m.ge(at, floor), surplus, 0);
+/** A whole number of equals, at least the first; they weigh nothing where min-p takes them. */
+function limitBy(m: Maths, { at }: Cut, floor: Node, missing: Node): Limit {
+  const needed = m.max(m.neg(m.floor(m.neg(missing))), 1);
+  return { at, needed: m.named("needed", needed), each: m.select(m.ge(at, floor), m.exp(at), 0) };
 }

@@ -2,7 +2,7 @@
 import { axisSizes, parseAxes } from "../../ir/axes.ts";
 import { attrsOf, type Node } from "../../ir/graph.ts";
 import { type Expr, iadd, int } from "../../ir/kernel/kernel.ts";
-import { contractOperands } from "../fuse.ts";
+import { contractOperands } from "../contract-operands.ts";
 import { chooseTile, spacingOf } from "../schedule/choose.ts";
 import type { KernelWriter } from "./writer.ts";
 

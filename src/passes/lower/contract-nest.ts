@@ -4,7 +4,8 @@ import { attrsOf, type Node } from "../../ir/graph.ts";
 import { cast, type Expr, num, op, ref } from "../../ir/kernel/kernel.ts";
 import { assign, store, variable } from "../../ir/kernel/stmt.ts";
 import { sizeOf } from "../../ir/types.ts";
-import { contractOperands, type Group } from "../fuse.ts";
+import { contractOperands } from "../contract-operands.ts";
+import type { Group } from "../fuse.ts";
 import { flatten, unflatten } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 

@@ -8,6 +8,7 @@ import { store, when } from "../../ir/kernel/stmt.ts";
 import { opKind } from "../../ir/ops/all.ts";
 import type { Workgroup } from "../../ir/target.ts";
 import { sizeOf } from "../../ir/types.ts";
+import { lowerColumns } from "./columns.ts";
 import { flatten } from "./index-math.ts";
 import type { KernelWriter, Together } from "./writer.ts";
 
@@ -15,7 +16,7 @@ import type { KernelWriter, Together } from "./writer.ts";
 const shortRow = 32;
 
 /** A power of two: as many invocations as there is work for, at least a subgroup's. */
-export function workgroupFor(work: number, { invocations }: Workgroup): number {
+export function workgroupFor(work: number, { invocations }: Pick<Workgroup, "invocations">): number {
   return Math.min(invocations, Math.max(shortRow, 2 ** Math.ceil(Math.log2(Math.max(work, 1)))));
 }
 
@@ -26,6 +27,7 @@ export function lowerRows(w: KernelWriter, workgroup: Workgroup): boolean {
   const longest = Math.max(0, ...reductions.map((node) => node.ins[0]!.type.shape.at(-1)!));
   if (longest < shortRow) return false;
   const { shape } = root.type;
+  if (lowerColumns(w, reductions, workgroup)) return true;
   // Where the reductions have a row for each element of the root, one of the workgroup stores it.
   const single = shape.length === 0 || reductions.some((node) => sizeOf(node.type.shape) === sizeOf(shape));
   const outer = single ? shape.length : shape.length - 1;

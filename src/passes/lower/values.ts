@@ -8,7 +8,7 @@ import { opDef } from "../../ir/ops/all.ts";
 import { codeRange } from "../../ir/ops/groups.ts";
 import { clampTo, range, reindex } from "./index-math.ts";
 import type { InlinableOp } from "./inlinable.ts";
-import type { KernelWriter } from "./writer.ts";
+import type { KernelWriter, Together } from "./writer.ts";
 
 type ValueRule = (w: KernelWriter, node: Node, idx: readonly Expr[]) => Expr;
 
@@ -159,11 +159,27 @@ function reduce(
     w.loop("r", x!.type.shape.at(-1)!, step);
     return acc;
   }
-  // Four neighbours each where there are so many: their loads are on their way together.
   const length = x!.type.shape.at(-1)!;
-  const each = length % 4 === 0 && length >= 4 * together.size ? 4 : 1;
-  w.strided(together, "r", length / each, (r) => {
-    for (const i of range(each)) step(iadd(imul(r, int(each)), int(i)));
+  takeInTurn(w, together, length, step);
+  return w.combine("all", node.op === "reduceMax" ? "max" : "add", acc, together.size, together.apart);
+}
+
+/** Elements of a row, each by one of those that share it: four at once where there are so many, whose loads are on their way together. */
+function takeInTurn(w: KernelWriter, together: Together, length: number, step: (r: Expr) => void): void {
+  const { lane, size, apart = 1 } = together;
+  const four = range(4);
+  if (apart === 1) {
+    const each = length % 4 === 0 && length >= 4 * size ? four : [0];
+    w.strided(together, "r", length / each.length, (r) => {
+      for (const i of each) step(iadd(imul(r, int(each.length)), int(i)));
+    });
+    return;
+  }
+  const rounds = Math.floor(length / (4 * size));
+  w.loop("q", rounds, (q) => {
+    const first = w.bind("first", iadd(lane, imul(q, int(4 * size))));
+    for (const i of four) step(iadd(first, int(i * size)));
   });
-  return w.combine("all", node.op === "reduceMax" ? "max" : "add", acc, together.size);
+  const done = rounds * 4 * size;
+  if (done < length) w.strided({ lane: iadd(lane, int(done)), size }, "r", length, step);
 }

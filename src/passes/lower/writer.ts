@@ -35,6 +35,8 @@ interface Scope {
 export interface Together {
   readonly lane: Expr;
   readonly size: number;
+  /** How far apart those are in the workgroup that share a row: 1 where all of it do. */
+  readonly apart?: number;
 }
 
 /** How a node that has no buffer is computed: the table in values.ts. */
@@ -53,6 +55,8 @@ export class KernelWriter {
   /** The workgroup loop that is open, and the level of its scope. */
   #workgroup: (Together & { readonly level: number }) | null = null;
   #together: Together | null = null;
+  /** Those that share a row that is fixed inside of the workgroup loop. */
+  #sharers: Together | null = null;
   readonly out: Buf;
 
   /** `isBuffer` says which nodes other than the root are read from memory. */
@@ -122,6 +126,13 @@ export class KernelWriter {
       this.#workgroup = null;
     }, [name]);
     this.emit(loop(name, 0, size, inner, "workgroup"));
+  }
+
+  /** What is reduced in `body` in rows that are fixed in the open workgroup loop is reduced by these of its iterations. */
+  sharing(sharers: Together, body: () => void): void {
+    this.#sharers = sharers;
+    body();
+    this.#sharers = null;
   }
 
   /** The iterations of the workgroup loop, for a reduction of a row that is the same to all of them. */
@@ -210,7 +221,8 @@ export class KernelWriter {
     const workgroup = this.#workgroup;
     const level = Math.max(fixed, workgroup?.level ?? 0);
     const before = this.#together;
-    this.#together = workgroup !== null && fixed < workgroup.level ? workgroup : null;
+    const sharers = workgroup !== null && fixed === workgroup.level ? this.#sharers : null;
+    this.#together = workgroup !== null && fixed < workgroup.level ? workgroup : sharers;
     const value = this.#at(level, () => this.#compute(this, node, idx));
     this.#together = before;
     this.#scopes[level]!.memo.set(key, value);

@@ -44,6 +44,18 @@ export function paysOffTogether(a: TeamLaunch, b: TeamLaunch, extent: number, si
   return merged[0]! + merged[1]! <= apart[0]! + apart[1]! + gpuLaunch;
 }
 
+/**
+ * What `b` takes in `extent` workgroups that do `a` first, each for itself; undefined where that is more than the two launches
+ * take, or workgroups would wait for others and so do `a` one after another.
+ */
+export function timeRepeated(a: TeamLaunch, b: TeamLaunch, extent: number, size: number): number | undefined {
+  if (extent * size > mostRepeating) return undefined;
+  const [first, second] = [a, b].map(({ nest, team, work }) => work / Math.min(invocationsOf(nest, team), resident));
+  const again = a.work / busyLanes(a.nest, a.team, 1, size);
+  const time = again + b.work / Math.min(extent * busyLanes(b.nest, b.team, extent, size), resident);
+  return again <= gpuLaunch && time <= first! + second! + gpuLaunch ? time : undefined;
+}
+
 interface TeamLaunch {
   readonly nest: Nest;
   readonly team: Team;
@@ -52,6 +64,8 @@ interface TeamLaunch {
 
 /** Invocations that a GPU runs at the same time. */
 const resident = 1 << 15;
+/** Invocations that may all do the same: larger GPUs run more at once. */
+const mostRepeating = 1 << 16;
 /** What a launch costs in ops of one invocation: starting it, and waiting for memory once more, some three microseconds. */
 const gpuLaunch = 1024;
 

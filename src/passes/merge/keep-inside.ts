@@ -2,7 +2,7 @@
 import type { Node } from "../../ir/graph.ts";
 import { type Buf, type Expr, imul, int, isub, type Kernel, ref, type Stmt } from "../../ir/kernel/kernel.ts";
 import { storageBits } from "../../ir/kernel/value.ts";
-import { globalBufs, mapOperands, mapStmt } from "../../ir/kernel/walk.ts";
+import { bufBytes, globalBufs, mapOperands, mapStmt } from "../../ir/kernel/walk.ts";
 import type { Target } from "../../ir/target.ts";
 import type { Candidate } from "./candidate.ts";
 
@@ -31,6 +31,12 @@ export function buffersOf(a: Candidate, b: Candidate): { bufs: Buf[]; args: Node
   return { bufs: [...entries.map(([, buf]) => buf), ...scratch], args: entries.map(([node]) => node) };
 }
 
+/** Bytes of shared memory that a kernel of these buffers leaves. */
+export function sharedRoom(bufs: readonly Buf[], { workgroup }: Target): number {
+  const used = bufs.filter(({ space }) => space === "shared").reduce((sum, buf) => sum + bufBytes(buf), 0);
+  return (workgroup?.bytes ?? 0) - combineBytes - used;
+}
+
 /** Where a merged kernel keeps a value: what nothing outside needs is scratch, or shared where there is room for it. */
 export function keeper(
   a: Candidate,
@@ -40,14 +46,12 @@ export function keeper(
   extent: number,
   { target, needed }: MergeContext,
 ): (node: Node, buf: Buf) => Buf["space"] {
-  const bytes = (buf: Buf) => (buf.size * storageBits(buf.dtype)) / 8;
-  const shared = bufs.filter(({ space }) => space === "shared").reduce((sum, buf) => sum + bytes(buf), 0);
-  let room = (target.workgroup?.bytes ?? 0) - combineBytes - shared;
+  let room = sharedRoom(bufs, target);
   return (node, buf) => {
     if (needed(node, a, b)) return "global";
     if (!together) return "scratch";
     // Shared memory holds whole words: smaller ones would not be rounded.
-    const own = bytes(buf) / extent;
+    const own = bufBytes(buf) / extent;
     if (storageBits(buf.dtype) !== 32 || own > room) return "global";
     room -= own;
     return "shared";

@@ -10,14 +10,17 @@
  * A kernel that can do with rows as they were before an update (`LoweredKernel.early`) need not wait for it. Then the update
  * comes later, beside a launch that waits for all that read the old rows.
  */
+
 import { invariant } from "../../ir/errors.ts";
 import { type Func, isOp, type Node, topoOrder } from "../../ir/graph.ts";
 import type { Target } from "../../ir/target.ts";
+import { byteSize } from "../../ir/types.ts";
 import type { LoweredKernel } from "../lower/lower.ts";
 import { type Candidate, candidateOf } from "./candidate.ts";
 import type { MergeContext } from "./keep-inside.ts";
-import { mergeBeside, mergePair, tooManyBuffers, withGrid } from "./merge-pair.ts";
+import { largeOperand, mergeBeside, mergePair, tooManyBuffers, withGrid } from "./merge-pair.ts";
 import { keepNear } from "./near.ts";
+import { mergeRepeated } from "./repeat.ts";
 
 /** Two kernels that became one. */
 export interface Merged {
@@ -46,7 +49,13 @@ export function mergeLaunches(
   report?: (report: MergeReport) => void,
 ): readonly LoweredKernel[] {
   const merger = earlyMerger(func, kernels, target) ?? new Merger(func, kernels, target);
-  merger.mergeAll(["divided", "whole", "apart"]);
+  merger.mergeAll([
+    ...(target.workgroup === null ? [] : (["siblings"] as const)),
+    "divided",
+    "whole",
+    "repeated",
+    "apart",
+  ]);
   report?.({ merged: merger.merged, unmerged: merger.unmerged() });
   return merger.candidates.map((each) =>
     target.workgroup === null ? withGrid(each, target) : keepNear(each.lowered, target),
@@ -64,8 +73,11 @@ function earlyMerger(func: Func, kernels: readonly LoweredKernel[], target: Targ
   return merger.putUpdatesLater() ? merger : undefined;
 }
 
-/** Which pairs: one reads the other's result and the whole stays divisible, or becomes one iteration; or neither reads. */
-type Kind = "divided" | "whole" | "apart";
+/**
+ * Which pairs: both read much of the same, and wait for the same; one reads the other's result and the whole stays divisible,
+ * or becomes one iteration, or the one is done again by each workgroup of the other; or neither reads.
+ */
+type Kind = "siblings" | "divided" | "whole" | "repeated" | "apart";
 
 class Merger {
   candidates: Candidate[];
@@ -77,6 +89,8 @@ class Merger {
   readonly #position: ReadonlyMap<Node, number>;
   /** Pairs that were tried in vain; candidates are never changed. */
   readonly #tried = new Map<Candidate, Map<Candidate, string>>();
+  /** The same, of doing the first again. */
+  readonly #triedAgain = new Map<Candidate, Map<Candidate, string>>();
 
   constructor(func: Func, kernels: readonly LoweredKernel[], target: Target) {
     const nodes = topoOrder(func.outs);
@@ -97,9 +111,11 @@ class Merger {
       // The nearest first, so that chains grow from their ends.
       for (const a of this.candidates.slice(0, at).reverse()) {
         const linked = b.operands.some((node) => a.results.includes(node));
-        if (linked !== (kind !== "apart")) continue;
-        const merged = this.tryMerge(a, b, kind === "divided");
+        if (linked !== (kind !== "apart" && kind !== "siblings")) continue;
+        if (kind === "siblings" && !this.#areSiblings(a, b)) continue;
+        const merged = kind === "repeated" ? this.#tryRepeat(a, b) : this.tryMerge(a, b, kind === "divided");
         if (typeof merged === "string") continue;
+        if (kind === "repeated" && this.#mergeReaders(a, b)) return true;
         this.#replace(a, b, merged);
         return true;
       }
@@ -153,6 +169,37 @@ class Merger {
     if (typeof merged === "string") {
       this.#tried.set(a, (this.#tried.get(a) ?? new Map()).set(b, merged));
     }
+    return merged;
+  }
+
+  /** Merges `b` with another launch that reads what `a` computes, so that this is done again for both. */
+  #mergeReaders(a: Candidate, b: Candidate): boolean {
+    for (const other of this.candidates) {
+      if (other === a || other === b || !other.operands.some((node) => a.results.includes(node))) continue;
+      const [first, second] = this.candidates.indexOf(other) < this.candidates.indexOf(b) ? [other, b] : [b, other];
+      if (second.operands.some((node) => first.results.includes(node))) continue;
+      const merged = this.tryMerge(first, second);
+      if (typeof merged === "string" || merged.extent === 1) continue;
+      this.#replace(first, second, merged);
+      return true;
+    }
+    return false;
+  }
+
+  #areSiblings(a: Candidate, b: Candidate): boolean {
+    const large = (node: Node) => byteSize(node.type) >= largeOperand && b.operands.includes(node);
+    if (a.team.kind !== "together" || b.team.kind !== "together") return false;
+    if (a.extent === 1 || a.extent !== b.extent || !a.operands.some(large)) return false;
+    const made = makers(this.candidates);
+    const [first, second] = [a, b].map(({ operands }) => makersOf(operands, made)) as [Set<Candidate>, Set<Candidate>];
+    return first.size === second.size && [...first].every((each) => second.has(each));
+  }
+
+  #tryRepeat(a: Candidate, b: Candidate): Candidate | string {
+    const known = this.#triedAgain.get(a)?.get(b);
+    if (known !== undefined) return known;
+    const merged = this.#between(a, b) ?? this.#tooEarly(a, b) ?? mergeRepeated(a, b, this.#context);
+    if (typeof merged === "string") this.#triedAgain.set(a, (this.#triedAgain.get(a) ?? new Map()).set(b, merged));
     return merged;
   }
 

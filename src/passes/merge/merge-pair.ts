@@ -5,6 +5,7 @@
  * one block.
  */
 import { IrError } from "../../ir/errors.ts";
+import type { Node } from "../../ir/graph.ts";
 import { touchedBlocks } from "../../ir/kernel/blocks.ts";
 import { type Buf, int, type Kernel, ref, type Stmt } from "../../ir/kernel/kernel.ts";
 import { reservedWords } from "../../ir/kernel/print.ts";
@@ -15,6 +16,7 @@ import { bufBytes, eachStmt, globalBufs, gridLoop, namesOf } from "../../ir/kern
 import { bindingsOf, type Target } from "../../ir/target.ts";
 import { sizeOf } from "../../ir/types.ts";
 import type { LoweredKernel } from "../lower/lower.ts";
+import { workgroupFor } from "../lower/rows.ts";
 import { type Candidate, candidateOf } from "./candidate.ts";
 import { paysOff, paysOffTogether } from "./cost.ts";
 import { buffersOf, keeper, keepInside, type MergeContext } from "./keep-inside.ts";
@@ -37,19 +39,26 @@ export function withGrid({ lowered, nest }: Candidate, target: Target): LoweredK
 const maxStatements = 400;
 /** Extents that are tried; what cannot be proved for the largest few is seldom true of smaller ones, but for 1. */
 const mostTries = 6;
+/** Invocations that each worked alone and may become one workgroup, where one waits for what another computes. */
+const mostAlone = 256;
 /** Bytes of an operand that fills a good part of a second-level cache. */
-const largeOperand = 1 << 17;
+export const largeOperand = 1 << 17;
 /** Global buffers of a merged kernel, where the target does not limit them. */
 const maxBuffers = 16;
 
 /** The two kernels as one, `a` first, at the largest of `extents` that is proved right and pays off; else why not. */
 export function mergePair(a: Candidate, b: Candidate, context: MergeContext): Candidate | string {
   const shared = sharedProblem(a, b);
-  if (shared !== undefined) return shared;
+  const replaced = shared === undefined || context.target.workgroup === null ? none : replacedAfter(a, b);
+  if (shared !== undefined && replaced.size === 0) return shared;
   const size = context.target.workgroup === null ? 0 : workgroupOf(a, b);
   if (typeof size === "string")
-    return areGrids(a.nest.kernel) && areGrids(b.nest.kernel) ? besides(a, b, context) : size;
-  const inB = new Set(extentsOf(b.nest));
+    return areGrids(a.nest.kernel) && areGrids(b.nest.kernel) && replaced.size === 0 ? besides(a, b, context) : size;
+  // Where each invocation works alone, several workgroups of them are one grid.
+  const alone = [a, b].every(({ team }) => team.kind === "alone") && size > 0;
+  const args = a.lowered.args.map((node) => replaced.get(node) ?? node);
+  const first = replaced.size === 0 ? a : { ...a, lowered: { ...a.lowered, args } };
+  const inB = alone || replaced.size > 0 ? new Set([1]) : new Set(extentsOf(b.nest));
   const extents = extentsOf(a.nest).filter((extent) => inB.has(extent));
   let tries = mostTries;
   let why: string | undefined;
@@ -63,7 +72,7 @@ export function mergePair(a: Candidate, b: Candidate, context: MergeContext): Ca
       continue;
     }
     if (tries === 0 && extent > 1) continue;
-    const merged = mergeAt(a, b, { extent, size }, context);
+    const merged = mergeAt(first, b, { extent, size, meet: replaced.size > 0 }, context);
     if (typeof merged !== "string") return merged;
     why ??= merged;
     tries--;
@@ -72,32 +81,50 @@ export function mergePair(a: Candidate, b: Candidate, context: MergeContext): Ca
 }
 
 /** What forbids a merge whatever the loops are: memory that one writes in place and the other reads. */
-function sharedProblem(a: Candidate, b: Candidate): string | undefined {
+export function sharedProblem(a: Candidate, b: Candidate): string | undefined {
   const problem = (one: Candidate, other: Candidate) =>
     [...one.lowered.replaces.values()].some((old) => other.operands.includes(old) || other.results.includes(old));
   return problem(a, b) || problem(b, a) ? "one updates in place what the other reads or writes" : undefined;
 }
 
+const none: ReadonlyMap<Node, Node> = new Map();
+
+/** Of what `b` updates in place: rows that `a` reads, by what takes their place. One workgroup does one after the other. */
+function replacedAfter(a: Candidate, b: Candidate): ReadonlyMap<Node, Node> {
+  const old = new Map([...b.lowered.replaces].map(([next, before]) => [before, next] as const));
+  const changed = [...a.results, ...a.lowered.replaces.values(), ...b.lowered.args];
+  const fits =
+    changed.every((node) => !old.has(node)) &&
+    ![...a.lowered.replaces.values()].some((each) => b.operands.includes(each));
+  return fits ? old : none;
+}
+
 /** Invocations of the workgroups that would run both, or why there are none. */
-function workgroupOf(a: Candidate, b: Candidate): number | string {
+export function workgroupOf(a: Candidate, b: Candidate): number | string {
   const sizes = [a, b].map(({ team }) => (team.kind === "together" ? team.lanes : 0));
   if ([a, b].some(({ team }) => team.kind === "parts")) return "one is no single grid";
   const size = Math.max(...sizes);
-  return size > 0 ? size : "no workgroup runs either";
+  if (size > 0) return size;
+  const most = Math.max(...[a, b].map(({ nest }) => extentOf(nest)));
+  return most <= mostAlone && reads(a, b) ? workgroupFor(most, { invocations: mostAlone }) : "no workgroup runs either";
+}
+
+function reads(a: Candidate, b: Candidate): boolean {
+  return a.results.some((node) => b.lowered.args.includes(node));
 }
 
 /** Grids that have nothing to do with each other, one after another in one launch. */
 function besides(a: Candidate, b: Candidate, context: MergeContext): Candidate | string {
-  if (a.results.some((node) => b.lowered.args.includes(node))) return "one reads the other's result";
+  if (reads(a, b)) return "one reads the other's result";
   const second = renamed(a, b, new Set([...namesOf(a.nest.kernel), ...reservedWords]));
   return sideBySide(a, second, second.nest.kernel.body, context);
 }
 
 function sideBySide(a: Candidate, b: Candidate, stmts: readonly Stmt[], context: MergeContext): Candidate | string {
   const { bufs, args } = buffersOf(a, b);
-  if (tooManyBuffers(bufs, context.target)) return "too many buffers";
   const body = [...a.nest.kernel.body, ...stmts];
-  if (countStmts(body) > maxStatements) return `more than ${maxStatements} statements`;
+  const large = tooLarge({ bufs, body }, context.target);
+  if (large !== undefined) return large;
   const replaces = new Map([...a.lowered.replaces, ...b.lowered.replaces]);
   return candidateOf({ kernel: { ...headOf(a, b), bufs, body }, args, replaces });
 }
@@ -129,7 +156,7 @@ export function tooManyBuffers(bufs: readonly Buf[], { buffers, binding }: Targe
   return count > Math.min(buffers, maxBuffers);
 }
 
-function headOf(
+export function headOf(
   { nest: { kernel: first } }: Candidate,
   { nest: { kernel: last } }: Candidate,
 ): Pick<Kernel, "name" | "origin"> {
@@ -141,15 +168,17 @@ interface Form {
   readonly extent: number;
   /** Invocations of the workgroup that runs an iteration; 0 where one thread does. */
   readonly size: number;
+  /** Whether the second waits for the first although it reads none of its results. */
+  readonly meet: boolean;
 }
 
-function mergeAt(a: Candidate, b: Candidate, { extent, size }: Form, context: MergeContext): Candidate | string {
+function mergeAt(a: Candidate, b: Candidate, { extent, size, meet }: Form, context: MergeContext): Candidate | string {
   const names = new Set([...namesOf(a.nest.kernel), ...reservedWords]);
   const second = renamed(a, b, names);
   for (const name of namesOf(second.nest.kernel)) names.add(name);
   const i = freshName(names, "i");
   const { bufs, args } = buffersOf(a, second);
-  const linked = b.operands.some((node) => a.results.includes(node));
+  const linked = meet || b.operands.some((node) => a.results.includes(node));
   const stmts =
     size > 0
       ? groupStmts(a, second, { extent, size, i, linked, names })
@@ -160,8 +189,8 @@ function mergeAt(a: Candidate, b: Candidate, { extent, size }: Form, context: Me
   if (problem !== undefined) return problem;
   if (extent > 1 && bothStream(whole, a, second)) return "each iteration would pass over two large operands";
   const kept = keepInside(whole, args, extent, i, keeper(a, b, size > 0, whole, extent, context));
-  if (tooManyBuffers(kept.kernel.bufs, context.target)) return "too many buffers";
-  if (countStmts(kept.kernel.body) > maxStatements) return `more than ${maxStatements} statements`;
+  const large = tooLarge(kept.kernel, context.target);
+  if (large !== undefined) return large;
   if (scratchOf(kept.kernel) > context.target.scratchBytes) return "too much scratch";
   // An index loaded from a buffer may be known to be in bounds only where nothing stores to that buffer.
   const outOfBounds = size > 0 || passed.some(({ dtype }) => dtype === "i32") ? problemOf(kept.kernel) : undefined;
@@ -192,7 +221,7 @@ function bothStream(kernel: Kernel, a: Candidate, b: Candidate): boolean {
   return [a, b].every((each) => [...touchedBlocks(large(each), grid, facts).values()].some(({ outside }) => outside));
 }
 
-function problemOf(kernel: Kernel): string | undefined {
+export function problemOf(kernel: Kernel): string | undefined {
   try {
     verifyKernel(kernel);
     return undefined;
@@ -207,13 +236,19 @@ function scratchOf({ bufs }: Kernel): number {
   return scratch.reduce((sum, buf) => sum + bufBytes(buf), 0);
 }
 
+/** What of a kernel is more than a target has, or than is readable. */
+export function tooLarge({ bufs, body }: Pick<Kernel, "bufs" | "body">, target: Target): string | undefined {
+  if (tooManyBuffers(bufs, target)) return "too many buffers";
+  return countStmts(body) > maxStatements ? `more than ${maxStatements} statements` : undefined;
+}
+
 function countStmts(stmts: readonly Stmt[]): number {
   let count = 0;
   eachStmt(stmts, () => count++);
   return count;
 }
 
-interface GroupForm extends Form {
+interface GroupForm extends Omit<Form, "meet"> {
   readonly i: string;
   readonly linked: boolean;
   readonly names: Set<string>;

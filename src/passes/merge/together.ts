@@ -23,14 +23,14 @@ import { at, type Dim, divide, extentOf, freshName, type Nest } from "./nest.ts"
 import { loopByPhases } from "./phases.ts";
 
 export type Team =
-  /** An invocation for each iteration of the nest. */
+  /** An invocation for each iteration of the nest, which is one where there are no loops. */
   | { readonly kind: "alone" }
   /** `lanes` invocations for each iteration, in a loop that is the last statement of the nest's body. */
   | { readonly kind: "together"; readonly lanes: number; readonly sideBySide: boolean }
   /** Several grids of which each invocation runs its part, or something else that is no nest. */
   | { readonly kind: "parts" };
 
-export function teamOf({ kernel, dims, prologue, body }: Nest): Team {
+export function teamOf({ kernel, prologue, body }: Nest): Team {
   const groups: For[] = [];
   let [uneven, multiplies] = [false, false];
   eachStmt(kernel.body, (stmt) => {
@@ -41,7 +41,7 @@ export function teamOf({ kernel, dims, prologue, body }: Nest): Team {
   });
   // Which invocations multiply together depends on the size of the workgroup.
   if (prologue.length > 0 || multiplies) return { kind: "parts" };
-  if (groups.length === 0) return { kind: dims.length > 0 && isPlain(body) ? "alone" : "parts" };
+  if (groups.length === 0) return { kind: isPlain(body) ? "alone" : "parts" };
   const last = body.at(-1);
   const [only] = groups;
   const single = groups.length === 1 && last?.k === "for" && last.how === "workgroup" && isPlain(body.slice(0, -1));

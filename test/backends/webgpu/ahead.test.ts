@@ -40,7 +40,7 @@ test.skipIf(!hasGpu)("where the time of steps goes", async () => {
     const launches = times.kernels.reduce((sum, each) => sum + each.launches, 0);
     expect(launches).toBe(planTotals(plan).launches);
     expect(Math.min(times.deviceMs, times.recordMs, ...times.kernels.map(({ ms }) => ms))).toBeGreaterThan(0);
-    expect(showKernelTimes(timesOfRun(plan, times))).toMatch(/\d MB .* gate_up#/);
+    expect(showKernelTimes(timesOfRun(plan, times))).toMatch(/\d MB .*gate_up#/);
   } finally {
     await model.close();
   }
@@ -71,7 +71,7 @@ test.skipIf(!hasGpu)("what a model's kernels take is measured, and that they are
   const model = await loadModel(folder, { backend: "webgpu", gpu, contextLength: 64, maxSequences: 1, profile });
   try {
     await model.generate([1, 2, 3], { temperature: 0, maxTokens: 2, ignoreEos: true }).collect();
-    expect(showKernelTimes(profile.times())).toMatch(/\d MB .* gate_up#/);
+    expect(showKernelTimes(profile.times())).toMatch(/\d MB .*gate_up#/);
     const { fine, switchedOff } = await model.verify();
     expect([fine, switchedOff]).toEqual([true, []]);
     model.device!.variants!.use("packed dot products", false);

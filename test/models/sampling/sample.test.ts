@@ -5,7 +5,9 @@ import { compileToPlan } from "../../../src/compile.ts";
 import { maths } from "../../../src/ir/build.ts";
 import { Builder, type Func, makeModule } from "../../../src/ir/graph.ts";
 import { interpret } from "../../../src/ir/interpret.ts";
-import { webgpuTarget } from "../../../src/ir/target.ts";
+import { runKernel } from "../../../src/ir/kernel/run.ts";
+import { planTotals } from "../../../src/ir/plan.ts";
+import { leastWebGpu, webgpuTarget, webgpuTargetOf } from "../../../src/ir/target.ts";
 import { tensorFrom } from "../../../src/ir/tensor.ts";
 import { tensorType } from "../../../src/ir/types.ts";
 import { countTokens } from "../../../src/models/sampling/penalties.ts";
@@ -21,6 +23,7 @@ import {
 import { createScratch, type TokenHistory } from "../../../src/runtime/sampling/logits.ts";
 import { planSampling, type Sampling, sampleToken } from "../../../src/runtime/sampling/sampler.ts";
 import { checkSampling, type SamplingOptions } from "../../../src/runtime/sampling/sampling-options.ts";
+import { runPlan } from "../../arb/run-plan.ts";
 
 const nothing: TokenHistory = { prompt: new Set<number>(), output: new Map<number, number>() };
 
@@ -31,7 +34,8 @@ interface Row {
   readonly history?: TokenHistory;
 }
 
-function ours(kind: SamplerKind, rows: readonly Row[]) {
+/** `run` computes the module's results; the interpreter's are its meaning. */
+function ours(kind: SamplerKind, rows: readonly Row[], run: typeof interpret = interpret) {
   const builder = new Builder();
   const m = maths(builder);
   const [n, v] = [rows.length, rows[0]!.logits.length];
@@ -66,7 +70,7 @@ function ours(kind: SamplerKind, rows: readonly Row[]) {
     ),
     floats([n, v], seen),
   ];
-  return [...interpret(makeModule("sampler", [func], "main"), inputs)[0]!.data];
+  return [...run(makeModule("sampler", [func], "main"), inputs)[0]!.data];
 }
 
 const samplingOf = (options: SamplingOptions, vocab: number): Sampling => planSampling(checkSampling(options, vocab));
@@ -198,6 +202,58 @@ test("of equals at the cut of top-k and top-p those of the lowest ids are kept, 
   // A top-p that falls exactly between two tokens is decided by rounding.
   expect(all - same).toBeLessThanOrEqual(2);
 });
+
+/** As a GPU would, in the executor that finds races. */
+const onWorkgroups: typeof interpret = (module, inputs) =>
+  runPlan(compileToPlan(module, webgpuTarget).plan, inputs, runKernel);
+
+test.each([60, 600, 1536])("a GPU's launches draw what the interpreter draws, of a vocabulary of %i", (vocab) => {
+  const options = { temperature: 0.7, topK: 40, topP: 0.9, minP: 0.01, seed: 3 };
+  for (const [topK, topP, penalties] of [
+    [false, false, false],
+    [true, false, false],
+    [false, true, false],
+    [true, true, true],
+  ] as const) {
+    const sampling = samplingOf(options, vocab);
+    const rows = [1, 2].map((seed) => {
+      // Rounded, so that there are equals.
+      const logits = logitsOf(vocab, seed, 3).map((x) => Math.round(x * 16) / 16);
+      return { logits, options: samplerRow(sampling), uniform: uniformOf(sampling, 10 * seed), history: nothing };
+    });
+    const kind = { draws: true, topK, topP, penalties };
+    const some = vocab > 600 ? rows.slice(0, 1) : rows; // one row has launches of its own
+    expect(ours(kind, some, onWorkgroups)).toEqual(ours(kind, some));
+  }
+});
+
+test.each([600, 1536])("draws from a vocabulary of %i in parts and groups as the sampler in doubles does", (vocab) => {
+  for (const [seed, topP] of [1, 2, 3, 4].flatMap((each) => [[each, 0.5] as const, [each, 0.99] as const])) {
+    const sampling = samplingOf({ temperature: 0.8, topP, seed }, vocab);
+    const logits = logitsOf(vocab, seed, 2);
+    const row = { logits, options: samplerRow(sampling), uniform: uniformOf(sampling, seed) };
+    const kind = samplerKind([{ sampling, position: seed }]);
+    expect(ours(kind, [row])).toEqual([theirs(logits, sampling, seed)]);
+  }
+});
+
+test.each([
+  ["greedy", { draws: false, topK: false, topP: false, penalties: false }, 2],
+  ["temperature", { draws: true, topK: false, topP: false, penalties: false }, 3],
+  ["top-p", { draws: true, topK: false, topP: true, penalties: false }, 9],
+  ["top-k and top-p", { draws: true, topK: true, topP: true, penalties: false }, 15],
+] as const)("%s takes few launches of a GPU", (_, kind, launches) => {
+  const builder = new Builder();
+  const [logits, uniform] = [builder.param("logits", "f32", [1, 151936]), builder.param("uniform", "f32", [1])];
+  const options = builder.param("options", "f32", [1, samplerColumns.length]);
+  const out = sampleTokens(maths(builder), kind, { logits, uniform, options });
+  const func: Func = { name: "main", params: [logits, uniform, options], outs: [out] };
+  const { plan } = compileToPlan(makeModule("sampler", [func], "main"), someGpu);
+  expect(planTotals(plan).launches).toBe(launches);
+});
+
+/** As many buffers and invocations as GPUs of graphics cards have. */
+const someGpu = webgpuTargetOf({ ...leastWebGpu, invocations: 1024, sharedBytes: 49152, buffers: 16 });
 
 const arbHistory = fc.record({
   prompt: fc.array(fc.nat(49), { maxLength: 12 }),

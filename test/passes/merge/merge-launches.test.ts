@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { compileToPlan } from "../../../src/compile.ts";
+import type { Maths } from "../../../src/ir/build.ts";
 import { type Func, getFunc, type Module, type Node } from "../../../src/ir/graph.ts";
 import type { Kernel } from "../../../src/ir/kernel/kernel.ts";
 import { printKernel } from "../../../src/ir/kernel/print.ts";
@@ -182,6 +183,74 @@ describe("by workgroups of a GPU", () => {
     });
     const { func, single } = lowered(module, webgpuTarget);
     expect(mergeLaunches(func, single, webgpuTarget).length).toBeLessThan(single.length);
+    check(module, inputsOf(getFunc(module, "main")), webgpuTarget);
+  });
+
+  /** Thresholds by the largest of a row, and what each of them leaves of another: of parts, which are a workgroup each. */
+  const thresholds = (m: Maths, p: Parameters<Build>[1], parts = 64, given = parts) => {
+    const x = m.slice(p("x", "f32", 1, given, 1, 64), 1, 0, parts);
+    const top = m.named("top", m.reduceMax(p("tops", "f32", 1, 300))); // [1]
+    const tried = m.named("tried", m.mul(m.expandLast(top), p("shares", "f32", 1, 32))); // [1, 32]
+    const over = m.ge(x, m.reshape(tried, [1, 1, 32, 1]));
+    return { tried, sums: m.named("sums", m.reduceSum(m.cast(over, "f32"))) }; // [1, parts, 32]
+  };
+
+  test("a small launch is done again by each workgroup that reads it", () => {
+    const module = moduleOf((m, p) => [thresholds(m, p).sums]);
+    const { func, single } = lowered(module, webgpuTarget);
+    expect(single.length).toBe(2);
+    const merged = mergeLaunches(func, single, webgpuTarget);
+    expect(merged.map(({ kernel }) => gridLoop(kernel)?.to)).toEqual([64]);
+    check(module, inputsOf(getFunc(module, "main")), webgpuTarget);
+  });
+
+  test("and what something else needs of it is stored by the first of them", () => {
+    const module = moduleOf((m, p) => {
+      const { tried, sums } = thresholds(m, p);
+      return [sums, tried];
+    });
+    const { func, single } = lowered(module, webgpuTarget);
+    const [only, ...more] = mergeLaunches(func, single, webgpuTarget);
+    expect(more).toEqual([]);
+    expect(printKernel(only!.kernel)).toMatch(/let holds\d* = i\d* == 0|if i\d* == 0/);
+    check(module, inputsOf(getFunc(module, "main")), webgpuTarget);
+  });
+
+  test.each([
+    ["few workgroups and little to read", 64, 64, 1],
+    ["more workgroups than run at once", 2048, 2048, 2],
+    ["much to read", 64, 2 ** 14 + 64, 2],
+  ])("of %s", (_, parts, given, launches) => {
+    const module = moduleOf((m, p) => [thresholds(m, p, parts, given).sums]);
+    const { func, single } = lowered(module, webgpuTarget);
+    expect(mergeLaunches(func, single, webgpuTarget).length).toBe(launches);
+  });
+
+  test("rows are replaced in place by the launch that read them", () => {
+    const module = moduleOf((m, p) => {
+      const [x, slots] = [p("x", "f32", 1, 64), p("slots", "i32", 1)];
+      const norm = m.named("norm", m.rmsNorm(x, p("w", "f32", 64), 1e-6));
+      return [m.named("sum", m.reduceSum(m.mul(x, norm))), m.updateRows(x, norm, slots)];
+    });
+    const { func, single } = lowered(module, webgpuTarget);
+    const merged = mergeLaunches(func, single, webgpuTarget);
+    expect(merged.length).toBe(1);
+    const plan = planMemory(module, [{ func, kernels: merged, weights: [] }]);
+    expect(planTotals(plan).copies).toBe(0);
+    expect(plan.funcs.get("main")!.donated).toEqual([null, 0]);
+    const inputs = inputsOf(getFunc(module, "main"));
+    same(run(func, merged, inputs), run(func, single, inputs));
+  });
+
+  test("kernels without loops join workgroups, and each other", () => {
+    const module = moduleOf((m, p) => {
+      const [at, table] = [p("at", "i32", 1), p("table", "i32", 9)];
+      const next = m.named("next", m.gather(table, m.add(at, 1)));
+      const x = m.named("row", m.gather(p("x", "f32", 9, 64), next));
+      return [m.named("twice", m.mul(next, 2)), m.reduceSum(x)];
+    });
+    const { func, single } = lowered(module, webgpuTarget);
+    expect(mergeLaunches(func, single, webgpuTarget).length).toBe(1);
     check(module, inputsOf(getFunc(module, "main")), webgpuTarget);
   });
 
