@@ -1,4 +1,4 @@
-/** Measures a device in some tenths of a second: best times of a few small programs. */
+/** Measures a device in some tenths of a second: usual times of a few small programs. */
 import type { Compiled, Device, Instance } from "../../compile.ts";
 import type { Target } from "../../ir/target.ts";
 import { zeros } from "../../ir/tensor.ts";
@@ -52,7 +52,7 @@ export interface MeasureOptions {
   readonly plans: ProbePlans;
   /** `performance.now()` at which to have finished. */
   readonly deadline: number;
-  /** Milliseconds in which the fastest run of a program is looked for. */
+  /** Milliseconds in which a program runs again and again. */
   readonly patience: number;
 }
 
@@ -83,7 +83,7 @@ export async function measureFigures(device: Device, options: MeasureOptions): P
 /**
  * A GPU computes with one vector as fast as it reads, from matrices for which a launch is worth it: that says nothing of
  * its operations, which are then those of many vectors.
- * @param best seconds of the fastest run of a program, by its name among the shapes
+ * @param best seconds of a usual run of a program, by its name among the shapes
  * @param read bytes per second, where the device can tell: else its fastest product does
  */
 export function figuresOf(
@@ -118,7 +118,7 @@ export function figuresOf(
 
 interface Program {
   readonly instance: Instance;
-  /** Seconds of the fastest run so far. */
+  /** Seconds of a usual run, in the faster of the rounds so far. */
   best: number;
 }
 
@@ -153,7 +153,7 @@ async function timeAll(device: Device, programs: readonly Program[], options: Me
   for (let round = 0; round < rounds; round++) {
     for (const program of programs) {
       if (performance.now() > deadline) return round === 0 ? null : read;
-      const seconds = await bestTime(program.instance, deadline, patience / rounds);
+      const seconds = await usualTime(program.instance, deadline, patience / rounds);
       program.best = Math.min(program.best, seconds);
     }
     read = Math.max(read, (await device.measureReading?.()) ?? 0);
@@ -161,18 +161,18 @@ async function timeAll(device: Device, programs: readonly Program[], options: Me
   return read;
 }
 
-/** Seconds of the fastest run. */
-async function bestTime(instance: Instance, deadline: number, patience: number): Promise<number> {
-  let best = Number.POSITIVE_INFINITY;
+/** Seconds of a run in the middle of some: the fastest of many is one in which, of many threads, none was late. */
+async function usualTime(instance: Instance, deadline: number, patience: number): Promise<number> {
+  const times: number[] = [];
   const end = Math.min(performance.now() + patience, deadline);
   for (let i = 0; i < mostRuns; i++) {
     const start = performance.now();
     await instance.run();
     const now = performance.now();
-    best = Math.min(best, now - start);
+    times.push(now - start);
     if ((now > end && i + 1 >= fewestRuns) || now > deadline) break;
   }
-  return best / 1000;
+  return times.toSorted((a, b) => a - b)[times.length >> 1]! / 1000;
 }
 
 /** Any values do, but small ones: products of tiny numbers take longer on many processors. */

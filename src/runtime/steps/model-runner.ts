@@ -177,8 +177,8 @@ export class ModelRunner implements StepRunner {
     const [tokens, positions, sequence, slots, blockTable, outputs] = instance.params;
     const inputs = { tokens, positions, sequence, slots, blockTable, outputs };
     fillBatch((name) => inputs[name], batch, bucket.blocks);
-    const { run, runKept = run } = instance;
-    await (batch.outputs.length === 0 ? runKept(signal) : run(signal));
+    if (batch.outputs.length === 0 && instance.runKept !== undefined) await instance.runKept(signal);
+    else await instance.run(signal);
     const logits = instance.results[0];
     if (!(logits instanceof Float32Array)) throw new InternalError("step", "logits are not f32");
     return logits.subarray(0, batch.outputs.length * this.sizes.vocabSize);
