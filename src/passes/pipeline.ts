@@ -4,6 +4,7 @@ import type { NarrowWeights, Target } from "../ir/target.ts";
 import { type AbsorbOptions, absorb } from "./absorb.ts";
 import { expand } from "./expand.ts";
 import { holdNarrow } from "./hold-narrow.ts";
+import { loadFours } from "./kernel/fours.ts";
 import { hoistInvariants } from "./kernel/hoist.ts";
 import { simplifyIndices } from "./kernel/indices.ts";
 import { splitLoops } from "./kernel/split.ts";
@@ -91,6 +92,7 @@ export function kernelPasses(target: Target, options: PipelineOptions = {}): Ker
           { name: "hoist", run: hoistInvariants }, // scalars that are now spread over lanes
         ]
       : []),
+    ...(target.workgroup === null ? [] : [{ name: "fours", run: loadFours }]), // wants each element's index once
   ];
 }
 

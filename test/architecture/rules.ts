@@ -144,7 +144,7 @@ export const environmentInOnePlace = noCode(
 export const processInCommandLine = noCode(/\bprocess\./, "only src/cli (and src/env.ts) sees the process", {
   // Node's modules are reached through the process, so that a browser bundle holds no import of them.
   except:
-    /^src\/(cli\/|env\.ts$|backends\/(wasm\/machine|tfjs\/(graph-(files|thread|worker)|package-folder))\.ts$|runtime\/(weights\/node-folder|debug-files|mesh\/(threads|processes|sockets)|probe\/(node-modules|machine|probe-cache))\.ts$)/,
+    /^src\/(cli\/|env\.ts$|backends\/(wasm\/machine|tfjs\/(graph-(files|thread|worker)|package-folder))\.ts$|runtime\/(weights\/node-folder|debug-files|make-folder|mesh\/(threads|processes|sockets)|probe\/(node-modules|machine|probe-cache))\.ts$)/,
 });
 
 export const fileNames: Rule = (sources) =>

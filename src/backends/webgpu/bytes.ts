@@ -3,10 +3,11 @@
  * buffer that a kernel reads in such vectors alone is declared as an array of them.
  */
 import { invariant } from "../../ir/errors.ts";
+import { eachAccess } from "../../ir/kernel/blocks.ts";
 import { divisorOf } from "../../ir/kernel/divisor.ts";
 import type { IntrinsicName } from "../../ir/kernel/intrinsics.ts";
 import type { Buf, Expr, Kernel, Load } from "../../ir/kernel/kernel.ts";
-import type { Facts } from "../../ir/kernel/range.ts";
+import { type Facts, factsOf } from "../../ir/kernel/range.ts";
 import { isPackedValue, storageBits } from "../../ir/kernel/value.ts";
 import { eachStmt, exprsOf, operandsOf } from "../../ir/kernel/walk.ts";
 import { atom, binary, binds, grouped, type Row, type Text } from "./scalar.ts";
@@ -24,6 +25,7 @@ interface Place {
 function wordsOf(load: Load, buf: Buf, finite: boolean): number | undefined {
   const { dtype, lanes } = load.type;
   if (isPackedValue(dtype)) return lanes / 4;
+  if (buf.dtype === "bf16" && lanes === 4) return 2;
   return finite && buf.dtype === "f16" && lanes > 1 ? lanes / 2 : undefined;
 }
 
@@ -41,12 +43,16 @@ export function wideBufs(kernel: Kernel, written: ReadonlySet<string>): Map<stri
   eachStmt(kernel.body, (stmt) => {
     for (const expr of exprsOf(stmt)) visit(expr, false);
   });
+  const apart = new Set<string>();
+  eachAccess(kernel.body, factsOf(kernel), ({ buf, index, facts }) => {
+    if (divisorOf(index, facts) % 4 !== 0) apart.add(buf);
+  });
   const wide = new Map<string, number>();
   for (const [name, sizes] of found) {
     const [words] = sizes;
-    const { space } = bufs.get(name)!;
-    if (sizes.size === 1 && (words === 2 || words === 4) && space === "global" && !written.has(name))
-      wide.set(name, words);
+    const { space, dtype } = bufs.get(name)!;
+    const fits = sizes.size === 1 && (words === 2 || words === 4) && !(dtype === "bf16" && apart.has(name));
+    if (fits && space === "global" && !written.has(name)) wide.set(name, words!);
   }
   return wide;
 }
@@ -79,6 +85,19 @@ export function halvesText(load: Load, buf: Buf, place: Place): Text | undefined
   if (words !== 2 || buf.dtype !== "f16" || place.wide.get(buf.name) !== 2) return undefined;
   const bytes: Load = { ...load, type: { dtype: "u8", lanes: 8 } };
   return atom(`${fourHalves}(${wordsText(bytes, buf, place).text})`);
+}
+
+/** The library function that `elementsText` calls. */
+export const fourShort = "four_bf16";
+
+/** Four bytes or bf16 that lie in whole words, widened together; undefined where they do not, or are of another type. */
+export function elementsText(load: Load, buf: Buf, place: Place): Text | undefined {
+  const bytes = buf.dtype === "i8" || buf.dtype === "u8";
+  if (buf.space !== "global" || load.type.lanes !== 4 || !(bytes || buf.dtype === "bf16")) return undefined;
+  if (divisorOf(load.index, place.facts) % 4 !== 0) return undefined;
+  const { text } = wordsText({ ...load, type: { dtype: "u8", lanes: bytes ? 4 : 8 } }, buf, place);
+  if (!bytes) return atom(`${fourShort}(${text})`);
+  return atom(buf.dtype === "i8" ? `unpack4xI8(${text})` : `vec4<i32>(unpack4xU8(${text}))`);
 }
 
 /** One half that is known to be finite; undefined where it is none, or lies in a buffer of vectors or of atomic words. */

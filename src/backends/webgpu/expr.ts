@@ -3,7 +3,7 @@ import { InternalError, UnsupportedError } from "../../ir/errors.ts";
 import type { Cast, Expr, Intrinsic, Num, Op } from "../../ir/kernel/kernel.ts";
 import { assume, type Facts, rangeOf } from "../../ir/kernel/range.ts";
 import { isFloatValue, isIntValue, isPackedValue, loadedDType, type ValueType } from "../../ir/kernel/value.ts";
-import { fourHalves, halfText, halvesText, intrinsicRows, wordsText } from "./bytes.ts";
+import { elementsText, fourHalves, fourShort, halfText, halvesText, intrinsicRows, wordsText } from "./bytes.ts";
 import type { LibraryName } from "./library.ts";
 import { atom, binary, binds, type Emit, grouped, integerRows, type Row, scalarRows, type Text } from "./scalar.ts";
 import { isPacked, wgslType } from "./storage.ts";
@@ -107,6 +107,11 @@ function emitLoad(expr: Extract<Expr, { k: "load" }>, facts: Facts, context: Con
   const vector = context.vectors.get(expr.buf);
   if (vector !== undefined) return atom(vectorText(name, index, vector, expr.type.lanes));
   if (isPackedValue(expr.type.dtype)) return wordsText(expr, buf, { ...context, name, index, facts });
+  const elements = elementsText(expr, buf, { ...context, name, index, facts });
+  if (elements !== undefined) {
+    if (buf.dtype === "bf16") context.needs.library.add(fourShort);
+    return elements;
+  }
   const packed = isPacked(buf.dtype) && buf.space === "global";
   if (packed) context.needs.loads.add(expr.buf);
   const element = (at: string) => (packed ? `load_${name}(${at})` : `${name}[${at}]`);

@@ -218,6 +218,9 @@ fn cos_small(x: f32) -> f32 {
   four_halves: {
     text: "fn four_halves(bits: vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(bits.x), unpack2x16float(bits.y)); }",
   },
+  four_bf16: {
+    text: "fn four_bf16(bits: vec2<u32>) -> vec4<f32> { return bitcast<vec4<f32>>(vec4<u32>(bits.x << 16u, bits.x & 0xffff0000u, bits.y << 16u, bits.y & 0xffff0000u)); }",
+  },
   dot4s8: {
     text: `fn dot4s8(sum: vec4<i32>, a: vec4<u32>, b: vec4<u32>) -> vec4<i32> {
   return sum + vec4<i32>(dot4I8Packed(a.x, b.x), dot4I8Packed(a.y, b.y), dot4I8Packed(a.z, b.z), dot4I8Packed(a.w, b.w));

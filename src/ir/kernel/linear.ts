@@ -59,14 +59,19 @@ export function simplifyExpr(expr: Expr, facts: Facts, expand: Expand = false): 
   return expand !== false || cost(simple) <= cost(inner) ? keep(inner, simple) : inner;
 }
 
-/** How much an index grows when the variable does by one; NaN where that is not constant or not plain to see. */
-export function strideIn(expr: Expr, name: string): number {
+/**
+ * How much an index grows when the variable does by one; NaN where that is not constant or not plain to see. Within a `run`
+ * of values from a multiple of its length on, a quotient by a multiple of that length stays the same.
+ */
+export function strideIn(expr: Expr, name: string, run = 1): number {
   if (expr.k === "ref") return expr.name === name ? 1 : 0;
-  const strides = operandsOf(expr).map((operand) => strideIn(operand, name));
+  const strides = operandsOf(expr).map((operand) => strideIn(operand, name, run));
   if (strides.every((stride) => stride === 0)) return 0;
   if (expr.k !== "op") return Number.NaN;
   const [a, b] = strides as [number, number]; // add, sub and mul take two operands
   const factor = expr.args[1];
+  if (expr.op === "div" && run > 1 && expr.args[0]!.k === "ref" && factor?.k === "num" && factor.value % run === 0)
+    return 0;
   if (expr.op === "add") return a + b;
   if (expr.op === "sub") return a - b;
   return expr.op === "mul" && factor?.k === "num" ? a * factor.value : Number.NaN;

@@ -3,16 +3,16 @@
  * the row in turn and put their parts of each reduction together (`reduce` in values.ts).
  */
 import type { Node } from "../../ir/graph.ts";
-import { type Expr, int, op } from "../../ir/kernel/kernel.ts";
+import { type Expr, iadd, int, op } from "../../ir/kernel/kernel.ts";
 import { store, when } from "../../ir/kernel/stmt.ts";
 import { opKind } from "../../ir/ops/all.ts";
 import type { Workgroup } from "../../ir/target.ts";
 import { sizeOf } from "../../ir/types.ts";
 import { lowerColumns } from "./columns.ts";
-import { flatten } from "./index-math.ts";
+import { flatten, range } from "./index-math.ts";
 import type { KernelWriter, Together } from "./writer.ts";
 
-/** Rows shorter than this are left to one invocation each. */
+/** Rows shorter than this are left to one invocation each, those up to twice as long to a subgroup, which needs no barriers. */
 const shortRow = 32;
 
 /** A power of two: as many invocations as there is work for, at least a subgroup's. */
@@ -31,7 +31,8 @@ export function lowerRows(w: KernelWriter, workgroup: Workgroup): boolean {
   // Where the reductions have a row for each element of the root, one of the workgroup stores it.
   const single = shape.length === 0 || reductions.some((node) => sizeOf(node.type.shape) === sizeOf(shape));
   const outer = single ? shape.length : shape.length - 1;
-  const size = workgroupFor(single ? longest : Math.max(longest, shape.at(-1)!), workgroup);
+  const work = single ? longest : Math.max(longest, shape.at(-1)!);
+  const size = workgroupFor(work <= 2 * shortRow ? shortRow : work, workgroup);
   const enter = (axis: number, idx: readonly Expr[]): void => {
     if (axis < outer) {
       w.loop("ijklm"[axis] ?? "i", shape[axis]!, (i) => enter(axis + 1, [...idx, i]), "grid");
@@ -39,15 +40,25 @@ export function lowerRows(w: KernelWriter, workgroup: Workgroup): boolean {
     }
     w.workgroup(size, (together) => {
       if (single) storeByOne(w, together, idx);
-      else w.strided(together, "e", shape.at(-1)!, (i) => storeElement(w, [...idx, i]));
+      else storeRow(w, together, idx);
     });
   };
   enter(0, []);
   return true;
 }
 
-function storeElement(w: KernelWriter, idx: readonly Expr[]): void {
-  w.emit(store(w.out, flatten(idx, w.root.type.shape), w.value(w.root, idx)));
+/** So many elements of an invocation are computed before the first is stored, so that all that they are made of is on its way at once. */
+const mostAtOnce = 8;
+
+function storeRow(w: KernelWriter, together: Together, idx: readonly Expr[]): void {
+  const { shape } = w.root.type;
+  const each = shape.at(-1)! / together.size;
+  const storeAt = (i: Expr, value: Expr) => w.emit(store(w.out, flatten([...idx, i], shape), value));
+  if (each > 1 && each <= mostAtOnce && Number.isInteger(each)) {
+    const places = range(each).map((i) => w.bind("e", iadd(together.lane, int(i * together.size))));
+    const values = places.map((i) => w.bind("value", w.value(w.root, [...idx, i])));
+    for (const [i, place] of places.entries()) storeAt(place, values[i]!);
+  } else w.strided(together, "e", shape.at(-1)!, (i) => storeAt(i, w.value(w.root, [...idx, i])));
 }
 
 function storeByOne(w: KernelWriter, { lane }: Together, idx: readonly Expr[]): void {

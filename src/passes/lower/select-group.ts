@@ -11,6 +11,8 @@ import { clampTo, flatten } from "./index-math.ts";
 import { workgroupFor } from "./rows.ts";
 import type { KernelWriter } from "./writer.ts";
 
+/** Rows up to this length are looked through by one subgroup, which needs no barriers. */
+const shortRow = 256;
 /** Below every negated index. */
 const none = -2147483648;
 
@@ -29,7 +31,7 @@ export function lowerPicksGroup(
       return;
     }
     const first = imul(flatten(idx, lead), int(k));
-    const size = workgroupFor(length, workgroup);
+    const size = workgroupFor(length <= shortRow ? 1 : length, workgroup);
     w.workgroup(size, (together) => {
       const declare = (hint: string, init: Expr) => {
         const name = w.unique(hint);

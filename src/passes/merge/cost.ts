@@ -36,10 +36,12 @@ export function paysOff(a: Launch, b: Launch, extent: number, repeated: number):
  * The same on a GPU, where the merged launch is `extent` workgroups of `size` invocations. Invocations beyond `resident` wait
  * for others; starting a launch and waiting for it takes as long as a thousand ops of one invocation.
  */
-export function paysOffTogether(a: TeamLaunch, b: TeamLaunch, extent: number, size: number): boolean {
-  const apart = [a, b].map(({ nest, team, work }) => work / Math.min(invocationsOf(nest, team), resident));
+export function paysOffTogether(a: TeamLaunch, b: TeamLaunch, extent: number, size: number, linked: boolean): boolean {
+  // Nothing is gained by fewer workgroups where the second does not wait for the first.
+  const most = linked ? resident : atOnce;
+  const apart = [a, b].map(({ nest, team, work }) => work / Math.min(invocationsOf(nest, team), most));
   const merged = [a, b].map(
-    ({ nest, team, work }) => work / Math.min(extent * busyLanes(nest, team, extent, size), resident),
+    ({ nest, team, work }) => work / Math.min(extent * busyLanes(nest, team, extent, size), most),
   );
   return merged[0]! + merged[1]! <= apart[0]! + apart[1]! + gpuLaunch;
 }
@@ -49,11 +51,11 @@ export function paysOffTogether(a: TeamLaunch, b: TeamLaunch, extent: number, si
  * take, or workgroups would wait for others and so do `a` one after another.
  */
 export function timeRepeated(a: TeamLaunch, b: TeamLaunch, extent: number, size: number): number | undefined {
-  if (extent * size > mostRepeating) return undefined;
+  if (extent * size > atOnce) return undefined;
   const [first, second] = [a, b].map(({ nest, team, work }) => work / Math.min(invocationsOf(nest, team), resident));
   const again = a.work / busyLanes(a.nest, a.team, 1, size);
   const time = again + b.work / Math.min(extent * busyLanes(b.nest, b.team, extent, size), resident);
-  return again <= gpuLaunch && time <= first! + second! + gpuLaunch ? time : undefined;
+  return again <= mostAgain && time <= first! + second! + gpuLaunch ? time : undefined;
 }
 
 interface TeamLaunch {
@@ -64,10 +66,12 @@ interface TeamLaunch {
 
 /** Invocations that a GPU runs at the same time. */
 const resident = 1 << 15;
-/** Invocations that may all do the same: larger GPUs run more at once. */
-const mostRepeating = 1 << 16;
+/** What larger GPUs run, where that matters: of invocations that all do the same, or that have nothing to do with each other. */
+export const atOnce = 1 << 17;
 /** What a launch costs in ops of one invocation: starting it, and waiting for memory once more, some three microseconds. */
 const gpuLaunch = 1024;
+/** What may be done by each workgroup: a norm of a few thousand values with what it is quantised to. */
+const mostAgain = 2048;
 
 export interface Launch {
   readonly work: number;

@@ -18,8 +18,9 @@ import { byteSize } from "../../ir/types.ts";
 import type { LoweredKernel } from "../lower/lower.ts";
 import { type Candidate, candidateOf } from "./candidate.ts";
 import type { MergeContext } from "./keep-inside.ts";
-import { largeOperand, mergeBeside, mergePair, tooManyBuffers, withGrid } from "./merge-pair.ts";
+import { largeOperand, mergeBeside, mergePair, mergeTeams, tooManyBuffers, withGrid } from "./merge-pair.ts";
 import { keepNear } from "./near.ts";
+import { orderByPart } from "./order.ts";
 import { mergeRepeated } from "./repeat.ts";
 
 /** Two kernels that became one. */
@@ -55,10 +56,11 @@ export function mergeLaunches(
     "whole",
     "repeated",
     "apart",
+    ...(target.workgroup === null ? [] : (["beside"] as const)),
   ]);
   report?.({ merged: merger.merged, unmerged: merger.unmerged() });
   return merger.candidates.map((each) =>
-    target.workgroup === null ? withGrid(each, target) : keepNear(each.lowered, target),
+    target.workgroup === null ? withGrid(each, target) : orderByPart(keepNear(each.lowered, target), target),
   );
 }
 
@@ -75,9 +77,11 @@ function earlyMerger(func: Func, kernels: readonly LoweredKernel[], target: Targ
 
 /**
  * Which pairs: both read much of the same, and wait for the same; one reads the other's result and the whole stays divisible,
- * or becomes one iteration, or the one is done again by each workgroup of the other; or neither reads.
+ * or becomes one iteration, or the one is done again by each workgroup of the other; or neither reads, and the same or other
+ * workgroups run both.
  */
-type Kind = "siblings" | "divided" | "whole" | "repeated" | "apart";
+type Kind = "siblings" | "divided" | "whole" | "repeated" | "apart" | "beside";
+const linking: ReadonlySet<Kind> = new Set(["divided", "whole", "repeated"]);
 
 class Merger {
   candidates: Candidate[];
@@ -89,7 +93,7 @@ class Merger {
   readonly #position: ReadonlyMap<Node, number>;
   /** Pairs that were tried in vain; candidates are never changed. */
   readonly #tried = new Map<Candidate, Map<Candidate, string>>();
-  /** The same, of doing the first again. */
+  /** The same, of doing the first again and of running both beside each other. */
   readonly #triedAgain = new Map<Candidate, Map<Candidate, string>>();
 
   constructor(func: Func, kernels: readonly LoweredKernel[], target: Target) {
@@ -111,9 +115,10 @@ class Merger {
       // The nearest first, so that chains grow from their ends.
       for (const a of this.candidates.slice(0, at).reverse()) {
         const linked = b.operands.some((node) => a.results.includes(node));
-        if (linked !== (kind !== "apart" && kind !== "siblings")) continue;
+        if (linked !== linking.has(kind)) continue;
         if (kind === "siblings" && !this.#areSiblings(a, b)) continue;
-        const merged = kind === "repeated" ? this.#tryRepeat(a, b) : this.tryMerge(a, b, kind === "divided");
+        const other = kind === "repeated" ? mergeRepeated : kind === "beside" ? mergeTeams : undefined;
+        const merged = other ? this.#tryBy(other, a, b) : this.tryMerge(a, b, kind === "divided");
         if (typeof merged === "string") continue;
         if (kind === "repeated" && this.#mergeReaders(a, b)) return true;
         this.#replace(a, b, merged);
@@ -195,10 +200,10 @@ class Merger {
     return first.size === second.size && [...first].every((each) => second.has(each));
   }
 
-  #tryRepeat(a: Candidate, b: Candidate): Candidate | string {
+  #tryBy(merge: typeof mergeRepeated, a: Candidate, b: Candidate): Candidate | string {
     const known = this.#triedAgain.get(a)?.get(b);
     if (known !== undefined) return known;
-    const merged = this.#between(a, b) ?? this.#tooEarly(a, b) ?? mergeRepeated(a, b, this.#context);
+    const merged = this.#between(a, b) ?? this.#tooEarly(a, b) ?? merge(a, b, this.#context);
     if (typeof merged === "string") this.#triedAgain.set(a, (this.#triedAgain.get(a) ?? new Map()).set(b, merged));
     return merged;
   }

@@ -18,8 +18,8 @@ import { sizeOf } from "../../ir/types.ts";
 import type { LoweredKernel } from "../lower/lower.ts";
 import { workgroupFor } from "../lower/rows.ts";
 import { type Candidate, candidateOf } from "./candidate.ts";
-import { paysOff, paysOffTogether } from "./cost.ts";
-import { buffersOf, keeper, keepInside, type MergeContext } from "./keep-inside.ts";
+import { atOnce, paysOff, paysOffTogether } from "./cost.ts";
+import { buffersOf, keeper, keepInside, type MergeContext, sharedRoom } from "./keep-inside.ts";
 import { extentOf, extentsOf, freshName, iterationOf } from "./nest.ts";
 import { renamed } from "./rename.ts";
 import { areGrids, runTogether } from "./together.ts";
@@ -67,7 +67,7 @@ export function mergePair(a: Candidate, b: Candidate, context: MergeContext): Ca
   for (const extent of extents) {
     if (passed.some((size) => size % extent !== 0)) continue;
     const repeated = (a.repeated + b.repeated) * (extent - 1);
-    if (size > 0 ? !paysOffTogether(a, b, extent, size) : !paysOff(a, b, extent, repeated)) {
+    if (size > 0 ? !paysOffTogether(a, b, extent, size, reads(a, b)) : !paysOff(a, b, extent, repeated)) {
       why ??= `${a.work + b.work + repeated} operations in ${extent} ${extent === 1 ? "iteration" : "iterations"} would cost more than the launch that is saved`;
       continue;
     }
@@ -147,6 +147,23 @@ export function mergeBeside(a: Candidate, b: Candidate, context: MergeContext): 
   names.add(lane);
   const stmts = runTogether(second.nest, second.team, { index: int(0), extent: 1, lane: ref(lane), size, names });
   return sideBySide(a, second, [loop(lane, 0, size, stmts, "workgroup")], context);
+}
+
+/**
+ * Two grids of workgroups of one size that have nothing to do with each other, in one launch: some workgroups run the one, others
+ * the other, where all of them fit on a large GPU at once.
+ */
+export function mergeTeams(a: Candidate, b: Candidate, context: MergeContext): Candidate | string {
+  const shared = sharedProblem(a, b) ?? (reads(a, b) ? "one reads the other's result" : undefined);
+  if (shared !== undefined) return shared;
+  const [first, second] = [a, b].map(({ team }) => (team.kind === "together" ? team.lanes : 0)) as [number, number]; // of two
+  if (first === 0 || first !== second) return "workgroups of other sizes";
+  if ((extentOf(a.nest) + extentOf(b.nest)) * first > atOnce) return "more workgroups than run at once";
+  const other = renamed(a, b, new Set([...namesOf(a.nest.kernel), ...reservedWords]));
+  const merged = sideBySide(a, other, other.nest.kernel.body, context);
+  if (typeof merged === "string") return merged;
+  const { kernel } = merged.lowered;
+  return sharedRoom(kernel.bufs, context.target) < 0 ? "too little shared memory" : (problemOf(kernel) ?? merged);
 }
 
 /** Whether a kernel of these buffers needs more bindings than the target has. */

@@ -1,7 +1,7 @@
 /**
- * Halves that a merged kernel of a GPU stores for others and loads again itself. Memory packs two of them in a word, so
- * that storing one is an atomic operation and loading it waits for memory: the workgroup keeps what it stored, rounded, in
- * shared memory as well, and loads that.
+ * Floats that a merged kernel of a GPU stores for others and loads again itself, which would wait for memory: the workgroup
+ * keeps what it stored in shared memory as well, and loads that. Halves, which lie two in a word and are stored by atomic
+ * operations, are kept rounded.
  */
 import { IrError } from "../../ir/errors.ts";
 import {
@@ -23,15 +23,15 @@ import type { Target } from "../../ir/target.ts";
 import type { LoweredKernel } from "../lower/lower.ts";
 import { freshName } from "./nest.ts";
 
-/** The kernel with such halves kept near, as far as each iteration of its grid has a share of them. */
+/** The kernel with such floats kept near, as far as each iteration of its grid has a share of them. */
 export function keepNear(lowered: LoweredKernel, { workgroup }: Target): LoweredKernel {
   const { kernel, args, replaces } = lowered;
   if (workgroup === null) return lowered;
   const globals = kernel.bufs.filter(({ space }) => space === "global");
-  const halves = globals.filter(
-    ({ dtype, access }, at) => dtype === "f16" && access === "readwrite" && !replaces.has(args[at]!),
+  const floats = (["f16", "f32"] as const).flatMap((dtype) =>
+    globals.filter((buf, at) => buf.dtype === dtype && buf.access === "readwrite" && !replaces.has(args[at]!)),
   );
-  const found = halves.reduce((before, buf) => near(before, buf, workgroup.bytes) ?? before, kernel);
+  const found = floats.reduce((before, buf) => near(before, buf, workgroup.bytes) ?? before, kernel);
   return found === kernel ? lowered : { ...lowered, kernel: found };
 }
 
@@ -53,7 +53,8 @@ function near(kernel: Kernel, buf: Buf, sharedBytes: number): Kernel | undefined
     stmts.flatMap((stmt) => {
       const next = mapStmt(stmt, inExpr, inStmts);
       if (next.k !== "store" || next.buf !== buf.name || next.value.type.lanes > 1) return [next];
-      return [next, store(beside, own(next.index), intrinsic("rounded16", next.value))];
+      const value = buf.dtype === "f16" ? intrinsic("rounded16", next.value) : next.value;
+      return [next, store(beside, own(next.index), value)];
     });
   const bufs = kernel.bufs.map((each) => (each === buf ? { ...each, access: "write" as const } : each));
   const changed = { ...kernel, bufs: [...bufs, beside], body: inStmts(kernel.body) };

@@ -3,12 +3,13 @@
  * computing a few numbers takes no longer than all of them waiting for one that does, and saves a launch. The numbers lie in
  * each workgroup's shared memory; the first workgroup also stores those that something else needs.
  */
-import { type Buf, type Expr, int, type Kernel, op, ref, type Stmt } from "../../ir/kernel/kernel.ts";
+import { type Buf, type Expr, int, intrinsic, type Kernel, op, ref, type Stmt } from "../../ir/kernel/kernel.ts";
 import { reservedWords } from "../../ir/kernel/print.ts";
 import { barrier, loop, store, when } from "../../ir/kernel/stmt.ts";
 import { storageBits } from "../../ir/kernel/value.ts";
-import { mapOperands, mapStmt, namesOf } from "../../ir/kernel/walk.ts";
+import { eachStmt, exprsOf, globalBufs, mapOperands, mapStmt, namesOf, operandsOf } from "../../ir/kernel/walk.ts";
 import { byteSize } from "../../ir/types.ts";
+import { mentions } from "../kernel/share.ts";
 import { type Candidate, candidateOf } from "./candidate.ts";
 import { timeRepeated } from "./cost.ts";
 import { buffersOf, type MergeContext, sharedRoom } from "./keep-inside.ts";
@@ -17,7 +18,10 @@ import { extentOf, extentsOf, freshName } from "./nest.ts";
 import { renamed } from "./rename.ts";
 import { runTogether } from "./together.ts";
 
-/** Larger operands, such as the weights of products, are what takes the time: nothing stands before their loads. */
+/**
+ * Larger operands, such as the weights of products, are what takes the time: nothing stands before their loads but what says
+ * where these are.
+ */
 const mostRead = 1 << 22;
 
 /** `b`, each workgroup of which does `a` first, in the number of workgroups that takes the least time; else why not. */
@@ -26,7 +30,7 @@ export function mergeRepeated(a: Candidate, b: Candidate, context: MergeContext)
   if (typeof size === "string") return size;
   const shared = sharedProblem(a, b) ?? (a.lowered.replaces.size > 0 ? "it updates in place" : undefined);
   if (shared !== undefined) return shared;
-  if (b.operands.some(({ type }) => byteSize(type) > mostRead)) return "what it reads had better be asked for at once";
+  if (asksAtOnce(a, b)) return "what it reads had better be asked for at once";
   // Workgroups stay as they were lowered.
   const extents = b.team.kind === "together" ? [extentOf(b.nest)] : extentsOf(b.nest);
   const times = extents
@@ -40,9 +44,31 @@ export function mergeRepeated(a: Candidate, b: Candidate, context: MergeContext)
     : repeatAt(a, b, best.extent, size, context);
 }
 
+/** Whether `b` reads large operands at places that do not depend on what `a` computes. */
+function asksAtOnce(a: Candidate, { lowered: { kernel, args } }: Candidate): boolean {
+  const bufs = globalBufs(kernel);
+  const found = new Set(bufs.filter((_, i) => a.results.includes(args[i]!)).map(({ name }) => name));
+  const large = new Set(bufs.filter((_, i) => byteSize(args[i]!.type) > mostRead).map(({ name }) => name));
+  const chosen = new Set<string>();
+  let atOnce = large.size > 0 && found.size === 0;
+  eachStmt(kernel.body, (stmt) => {
+    const value = stmt.k === "let" ? stmt.value : undefined;
+    if (value !== undefined && mentions(value, chosen, found)) chosen.add((stmt as { readonly name: string }).name); // a let
+    for (const expr of exprsOf(stmt)) {
+      const visit = (each: Expr): void => {
+        if (each.k === "load" && large.has(each.buf)) atOnce ||= !mentions(each.index, chosen, found);
+        operandsOf(each).forEach(visit);
+      };
+      visit(expr);
+    }
+  });
+  return atOnce;
+}
+
 /** Where a value lies that every workgroup computes: in its own memory, and in all's where something else needs it. */
 interface Own {
-  readonly near: Buf;
+  /** Left out where no workgroup loads it. */
+  readonly near: Buf | undefined;
   readonly far: Buf | undefined;
 }
 
@@ -60,9 +86,12 @@ function repeatAt(a: Candidate, b: Candidate, extent: number, size: number, cont
   const own = new Map<string, Own>();
   for (const [at, node] of args.entries()) {
     if (!a.results.includes(node)) continue;
-    const { dtype, size: length, name } = bufs[at]!;
-    if (storageBits(dtype) !== 32) return "shared memory holds whole words";
-    const near: Buf = { name: fresh(`${name}_near`), dtype, size: length, access: "readwrite", space: "shared" };
+    const { dtype, size: length, name, access } = bufs[at]!;
+    const loaded = access === "readwrite";
+    if (loaded && storageBits(dtype) !== 32 && dtype !== "f16") return "shared memory holds whole words";
+    // Halves are kept as the floats that they are rounded to.
+    const kept = { name: fresh(`${name}_near`), dtype: dtype === "f16" ? "f32" : dtype, size: length } as const;
+    const near: Buf | undefined = loaded ? { ...kept, access: "readwrite", space: "shared" } : undefined;
     own.set(name, { near, far: context.needed(node, a, b) ? { ...bufs[at]!, access: "write" } : undefined });
   }
   const part = ({ nest, team }: Candidate, index: Expr, parts: number) =>
@@ -81,24 +110,40 @@ function repeatAt(a: Candidate, b: Candidate, extent: number, size: number, cont
 function withOwn(bufs: readonly Buf[], own: ReadonlyMap<string, Own>): Buf[] {
   const kept = bufs.flatMap((buf) => (own.has(buf.name) ? (own.get(buf.name)!.far ?? []) : buf));
   const global = ({ space }: Buf) => space === "global";
-  return [...kept.filter(global), ...kept.filter((buf) => !global(buf)), ...[...own.values()].map(({ near }) => near)];
+  const near = [...own.values()].flatMap((each) => each.near ?? []);
+  return [...kept.filter(global), ...kept.filter((buf) => !global(buf)), ...near];
 }
 
 /** Loads of a value from the workgroup's own, and stores there; to memory by the first workgroup alone. */
 function keptNear(stmts: readonly Stmt[], own: ReadonlyMap<string, Own>, i: string): Stmt[] {
   const inExpr = (expr: Expr): Expr => {
     const next = mapOperands(expr, inExpr);
-    const mine = next.k === "load" ? own.get(next.buf) : undefined;
-    return mine === undefined || next.k !== "load" ? next : { ...next, buf: mine.near.name };
+    const near = next.k === "load" ? own.get(next.buf)?.near : undefined;
+    return near === undefined || next.k !== "load" ? next : { ...next, buf: near.name };
   };
-  const inStmts = (block: readonly Stmt[]): Stmt[] =>
-    block.flatMap((each) => {
+  const inStmts = (block: readonly Stmt[]): Stmt[] => {
+    const found: Stmt[] = [];
+    // Stores in a row stay together, so that those to a word are one.
+    let first: Stmt[] = [];
+    const flush = () => {
+      if (first.length > 0) found.push(when(op("eq", ref(i), int(0)), first));
+      first = [];
+    };
+    for (const each of block) {
       const next = mapStmt(each, inExpr, inStmts);
       const mine = next.k === "store" ? own.get(next.buf) : undefined;
-      if (mine === undefined || next.k !== "store") return [next];
+      if (mine === undefined || next.k !== "store") {
+        flush();
+        found.push(next);
+        continue;
+      }
       const { near, far } = mine;
-      const first = far && when(op("eq", ref(i), int(0)), [store(far, next.index, next.value)]);
-      return [store(near, next.index, next.value), ...(first ? [first] : [])];
-    });
+      const value = far?.dtype === "f16" ? intrinsic("rounded16", next.value) : next.value;
+      if (near) found.push(store(near, next.index, value));
+      if (far) first.push(store(far, next.index, next.value));
+    }
+    flush();
+    return found;
+  };
   return inStmts(stmts);
 }

@@ -4,6 +4,7 @@ import type { Kernel } from "../../../src/ir/kernel/kernel.ts";
 import { printKernel } from "../../../src/ir/kernel/print.ts";
 import { runKernel } from "../../../src/ir/kernel/run.ts";
 import { verifyKernel } from "../../../src/ir/kernel/verify.ts";
+import { loadFours } from "../../../src/passes/kernel/fours.ts";
 import { hoistInvariants } from "../../../src/passes/kernel/hoist.ts";
 import { simplifyIndices } from "../../../src/passes/kernel/indices.ts";
 import { splitLoops } from "../../../src/passes/kernel/split.ts";
@@ -13,6 +14,7 @@ const passes: Record<string, (kernel: Kernel) => Kernel> = {
   simplifyIndices,
   hoistInvariants,
   splitLoops,
+  loadFours,
   both: (kernel) => hoistInvariants(simplifyIndices(kernel)),
   twice: (kernel) => simplifyIndices(hoistInvariants(simplifyIndices(hoistInvariants(kernel)))),
 };

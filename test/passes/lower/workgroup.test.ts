@@ -189,19 +189,19 @@ test("kernels use workgroups where there is work for them", () => {
       write out: f32[9] // f32[1,9]
       read y: f32[630] // f32[9,70]
       read x: f32[70] // f32[1,70]
-      note "tile: 1 by 2 rows, 128 invocations a row"
-      grid r in 0 .. 9 step 2 {
+      note "tile: 1 by 8 rows, 32 invocations a row, 1 elements at once"
+      grid r in 0 .. 9 step 8 {
         workgroup lane in 0 .. 256 {
-          let row = r + lane / 128
-          let start = lane % 128
+          let row = r + lane / 32
+          let start = lane % 32
           let inside = min(max(row, 0), 8)
           var acc: f32 = 0.0
           let y_base = inside * 70
-          for k in start .. 70 step 128 {
-            let b = y[y_base + k]
-            acc = acc + x[k] * b
+          for j in start .. 70 step 32 {
+            let b = y[y_base + j]
+            acc = acc + x[j] * b
           }
-          combine total = add(acc) over 128
+          combine total = add(acc) over 32
           if start == 0 && row < 9 {
             out[inside] = total * sigmoid(total)
           }

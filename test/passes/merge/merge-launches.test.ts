@@ -22,6 +22,7 @@ import { same } from "../../arb/compare.ts";
 import { arbInputs } from "../../arb/inputs.ts";
 import { type Build, funcOf, inputsOf, moduleOf } from "../../arb/module-of.ts";
 import { arbModule } from "../../arb/program.ts";
+import { expertsModule, inputsOf as productInputs } from "../lower/products.ts";
 
 function lowered(module: Module, target: Target): { func: Func; single: readonly LoweredKernel[] } {
   const func = getFunc(runPasses(module, tensorPasses(target), target), module.entry);
@@ -184,6 +185,45 @@ describe("by workgroups of a GPU", () => {
     const { func, single } = lowered(module, webgpuTarget);
     expect(mergeLaunches(func, single, webgpuTarget).length).toBeLessThan(single.length);
     check(module, inputsOf(getFunc(module, "main")), webgpuTarget);
+  });
+
+  test("a norm is done again for a router, and what it is rounded to is stored once", () => {
+    const module = moduleOf((m, p) => {
+      const x = m.rmsNorm(p("x", "f32", 1, 512), p("w", "f32", 512), 1e-6);
+      const scales = m.groupScales(x, { group: 32, to: "i8", method: "range" });
+      const logits = m.contract("n i, o i -> n o", x, p("gate", "f32", 256, 512));
+      return [scales, m.quantizeGroups(x, [scales], "i8", 32), logits];
+    });
+    const { func, single } = lowered(module, webgpuTarget);
+    expect(mergeLaunches(func, single, webgpuTarget).map(({ kernel }) => gridLoop(kernel)?.to)).toEqual([32]);
+    check(module, inputsOf(getFunc(module, "main")), webgpuTarget);
+  });
+
+  test("products that have nothing to do with each other are run by workgroups of one launch", () => {
+    const module = moduleOf((m, p) =>
+      [97, 101].map((rows, i) =>
+        m.contract("n i, o i -> n o", p(`x${i}`, "f32", 1, 2048), p(`w${i}`, "f32", rows, 2048)),
+      ),
+    );
+    const { func, single } = lowered(module, webgpuTarget);
+    const merged = mergeLaunches(func, single, webgpuTarget);
+    expect(merged.map(({ kernel }) => kernel.body.filter(({ k }) => k === "for").length)).toEqual([2]);
+    check(module, inputsOf(getFunc(module, "main")), webgpuTarget);
+  });
+
+  test("workgroups that compute the same part of what several tokens chose follow one another", () => {
+    const module = expertsModule({ lead: [4, 2], blocks: 16, groups: 64, bits: 4, affine: false });
+    const { func, single } = lowered(module, webgpuTarget);
+    const [merged] = mergeLaunches(func, single, webgpuTarget);
+    const loops = printKernel(merged!.kernel)
+      .split("\n")
+      .filter((line) => line.includes("grid "));
+    expect(loops.map((line) => line.trim())).toEqual([
+      "grid part in 0 .. 16 {",
+      "grid pick in 0 .. 4 {",
+      "grid pick1 in 0 .. 2 {",
+    ]);
+    check(module, productInputs(module, 3), webgpuTarget);
   });
 
   /** Thresholds by the largest of a row, and what each of them leaves of another: of parts, which are a workgroup each. */
