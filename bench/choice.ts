@@ -15,10 +15,13 @@ import { shapeOf } from "./cpu/make/shapes.ts";
 import { promptIds } from "./decode-runs.ts";
 import { describeMachine } from "./run-interleaved.ts";
 
+/** Milliseconds in which a target answers again and again before it is another's turn. */
+const turnMs = 600;
+
 interface Run {
   readonly candidate: TargetCandidate;
   readonly model: Model;
-  /** Of each round: seconds of the prompt and of the answer's other tokens. */
+  /** Of each answer: seconds of the prompt and of the answer's other tokens. */
   readonly prompts: number[];
   readonly answers: number[];
 }
@@ -61,6 +64,7 @@ export async function measureChoice(args: readonly string[]): Promise<boolean> {
     .filter(({ backend }) => values.backends === undefined || values.backends.split(",").includes(backend));
   const config = parseModelConfigText(readFileSync(join(folder, "config.json"), "utf8"), folder);
   const choice = chooseTarget(config, probes, { precisions: [precision], context: size.contextLength });
+  let seed = 0;
   const runs: Run[] = [];
   for (const candidate of [choice.chosen, ...choice.others]) {
     const threads = candidate.threads === null ? {} : { threads: candidate.threads };
@@ -72,10 +76,15 @@ export async function measureChoice(args: readonly string[]): Promise<boolean> {
       // Another beginning each time, so that no prompt is in the cache already.
       const prompt = [...ids];
       prompt[1] = 100 + round;
-      const { timings } = await model.generate(prompt, { maxTokens: tokens, ignoreEos: true, temperature: 0 }).result;
-      if (round < 0) continue;
-      prompts.push(timings.firstTokenMs! / 1000);
-      answers.push((tokens - 1) / timings.tokensPerSecond!);
+      // A GPU that waited while the others computed lets its clocks fall, and takes some tenths of a second to raise them.
+      const end = performance.now() + turnMs;
+      do {
+        prompt[2] = 100 + (seed++ % 3000);
+        const { timings } = await model.generate(prompt, { maxTokens: tokens, ignoreEos: true, temperature: 0 }).result;
+        if (round < 0) continue;
+        prompts.push(timings.firstTokenMs! / 1000);
+        answers.push((tokens - 1) / timings.tokensPerSecond!);
+      } while (performance.now() < end);
     }
   }
   const rows = runs.map(({ candidate, prompts, answers }) => ({

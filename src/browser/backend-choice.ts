@@ -1,6 +1,7 @@
 /** Which backend runs in this browser: the first of a list that nothing speaks against, and what spoke against those before. */
 import { missingWasm } from "../compile.ts";
 import { UnsupportedError } from "../ir/errors.ts";
+import { mayShareMemory } from "../runtime/default-threads.ts";
 import { isSoftwareGpu } from "../runtime/probe/gpu-adapter.ts";
 import { type Refusal, runnableTargets } from "../runtime/probe/rank-targets.ts";
 
@@ -123,7 +124,7 @@ async function findWebgpu(): Promise<Pick<Capabilities, "webgpu" | "softwareGpu"
 }
 
 function missingIsolation(): string | null {
-  if (globalThis.crossOriginIsolated && typeof SharedArrayBuffer !== "undefined") return null;
+  if (mayShareMemory()) return null;
   return "the page is not cross-origin isolated, so threads cannot share memory (headers Cross-Origin-Opener-Policy and Cross-Origin-Embedder-Policy)";
 }
 

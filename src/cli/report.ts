@@ -44,11 +44,18 @@ function oneLine(error: CompilerError, optionNames: readonly string[]): string {
     .split("\n");
   const shown =
     error instanceof IrError || rest.length === 0 ? first : `${first}: ${rest.map((x) => x.trim()).join("; ")}`;
-  const option = where.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-  const line = optionNames.includes(option) ? `--${option}${shown.slice(where.length)}` : shown;
+  const inLibrary = (option: string) => libraryNames[option] ?? option.replace(/-./g, (x) => x.slice(1).toUpperCase());
+  const option = optionNames.find((name) => where.replace(/^loadModel /, "") === inLibrary(name));
+  const line = option === undefined ? shown : `--${option}${shown.slice(where.length)}`;
   if (hint === "") return line;
-  return `${/[.!?]$/.test(line) ? line : `${line}.`} ${hint.replaceAll("\n", " ")}`;
+  const spoken = optionNames
+    .filter((name) => inLibrary(name) !== name)
+    .reduce((text, name) => text.replaceAll(new RegExp(`\\b${inLibrary(name)}\\b`, "g"), `--${name}`), hint);
+  return `${/[.!?]$/.test(line) ? line : `${line}.`} ${spoken.replaceAll("\n", " ")}`;
 }
+
+/** Options that the library calls by another name than theirs in camelCase. */
+const libraryNames: Readonly<Record<string, string>> = { context: "contextLength" };
 
 /** A word as a shell takes it. */
 function quote(word: string): string {

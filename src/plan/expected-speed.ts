@@ -17,7 +17,11 @@ export interface Rates {
   readonly f32Matrix: number;
   readonly int8Matrix: number;
   readonly launch: number;
+  readonly launchMatrix: number;
   readonly step: number;
+  /** Of the runtime: a token, and a logit of it. */
+  readonly token: number;
+  readonly logit: number;
 }
 
 export interface ExpectedSpeed {
@@ -28,6 +32,8 @@ export interface ExpectedSpeed {
   readonly bytes: number;
   readonly operations: number;
   readonly launches: number;
+  /** Of a prompt's step. */
+  readonly promptLaunches: number;
   /** Seconds of a token, by what they go into: weights are read while they are computed with, so that the longer of both counts. */
   readonly seconds: {
     readonly weights: number;
@@ -55,6 +61,14 @@ const launchTable = {
 
 export type Launching = keyof typeof launchTable;
 
+interface LaunchCounts {
+  readonly gqa: number;
+  readonly mla: number;
+  readonly dense: number;
+  readonly moe: number;
+  readonly codes: { readonly dense: number; readonly moe: number };
+}
+
 /** Experts that a graph multiplies each token of a prompt with: all, where that copies less than choosing (`matMulByAll`). */
 function withAllExperts(layers: readonly LayerShape[]): readonly LayerShape[] {
   return layers.map((layer) => {
@@ -62,6 +76,18 @@ function withAllExperts(layers: readonly LayerShape[]): readonly LayerShape[] {
     const all = experts !== null && experts.count <= 32 * experts.perToken;
     return all ? { ...layer, experts: { ...experts, perToken: experts.count } } : layer;
   });
+}
+
+/** Where a prompt's step has more of them: a GPU sorts its tokens by experts, and quantises before a product instead of in it. */
+const promptTable: Partial<Record<Launching, LaunchCounts>> = {
+  divided: { gqa: 6.5, mla: 8, dense: 2.75, moe: 6.5, codes: { dense: 1, moe: 3 } },
+};
+
+function launchesOf({ attention, feed_forward }: ModelConfig, counts: LaunchCounts, quantized: boolean): number {
+  const layers = feed_forward.map(
+    ({ kind }) => counts[attention.kind] + counts[kind] + (quantized ? counts.codes[kind] : 0),
+  );
+  return Math.round(layers.reduce((sum, each) => sum + each, 2));
 }
 
 /** Tokens of a prompt that are computed at once. */
@@ -89,12 +115,11 @@ export function expectedSpeed(question: SpeedQuestion, rates: Rates): ExpectedSp
   const quantized = isQuantized(precision);
   const coded = quantized && !expands;
   const counts = launchTable[launching];
-  const layers = config.feed_forward.map(
-    ({ kind }) => counts[config.attention.kind] + counts[kind] + (quantized ? counts.codes[kind] : 0),
-  );
-  const launches = Math.round(layers.reduce((sum, each) => sum + each, 2));
+  const launches = launchesOf(config, counts, quantized);
+  const promptLaunches = launchesOf(config, promptTable[launching] ?? counts, quantized);
   const run = (tokens: number, decoding: boolean, operations: number) => {
-    const system = systemOf(rates, operations, (launches * rates.launch) / layers.length);
+    const launching = decoding ? launches * rates.launch : promptLaunches * rates.launchMatrix;
+    const system = systemOf(rates, operations, launching / config.feed_forward.length);
     const { latency, parts } = stepCost(
       shape,
       [decoding ? shape.layers : promptLayers],
@@ -102,7 +127,9 @@ export function expectedSpeed(question: SpeedQuestion, rates: Rates): ExpectedSp
       { tokens, attended: decoding ? attended : tokens / 2, decoding },
       system,
     );
-    return { seconds: latency + (decoding && question.queues ? 0 : rates.step), parts };
+    // What is queued ahead is waited for and looked at while the device computes.
+    const beside = rates.step + rates.token + config.vocab_size * rates.logit;
+    return { seconds: latency + (decoding && question.queues ? 0 : beside), parts };
   };
   const one = run(1, true, coded ? rates.int8Vector : rates.f32Vector);
   const inCodes = coded || (quantized && launching === "graph"); // which quantises inputs
@@ -114,7 +141,7 @@ export function expectedSpeed(question: SpeedQuestion, rates: Rates): ExpectedSp
     prefill: chunk / many.seconds,
     bytes: reading * rates.reading,
     operations: products * (coded ? rates.int8Vector : rates.f32Vector),
-    launches,
+    ...{ launches, promptLaunches },
     seconds: {
       ...{ weights, reading, operations: products },
       launches: launches * rates.launch,

@@ -1,6 +1,7 @@
 /** Writes the files that DUMP and TRACE ask for, under Node; reached through the process, as in node-folder.ts. */
 import type { WriteFile } from "../compile-options.ts";
 import { InputError, UnsupportedError } from "../ir/errors.ts";
+import { makeFolder } from "./make-folder.ts";
 
 /** A synchronous writer, since passes are; it makes the folders that a path needs. */
 export async function debugFileWriter(): Promise<WriteFile> {
@@ -9,11 +10,11 @@ export async function debugFileWriter(): Promise<WriteFile> {
       throw new UnsupportedError(variable, "files can only be written under Node");
     };
   }
-  const { mkdirSync, writeFileSync } = process.getBuiltinModule("node:fs");
+  const { writeFileSync } = process.getBuiltinModule("node:fs");
   const { dirname } = process.getBuiltinModule("node:path");
   return (variable, path, text) => {
     try {
-      mkdirSync(dirname(path), { recursive: true });
+      makeFolder(dirname(path));
       writeFileSync(path, text);
     } catch (cause) {
       const why = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);

@@ -12,8 +12,13 @@ export interface Figures {
   readonly int8Matrix: number;
   /** Seconds that a launch takes besides its operations, threads' waiting for each other included. */
   readonly launch: number;
+  /** The same of a launch for many vectors. */
+  readonly launchMatrix: number;
   /** Seconds that a step takes besides its launches: waking threads, submitting, reading results back. */
   readonly step: number;
+  /** Seconds of the runtime's own work for a token, and for each logit that it looks at; not of this backend, but of its process. */
+  readonly token: number;
+  readonly logit: number;
 }
 
 export const figureNames = [
@@ -23,7 +28,10 @@ export const figureNames = [
   "f32Matrix",
   "int8Matrix",
   "launch",
+  "launchMatrix",
   "step",
+  "token",
+  "logit",
 ] as const satisfies readonly (keyof Figures)[];
 
 /** Why something does not run, and what would make it. */

@@ -17,6 +17,7 @@ import {
   type ProbeSizes,
   processorSizes,
 } from "./measure-figures.ts";
+import type { RuntimeFigures } from "./measure-runtime.ts";
 
 export interface ProbeContext {
   readonly cores: number;
@@ -24,6 +25,7 @@ export interface ProbeContext {
   readonly processor: string;
   readonly memory: number;
   readonly plans: ProbePlans;
+  readonly runtime: RuntimeFigures;
   /** `performance.now()` at which all should be measured. */
   readonly deadline: number;
   /** See `MeasureOptions`. */
@@ -230,7 +232,7 @@ function engineEntry({ backend, label, package: name, onGpu = false, explain = e
 /** Figures of a device that is opened and closed again, or why there are none. @throws what opening throws */
 async function measured(
   open: () => Promise<Device>,
-  { plans, deadline, patience }: ProbeContext,
+  { plans, runtime, deadline, patience }: ProbeContext,
   sizes: ProbeSizes,
   why: string | null,
 ): Promise<Pick<BackendProbe, "figures" | "unmeasured">> {
@@ -239,7 +241,8 @@ async function measured(
     if (why !== null) return { figures: null, unmeasured: why };
     if (performance.now() > deadline) return { figures: null, unmeasured: noTime };
     const figures = await measureFigures(device, { sizes, plans, deadline, patience });
-    return { figures, unmeasured: figures === null ? noTime : null };
+    if (figures === null) return { figures, unmeasured: noTime };
+    return { figures: { ...figures, ...runtime }, unmeasured: null };
   } catch (error) {
     return { figures: null, unmeasured: explainError(error).reason };
   } finally {

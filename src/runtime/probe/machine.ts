@@ -17,7 +17,7 @@ export interface Conditions {
 }
 
 /** Raised when the programs or what is kept of them change. */
-const programs = 3;
+const programs = 4;
 
 const optionalPackages = [
   "webgpu",

@@ -1,5 +1,6 @@
 /** Measures a device in some tenths of a second: usual times of a few small programs. */
 import type { Compiled, Device, Instance } from "../../compile.ts";
+import { planTotals } from "../../ir/plan.ts";
 import type { Target } from "../../ir/target.ts";
 import { zeros } from "../../ir/tensor.ts";
 import { byteSize, type TensorType } from "../../ir/types.ts";
@@ -11,6 +12,8 @@ export interface ProbeSizes {
   readonly vector: ChainShape;
   readonly matrix: ChainShape;
   readonly launch: ChainShape;
+  /** The same with as many vectors as a step of a prompt has. */
+  readonly launchMatrix: ChainShape;
   /** More than caches hold, for devices that cannot tell how fast they read; by default what `vector` has. */
   readonly reading?: ChainShape;
 }
@@ -18,18 +21,21 @@ export interface ProbeSizes {
 export const processorSizes: ProbeSizes = {
   vector: { vectors: 1, size: 768, links: 4, format: "f32" },
   matrix: { vectors: 32, size: 512, links: 1, format: "f32" },
-  launch: { vectors: 1, size: 256, links: 32, format: "f32" },
+  launch: { vectors: 1, size: 256, links: 16, format: "f32", layered: true },
+  launchMatrix: { vectors: 128, size: 256, links: 3, format: "f32", layered: true },
   reading: { vectors: 1, size: 4096, links: 1, format: "f32" },
 };
 /** For graphs, whose ops take a microsecond: with a larger product that would be lost in how products vary. */
 export const graphSizes: ProbeSizes = {
   ...processorSizes,
   launch: { vectors: 1, size: 32, links: 64, format: "f32" },
+  launchMatrix: { vectors: 128, size: 32, links: 64, format: "f32" },
 };
 export const gpuSizes: ProbeSizes = {
   vector: { vectors: 1, size: 4096, links: 16, format: "f32" },
   matrix: { vectors: 128, size: 4096, links: 4, format: "f32" },
-  launch: { vectors: 1, size: 256, links: 64, format: "f32" },
+  launch: { vectors: 1, size: 256, links: 32, format: "f32", layered: true },
+  launchMatrix: { vectors: 128, size: 256, links: 16, format: "f32", layered: true },
 };
 
 /** Bytes read to find out how fast memory is: more than the caches that a core has to itself. */
@@ -56,14 +62,17 @@ export interface MeasureOptions {
   readonly patience: number;
 }
 
+/** What is measured on a device; the rest of `Figures` is the runtime's, the same for all. */
+export type DeviceFigures = Omit<Figures, "token" | "logit">;
+
 /** Null where the time did not suffice. */
-export async function measureFigures(device: Device, options: MeasureOptions): Promise<Figures | null> {
-  const { vector, matrix, launch, reading } = options.sizes;
+export async function measureFigures(device: Device, options: MeasureOptions): Promise<DeviceFigures | null> {
+  const { vector, matrix, launch, launchMatrix, reading } = options.sizes;
   const readsItself = device.measureReading !== undefined;
   const shapes: Readonly<Record<string, ChainShape>> = {
-    step: { ...launch, links: 1 },
+    step: { ...launch, links: 1, layered: false },
     f32Vector: vector,
-    launch,
+    ...{ launch, launchMatrix },
     int8Vector: { ...vector, format: "int8" },
     f32Matrix: matrix,
     int8Matrix: { ...matrix, format: "int8" },
@@ -77,23 +86,32 @@ export async function measureFigures(device: Device, options: MeasureOptions): P
   const bytesRead = await timeAll(device, [...programs.values()], options);
   for (const { instance } of programs.values()) instance.release();
   if (bytesRead === null) return null;
-  return figuresOf(shapes, (name) => programs.get(name)!.best, readsItself ? bytesRead : null);
+  const run = {
+    usual: (name: string) => programs.get(name)!.usual,
+    launches: (name: string) => programs.get(name)!.launches,
+  };
+  return figuresOf(shapes, run, readsItself ? bytesRead : null);
+}
+
+/** Of a program, by its name among the shapes: seconds of a usual run, and its launches. */
+interface Runs {
+  readonly usual: (name: string) => number;
+  readonly launches: (name: string) => number;
 }
 
 /**
  * A GPU computes with one vector as fast as it reads, from matrices for which a launch is worth it: that says nothing of
  * its operations, which are then those of many vectors.
- * @param best seconds of a usual run of a program, by its name among the shapes
  * @param read bytes per second, where the device can tell: else its fastest product does
  */
 export function figuresOf(
   shapes: Readonly<Record<string, ChainShape>>,
-  best: (name: string) => number,
+  { usual, launches }: Runs,
   read: number | null,
-): Figures {
-  const step = best("step");
+): DeviceFigures {
+  const step = usual("step");
   const rate = (name: string, count: (shape: ChainShape) => number) => {
-    const whole = best(name);
+    const whole = usual(name);
     // A step that was measured in a bad moment may seem to take longer than many do.
     return count(shapes[name]!) / Math.max(whole - step, whole / 5);
   };
@@ -105,21 +123,27 @@ export function figuresOf(
     int8Vector: Math.max(vectors.int8Vector, int8Matrix),
   };
   const readingLimits = read === null && shapes.reading === undefined;
-  const each = (best("launch") - step) / (shapes.launch!.links - 1);
+  // One of its launches, and the products of one link, are in the step.
+  const each = (name: string, rate: number) => {
+    const more = (1 - 1 / shapes[name]!.links) * chainOps(shapes[name]!);
+    return Math.max((usual(name) - step - more / rate) / (launches(name) - 1), 1e-8);
+  };
   const products = shapes.reading === undefined ? ["f32Vector", "int8Vector"] : ["reading"];
   return {
     reading: read ?? Math.max(...products.map((name) => rate(name, chainBytes))),
     ...(readingLimits ? limits : vectors),
     ...{ f32Matrix, int8Matrix },
-    launch: Math.max(each - chainOps({ ...shapes.launch!, links: 1 }) / vectors.f32Vector, 1e-8),
+    launch: each("launch", vectors.f32Vector),
+    launchMatrix: each("launchMatrix", f32Matrix),
     step,
   };
 }
 
 interface Program {
   readonly instance: Instance;
+  readonly launches: number;
   /** Seconds of a usual run, in the faster of the rounds so far. */
-  best: number;
+  usual: number;
 }
 
 /** Compiled, filled and run once. */
@@ -131,7 +155,7 @@ async function prepareProgram(device: Device, shape: ChainShape, { plans }: Meas
   });
   for (const [i, { type }] of entry.params.entries()) instance.params[i]!.fill(type.dtype === "f32" ? 0.01 : 0);
   await instance.run(); // compiled code, pipelines, threads
-  return { instance, best: Number.POSITIVE_INFINITY };
+  return { instance, launches: planTotals(plan).launches, usual: Number.POSITIVE_INFINITY };
 }
 
 const rounds = 2;
@@ -154,7 +178,7 @@ async function timeAll(device: Device, programs: readonly Program[], options: Me
     for (const program of programs) {
       if (performance.now() > deadline) return round === 0 ? null : read;
       const seconds = await usualTime(program.instance, deadline, patience / rounds);
-      program.best = Math.min(program.best, seconds);
+      program.usual = Math.min(program.usual, seconds);
     }
     read = Math.max(read, (await device.measureReading?.()) ?? 0);
   }

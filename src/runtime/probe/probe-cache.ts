@@ -1,4 +1,5 @@
 /** The file that keeps what was probed. It may be anything by the time it is read: what does not make sense is ignored, with a word. */
+import { makeFolder } from "../make-folder.ts";
 import { type BackendProbe, type Figures, figureNames } from "./backend-probe.ts";
 import { type Conditions, isBusy } from "./machine.ts";
 import { nodeModules } from "./node-modules.ts";
@@ -58,7 +59,7 @@ export function writeProbeCache(
   const { fs, path } = nodeModules();
   const file = path.join(folder, fileName);
   try {
-    fs.mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     const unfinished = `${file}.${process.pid}`;
     fs.writeFileSync(unfinished, `${JSON.stringify({ schema, conditions, complete, busy, probes }, null, 1)}\n`);
     fs.renameSync(unfinished, file);

@@ -7,6 +7,7 @@ import type { BackendProbe } from "./backend-probe.ts";
 import { noTime, probeEntries } from "./backend-rows.ts";
 import { busyCores, mayHaveVulkan, readConditions, usableMemory, workedTime } from "./machine.ts";
 import { ProbePlans } from "./measure-figures.ts";
+import { measureRuntime } from "./measure-runtime.ts";
 import { readProbeCache, writeProbeCache } from "./probe-cache.ts";
 import type { ProbeReport } from "./probe-report.ts";
 
@@ -43,6 +44,7 @@ export async function probe(options: ProbeOptions = {}): Promise<ProbeReport> {
     processor: conditions.cpu,
     memory: usableMemory(),
     plans: new ProbePlans(),
+    runtime: await measureRuntime(),
     deadline: performance.now() + milliseconds,
     // Who has more time gets steadier figures.
     patience: Math.max(25, milliseconds / 100),

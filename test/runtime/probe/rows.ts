@@ -9,7 +9,10 @@ export const someFigures: Figures = {
   f32Matrix: 30e9,
   int8Matrix: 60e9,
   launch: 1e-6,
+  launchMatrix: 1e-6,
   step: 5e-6,
+  token: 1e-8,
+  logit: 1e-12,
 };
 
 export function row(backend: string, change: Partial<BackendProbe> = {}): BackendProbe {
@@ -39,7 +42,10 @@ export const figures: fc.Arbitrary<Figures> = fc.record({
   f32Matrix: rate,
   int8Matrix: rate,
   launch: delay,
+  launchMatrix: delay,
   step: delay,
+  token: delay,
+  logit: fc.double({ min: 1e-12, max: 1e-7, noNaN: true }),
 });
 
 const memory = fc.option(fc.double({ min: 1e6, max: 1e12, noNaN: true }));
