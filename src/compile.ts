@@ -40,9 +40,11 @@ export type {
   RunTimes,
   WeightFill,
 } from "./backends/backend.ts";
+export { checkThreads } from "./backends/backend.ts";
 export { Guest } from "./backends/wasm/guests.ts";
 export { missingWasm } from "./backends/wasm/probe.ts";
 export { serveThread, threadName } from "./backends/wasm/worker.ts";
+export { Workspace } from "./backends/workspace.ts";
 export type { CompileHistory, FuncHistory } from "./passes/compile-history.ts";
 export { chooseExperts, type ExpertChoice, type ExpertUse, type ExpertWish } from "./passes/prune/experts.ts";
 export {

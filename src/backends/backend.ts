@@ -1,4 +1,5 @@
 /** What a backend is: a target record, and devices that hold memory and run plans. */
+import { InputError, showValue } from "../ir/errors.ts";
 import type { Node } from "../ir/graph.ts";
 import type { Plan } from "../ir/plan.ts";
 import type { Target } from "../ir/target.ts";
@@ -13,6 +14,14 @@ export interface Backend {
   readonly open: (options?: DeviceOptions) => Device;
   /** Adds to options what `open` needs and only waiting can get, where there is such a thing. */
   readonly prepare?: (options: DeviceOptions) => Promise<DeviceOptions>;
+}
+
+const mostThreads = 64;
+
+/** @throws InputError for what is no number of threads */
+export function checkThreads(threads: unknown, where: string): void {
+  if (Number.isInteger(threads) && Number(threads) >= 1 && Number(threads) <= mostThreads) return;
+  throw new InputError(where, `expected a whole number from 1 to ${mostThreads}, got ${showValue(threads)}`);
 }
 
 export interface DeviceOptions {

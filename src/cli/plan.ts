@@ -1,14 +1,18 @@
 /** `ciuic plan`: how a model could be placed on devices, from its config alone. */
 import { stat } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
+import { openDefaultDevice } from "../compile.ts";
 import { InputError } from "../ir/errors.ts";
-import { parseModelConfigText } from "../models/deepseek/config.ts";
+import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
 import type { Candidate } from "../plan/candidate.ts";
 import { devices, findDevice, links, parseBytes, parseLink } from "../plan/hardware.ts";
 import { planPage, rate } from "../plan/page.ts";
 import { type Plan, planDeployment } from "../plan/plan.ts";
 import { planFormats } from "../plan/shape.ts";
 import { showBytes, showSeconds } from "../plan/show.ts";
+import { limitsOf } from "../runtime/load-limits.ts";
+import { rankValues } from "../runtime/mesh/rank-values.ts";
+import { limitsOfLane } from "../runtime/mesh/space-limits.ts";
 import { openNodeFolder } from "../runtime/weights/node-folder.ts";
 import { write } from "./answer.ts";
 import { defineCommand, exitCodes } from "./command.ts";
@@ -34,6 +38,10 @@ const options = {
   batch: { kind: "whole", value: "N", doc: "Sequences at a time. Default: 1." },
   weights: { kind: "text", value: "FORMAT", doc: `How weights are held: ${planFormats.join(", ")}. Default: stored.` },
   "cache-bits": { kind: "whole", value: "N", doc: "Bits of a cached value. Default: 16." },
+  compiled: {
+    kind: "flag",
+    doc: "Compile the recommended division's steps, and say what values take on each rank here.",
+  },
   json: { kind: "flag", doc: "Print the plan as JSON." },
   html: { kind: "text", value: "FILE", doc: "Also write a page with a picture of the plan." },
 } as const satisfies OptionTable;
@@ -80,9 +88,31 @@ export const plan = defineCommand({
     });
     if (values.html !== undefined) await writeOutput(values.html, planPage(made));
     await write(process.stdout, values.json ? `${JSON.stringify(made, null, 2)}\n` : showPlan(made));
+    if (values.compiled && !values.json) await write(process.stdout, showCompiled(config, made));
     return made.recommended === null ? exitCodes.no : exitCodes.done;
   },
 });
+
+/** What values of the recommended division's steps take, as ranks of threads would allocate it. */
+function showCompiled(config: ModelConfig, { recommended, request }: Plan): string {
+  if (recommended === null) return "";
+  const { pp, tp, dp, ep } = recommended.mesh;
+  const { batch, context, weights } = request;
+  const apart = ep > 1 ? 1 : dp;
+  const mesh = { pp, tp, ...(ep > 1 && { ep: dp }) };
+  const requests = Math.ceil(batch / apart);
+  const all = limitsOf(config, { contextLength: context, maxSequences: requests }, null);
+  const quantize = weights === "int8" || weights === "int4" ? { quantize: { weights } } : {};
+  const bytes = rankValues(config, {
+    mesh,
+    target: openDefaultDevice().target,
+    compile: { verify: 0, ...quantize },
+    limits: limitsOfLane(all, pp),
+    lanes: pp,
+    ...{ requests, prompt: Math.max(context - 1, 1), answer: 1 },
+  });
+  return `values as compiled, by rank: ${bytes.map(showBytes).join(", ")}\n`;
+}
 
 async function readConfig(path: string): Promise<{ name: string; text: string }> {
   const info = await stat(path).catch(() => undefined);

@@ -120,7 +120,8 @@ function table(candidates: readonly Candidate[]): string {
     const peak = `${showBytes(each.peak)}${each.fits ? "" : ", does not fit"}`;
     return `<tr class="${each.fits ? "" : "no"}"><td>${html(each.name)}</td><td class="number">${peak}</td>${cells.map((cell) => `<td class="number">${cell}</td>`).join("")}<td>${html(each.limitedBy)}</td></tr>`;
   });
-  return `<h2>Candidates</h2><table><tr>${head.map((name) => `<th>${name}</th>`).join("")}</tr>${rows.join("")}</table>`;
+  const cells = head.map((name) => `<th>${name}</th>`).join("");
+  return `<h2>Candidates</h2><div class="scroll"><table><tr>${cells}</tr>${rows.join("")}</table></div>`;
 }
 
 /** Text as HTML: names come from outside. */
@@ -141,6 +142,6 @@ h1{font-size:1.5em;margin:0}h2{font-size:1.1em;margin:1.8em 0 .5em}h3{font-size:
 .legend i{width:11px;height:11px;margin:0 .3em 0 .9em;border-radius:2px}.legend{font-size:.85em}
 .weights{background:var(--weights)}.caches{background:var(--caches)}.working{background:var(--working)}.links{background:var(--links)}.free{background:var(--free)}
 table{border-collapse:collapse;width:100%;font-size:.9em}td,th{padding:.25em .6em;text-align:left;border-bottom:1px solid #e6eaef}.number{text-align:right;white-space:nowrap}
-.wide{width:60%}.no{color:#98a2b0}svg{max-width:100%}svg text{font:11px system-ui,sans-serif}
+.scroll{overflow-x:auto}.wide{width:60%}.no{color:#98a2b0}svg{max-width:100%}svg text{font:11px system-ui,sans-serif}
 @media(prefers-color-scheme:dark){body{background:#151a21;color:#dbe2ea}.cards div,section{background:#1f2630}:root{--free:#333d4a}td,th{border-color:#2b3440}}
 `;

@@ -39,5 +39,6 @@ export function availableCores(): number {
 /** Whether threads can be started here that share memory: by any process, and by a worker of an isolated page. */
 export function mayShareMemory(): boolean {
   const inWorker = "WorkerGlobalScope" in globalThis; // elsewhere in a page nothing may wait
-  return typeof process !== "undefined" || (inWorker && globalThis.crossOriginIsolated === true);
+  const shares = typeof SharedArrayBuffer !== "undefined";
+  return shares && (typeof process !== "undefined" || (inWorker && globalThis.crossOriginIsolated === true));
 }

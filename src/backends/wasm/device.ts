@@ -4,7 +4,15 @@ import { checkRunnable } from "../../ir/kernel/runnable.ts";
 import type { Plan } from "../../ir/plan.ts";
 import { wasmTarget } from "../../ir/target.ts";
 import { storageLength } from "../../ir/tensor.ts";
-import type { Backend, Device, DeviceOptions, Instance, Program, ProgramMemory } from "../backend.ts";
+import {
+  type Backend,
+  checkThreads,
+  type Device,
+  type DeviceOptions,
+  type Instance,
+  type Program,
+  type ProgramMemory,
+} from "../backend.ts";
 import { Allotment } from "./allotment.ts";
 import { type Bound, bytesOf, Home, type HomeOptions, type Placed } from "./home.ts";
 import { missingWasm, rulesFor } from "./probe.ts";
@@ -23,9 +31,7 @@ export const wasmBackend: Backend = {
 /** Opens a device; `more` is for tests of what large programs need. */
 export function openWasm(options: DeviceOptions = {}, more: HomeOptions = {}): Device {
   const { threads = 1, guests = 0, threadUrl, tier } = options;
-  if (!Number.isInteger(threads) || threads < 1 || threads > 64) {
-    throw new InputError("wasm threads", `expected a whole number from 1 to 64, got ${threads}`);
-  }
+  checkThreads(threads, "wasm threads");
   if (!Number.isInteger(guests) || guests < 0 || (guests > 0 && threads > 1)) {
     throw new InputError("wasm guests", `expected a whole number, above 0 with one thread alone, got ${guests}`);
   }

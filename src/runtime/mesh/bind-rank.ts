@@ -2,26 +2,16 @@
  * One rank's program bound to memory: its pieces compiled, their weights read, the values between them in place. A value
  * has one memory for all pieces: results of one piece are parameters of the next without a copy.
  */
-import {
-  type Compiled,
-  type CompileOptions,
-  compileToPlan,
-  type Device,
-  type Executable,
-  loadCompiled,
-  overridesFor,
-  type Program,
-} from "../../compile.ts";
-import { absoluteLayers, type RankProgram, relativeLayers } from "../../compile-ranks.ts";
-import { isOp, type Module, topoOrder } from "../../ir/graph.ts";
-import type { FuncPlan, Plan } from "../../ir/plan.ts";
-import { printModule } from "../../ir/print.ts";
+import { type CompileOptions, type Device, type Executable, loadCompiled } from "../../compile.ts";
+import type { RankProgram } from "../../compile-ranks.ts";
+import type { Plan } from "../../ir/plan.ts";
 import { type Tensor, type TensorData, zeros } from "../../ir/tensor.ts";
 import { byteSize, showType, type TensorType } from "../../ir/types.ts";
 import { compiledWeightBytes, type WeightStore } from "../weights/weight-store.ts";
 import { bindExchange } from "./bind-exchange.ts";
 import type { Link } from "./link.ts";
-import { placeValues, type ValuePlaces } from "./value-places.ts";
+import { entryOf, type PlannedPiece, planRank } from "./plan-rank.ts";
+import type { ValuePlaces } from "./value-places.ts";
 
 export interface BoundRank {
   /** Memory of a parameter; undefined where this rank does not use it. */
@@ -54,19 +44,17 @@ export interface RankCaches {
   readonly result: (name: string) => number | undefined;
 }
 
-export async function bindRank(rankProgram: RankProgram, home: RankHome, caches: RankCaches): Promise<BoundRank> {
-  const { pieces } = rankProgram.pieces;
-  const compiler = new PieceCompiler(home);
-  const planned = pieces.map(({ module }) => (module === null ? null : compiler.plan(module)));
-  const plans = planned.flatMap((piece) => (piece === null ? [] : [piece.plan]));
+export async function bindRank(program: RankProgram, home: RankHome, caches: RankCaches): Promise<BoundRank> {
+  const { device, compile, known, weights } = home;
+  const { pieces, places } = planRank(program, { target: device.target, compile, known });
+  const plans = pieces.flatMap((piece) => (piece === null ? [] : [piece.plan]));
   // Each piece is small; together they may need more than memory for the first would be made for.
-  const places = placeValues(rankProgram.pieces, (at) => (planned[at] ? entryOf(planned[at].plan).donated : []));
-  home.device.expect?.(bytesOf(plans, places) + caches.moreBytes);
-  for (const plan of plans) await home.weights.load(plan);
-  const binder = new Binder(rankProgram, home, places);
+  device.expect?.(bytesOf(plans, places) + caches.moreBytes);
+  for (const plan of plans) await weights.load(plan);
+  const binder = new Binder(program, home, places);
   binder.bindParams(caches);
-  for (const [at, piece] of planned.entries()) {
-    if (piece !== null) binder.bindPiece(at, compiler.load(piece));
+  for (const [at, piece] of pieces.entries()) {
+    if (piece !== null) binder.bindPiece(at, piece);
     binder.bindExchanges(at);
   }
   binder.bindCaches(caches);
@@ -78,10 +66,6 @@ function bytesOf(plans: readonly Plan[], { types }: ValuePlaces): number {
   const weights = plans.reduce((sum, plan) => sum + compiledWeightBytes(plan), 0);
   const values = types.reduce((sum, type) => sum + byteSize(type), 0);
   return weights + values + Math.max(0, ...plans.map((plan) => entryOf(plan).arenaBytes));
-}
-
-function entryOf(plan: Plan): FuncPlan {
-  return plan.funcs.get(plan.entry)!;
 }
 
 type Launch = (step: number) => void | Promise<void>;
@@ -136,8 +120,10 @@ class Binder implements BoundRank {
     }
   }
 
-  bindPiece(at: number, { plan, program }: CompiledPiece): void {
-    const { weights } = this.#home;
+  bindPiece(at: number, { key, compiled, plan }: PlannedPiece): void {
+    const { device, known, compile, weights } = this.#home;
+    const executable = known.get(key) ?? loadCompiled(compiled, device, compile);
+    known.set(key, executable);
     const piece = this.#program.pieces.pieces[at]!;
     const entry = entryOf(plan);
     const given = new Map(piece.results.map((value, i) => [i, this.#at(value)]));
@@ -150,7 +136,8 @@ class Binder implements BoundRank {
       this.#add(() => result.set(memory));
       return [name, result];
     });
-    const instance = program.instantiate({ weight: weights.lookup(plan), params: new Map(params), results: given });
+    const memory = { weight: weights.lookup(plan), params: new Map(params), results: given };
+    const instance = executable.program.instantiate(memory);
     this.#add(() => instance.run());
   }
 
@@ -166,7 +153,7 @@ class Binder implements BoundRank {
       scratch: (type, i) => this.#scratchOf(type, i),
       handedOut: (value) => this.#home.handsOut && this.#isFirstResult(value) && !this.#isReadIn(value),
     });
-    this.#stages.push({ launch, exchanges: true });
+    this.#add(launch, true);
   }
 
   /** A cache that was not updated where it lies is copied there. */
@@ -179,8 +166,8 @@ class Binder implements BoundRank {
     }
   }
 
-  #add(launch: Launch): void {
-    this.#stages.push({ launch, exchanges: false });
+  #add(launch: Launch, exchanges = false): void {
+    this.#stages.push({ launch, exchanges });
   }
 
   #at(value: number): TensorData {
@@ -211,59 +198,4 @@ class Binder implements BoundRank {
       ({ params, exchanges }) => params.includes(value) || exchanges.some(({ operand }) => operand === value),
     );
   }
-}
-
-/** A piece as it is compiled, and its plan with the names that its weights have in the checkpoint. */
-interface PlannedPiece {
-  /** Of pieces of equal text. */
-  readonly key: string;
-  readonly compiled: Compiled;
-  readonly plan: Plan;
-}
-
-interface CompiledPiece {
-  readonly plan: Plan;
-  readonly program: Program;
-}
-
-/** Compiles pieces that differ in the number of the layer alone once. */
-class PieceCompiler {
-  readonly #home: RankHome;
-  readonly #planned = new Map<string, Compiled>();
-
-  constructor(home: RankHome) {
-    this.#home = home;
-  }
-
-  plan(module: Module): PlannedPiece {
-    const { device, known } = this.#home;
-    const relative = relativeLayers(module);
-    const key = printModule(relative.module, { canonical: true });
-    const options = this.#optionsFor(relative.module);
-    const compiled = known.get(key) ?? this.#planned.get(key) ?? compileToPlan(relative.module, device.target, options);
-    this.#planned.set(key, compiled);
-    return { key, compiled, plan: withLayers(compiled.plan, relative.first) };
-  }
-
-  load({ key, compiled, plan }: PlannedPiece): CompiledPiece {
-    const { device, known, compile: options } = this.#home;
-    const executable = known.get(key) ?? loadCompiled(compiled, device, options);
-    known.set(key, executable);
-    return { plan, program: executable.program };
-  }
-
-  /** Overrides are checked against the model; a piece has a few of its weights. */
-  #optionsFor(module: Module): CompileOptions {
-    const { compile: options } = this.#home;
-    if (options.quantize === undefined) return options;
-    const nodes = [...module.funcs.values()].flatMap(({ outs }) => topoOrder(outs));
-    const names = nodes.flatMap((node) => (isOp(node, "weight") ? [node.attrs.name] : []));
-    return { ...options, quantize: overridesFor(names, options.quantize) };
-  }
-}
-
-function withLayers(plan: Plan, first: number): Plan {
-  const entry = plan.funcs.get(plan.entry)!;
-  const named = { ...entry, weights: absoluteLayers(entry.weights, first) };
-  return { ...plan, funcs: new Map(plan.funcs).set(plan.entry, named) };
 }

@@ -8,7 +8,6 @@ import {
   prepareDevice,
 } from "../../compile.ts";
 import { compileOptionsFromEnv } from "../../compile-options.ts";
-import { programOfRank } from "../../compile-ranks.ts";
 import { InternalError, invariant } from "../../ir/errors.ts";
 import { coordsOf, rankCount } from "../../ir/mesh.ts";
 import type { TensorData } from "../../ir/tensor.ts";
@@ -16,9 +15,7 @@ import { byteSize, tensorType } from "../../ir/types.ts";
 import { cacheSpecs } from "../../models/deepseek/bucket.ts";
 import { type ModelConfig, parseModelConfigText } from "../../models/deepseek/config.ts";
 import { checkpointDTypes } from "../../models/deepseek/layers.ts";
-import { type BuildOptions, buildModel } from "../../models/deepseek/model.ts";
-import { buildSampled } from "../../models/deepseek/sampled.ts";
-import { modelSharding } from "../../models/deepseek/sharding.ts";
+import type { BuildOptions } from "../../models/deepseek/model.ts";
 import type { SamplerKind } from "../../models/sampling/sample.ts";
 import { debugFileWriter } from "../debug-files.ts";
 import { defaultThreads } from "../default-threads.ts";
@@ -33,6 +30,7 @@ import { type ReadWeight, WeightStore } from "../weights/weight-store.ts";
 import { type BoundRank, bindRank } from "./bind-rank.ts";
 import type { Link } from "./link.ts";
 import type { CacheSpace, Command, RankDecode, RankMemory, RankStart, RankStep } from "./messages.ts";
+import { stepOfRank } from "./plan-rank.ts";
 import { type DecodeRank, runDecode } from "./rank-decode.ts";
 import type { RankGuests } from "./rank-guests.ts";
 import { limitsOfSpace } from "./space-limits.ts";
@@ -148,18 +146,12 @@ export class RankRunner {
     const bucket = bucketFor(size, limits);
     const key = this.#key(wish);
     if (this.#bound.has(key)) return;
-    const group = compile.quantize === undefined ? 1 : (compile.quantize.group ?? 32);
-    const sharding = modelSharding(config, start.mesh, { group });
-    const module =
-      sampler === undefined
-        ? buildModel(config, bucket, build)
-        : buildSampled(config, { ...bucket, kind: sampler }, build);
     const names = cacheSpecs(config, limits).map(({ name }) => name);
     const known = this.#caches.has(space);
     const held = this.#caches.get(space) ?? new Map<string, TensorData>();
     this.#caches.set(space, held);
     const bound = await bindRank(
-      programOfRank(module, sharding, start.rank),
+      stepOfRank({ ...start, config, build, compile }, bucket, sampler),
       {
         rank: start.rank,
         device,

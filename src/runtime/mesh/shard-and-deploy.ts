@@ -67,7 +67,7 @@ export async function shardAndDeploy(model: string | Recipe<string>, given: Depl
     for (let i = 0; i < dp; i++) {
       const name = dp === 1 ? "" : `replica ${i}, `;
       const all = { ...options, inputScales: inputScales ?? undefined };
-      runners.push(await startRunner(path, config, mesh, all, name));
+      runners.push(await startRunner(path, config, { mesh, replicas: dp }, all, name));
     }
     await Promise.all(runners.map((each) => each.prepare({ tokens: 1, sequences: 1, blocks: 1, outputs: 1 })));
     const [runner, ...replicas] = runners;
@@ -90,7 +90,7 @@ function patternName({ name }: WeightSpec): string {
 async function startRunner(
   folder: string,
   config: ModelConfig,
-  mesh: Mesh,
+  { mesh, replicas }: { readonly mesh: Mesh; readonly replicas: number },
   options: DeployOptions,
   name: string,
 ): Promise<MeshRunner> {
@@ -101,12 +101,13 @@ async function startRunner(
   const { lanes = stages } = options;
   const limits = limitsOfLane(limitsOf(config, options, null), lanes);
   const ranks = rankCount(mesh);
-  const guests = guestsOf(options, ranks);
+  const waiting = waitingOf(ranks, replicas * ranks, machineCores());
+  const guests = placeOf(options) === "threads" ? waiting.guests : 0;
   const sizes = { mesh, guests, limits, lanes, deadlineMs };
   const rank = { ...sizes, folder, backend, gpuFlags, packageFolder, compile, inputScales };
   const starts = Array.from({ length: ranks }, (_, each): RankStart => ({ ...rank, rank: each }));
   return new MeshRunner({
-    ranks: new MeshRanks(starts, await siteOf(options, ranks, deadlineMs), name),
+    ranks: new MeshRanks(starts, await siteOf(options, ranks, waiting, deadlineMs), name),
     // The ranks that wait say more than one that does not answer: theirs comes first.
     deadlines: { stepMs: deadlineMs + 1000, loadMs },
     vocabSize: config.vocab_size,
@@ -121,26 +122,38 @@ async function startRunner(
   });
 }
 
-async function siteOf(options: DeployOptions, ranks: number, deadlineMs: number): Promise<RankSite> {
+async function siteOf(
+  options: DeployOptions,
+  ranks: number,
+  { spinMs, idleMs }: Waiting,
+  deadlineMs: number,
+): Promise<RankSite> {
   const place = placeOf(options);
   if (place === "here") return localSite(ranks, deadlineMs);
   if (place === "processes") return processSite({ gpus: options.gpus ?? null });
   const memory = meshMemory(ranks, ringBytes);
-  const cores = machineCores();
-  const spins = {
-    spinMs: spinMs[ranks <= cores ? "spare" : "taken"],
-    idleMs: idleMs[ranks < cores ? "spare" : "taken"],
-  };
-  const shared = { memory, ...spins };
   return {
-    start: (start, events) => startRankThread(shared, start, events),
+    start: (start, events) => startRankThread({ memory, spinMs, idleMs }, start, events),
     stop: (rank) => stopMesh(memory, rank),
   };
 }
 
-/** A rank that is late is helped by the others, where they share memory and have cores of their own. */
-function guestsOf(options: DeployOptions, ranks: number): number {
-  return placeOf(options) === "threads" && ranks <= machineCores() ? ranks - 1 : 0;
+/** What ranks in threads do while they wait. */
+export interface Waiting {
+  /** How many others may help a rank that is late. */
+  readonly guests: number;
+  /** How long they look for a message, and for the next command, before they sleep. */
+  readonly spinMs: number;
+  readonly idleMs: number;
+}
+
+/** `ranks` of a mesh, `threads` of all replicas together: those that look about would take cores from ranks that compute. */
+export function waitingOf(ranks: number, threads: number, cores: number): Waiting {
+  return {
+    guests: threads <= cores ? ranks - 1 : 0,
+    spinMs: spinMs[threads <= cores ? "spare" : "taken"],
+    idleMs: idleMs[threads < cores ? "spare" : "taken"],
+  };
 }
 
 function machineCores(): number {

@@ -8,7 +8,7 @@ import { fuse, optimizeFor, prune, quantize } from "../../../src/recipe.ts";
 import { loadModel } from "../../../src/runtime/load-model.ts";
 import { chooseMesh } from "../../../src/runtime/mesh/choose-mesh.ts";
 import { MeshRunner } from "../../../src/runtime/mesh/mesh-runner.ts";
-import { shardAndDeploy } from "../../../src/runtime/mesh/shard-and-deploy.ts";
+import { shardAndDeploy, waitingOf } from "../../../src/runtime/mesh/shard-and-deploy.ts";
 import type { Model } from "../../../src/runtime/model.ts";
 import { type GoldenName, goldenConfigText, goldenTensors } from "../../models/read-golden.ts";
 import { largestDifference } from "../../models/step.ts";
@@ -207,4 +207,11 @@ describe("devices by number", () => {
     const misspelt = { devices: 2, stepMS: 5 };
     await expect(shardAndDeploy(folder, misspelt)).rejects.toThrow('Did you mean "stepMs"?');
   });
+});
+
+test("ranks look about, and help each other, where those of all replicas have cores", () => {
+  expect(waitingOf(2, 2, 2).guests).toBe(1);
+  expect(waitingOf(2, 4, 2).guests).toBe(0);
+  expect(waitingOf(2, 4, 2).spinMs).toBeLessThan(waitingOf(2, 4, 4).spinMs);
+  expect(waitingOf(2, 4, 4).idleMs).toBeLessThan(waitingOf(2, 4, 5).idleMs);
 });

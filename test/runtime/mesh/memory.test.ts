@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { openWasm } from "../../../src/backends/wasm/device.ts";
-import { compile } from "../../../src/compile.ts";
+import { compile, openDefaultDevice } from "../../../src/compile.ts";
 import { maths } from "../../../src/ir/build.ts";
 import { Builder, makeModule } from "../../../src/ir/graph.ts";
 import type { Mesh } from "../../../src/ir/mesh.ts";
@@ -11,8 +11,11 @@ import { parseModelConfigText } from "../../../src/models/deepseek/config.ts";
 import { stagesOf } from "../../../src/plan/candidate.ts";
 import { type Degrees, memoryOf } from "../../../src/plan/cost.ts";
 import { shapeOf } from "../../../src/plan/shape.ts";
+import { limitsOf } from "../../../src/runtime/load-limits.ts";
 import type { MeshRunner } from "../../../src/runtime/mesh/mesh-runner.ts";
+import { rankValues } from "../../../src/runtime/mesh/rank-values.ts";
 import { shardAndDeploy } from "../../../src/runtime/mesh/shard-and-deploy.ts";
+import { limitsOfLane } from "../../../src/runtime/mesh/space-limits.ts";
 
 const folder = fileURLToPath(new URL("../../../models/tiny-deepseek", import.meta.url));
 const config = parseModelConfigText(readFileSync(`${folder}/config.json`, "utf8"));
@@ -23,20 +26,18 @@ describe.each<[Mesh, Partial<Degrees>, group: number]>([
   [{ pp: 2 }, { pp: 2 }, 32],
   // Every rank has all sequences, where a plan gives each its own: what they hold of weights is the same.
   [{ ep: 2 }, { dp: 2, experts: true }, 32],
+  [{ ep: 4 }, { dp: 4, experts: true }, 32],
   [{ pp: 2, tp: 2 }, { pp: 2, tp: 2 }, 16],
 ])("int8 weights over %j", (devices, wanted, group) => {
   test("take what the plan says on every rank, within a tenth", async () => {
-    const model = await shardAndDeploy(folder, {
-      devices,
-      contextLength: context,
-      maxSequences: 2,
-      compile: { verify: 0 },
-      quantize: { weights: "int8", group },
-    });
+    const sizes = { contextLength: context, maxSequences: 2 };
+    const compile = { verify: 0 } as const;
+    const quantize = { weights: "int8", group } as const;
+    const model = await shardAndDeploy(folder, { devices, ...sizes, compile, quantize });
     try {
-      // Every lane has caches when it has had a request.
-      const prompts = [1, 2].map((first) => model.generate([first, 2, 3], { maxTokens: 2, temperature: 0 }).collect());
-      await Promise.all(prompts);
+      const prompts = [1, 2].map((first) => Array.from({ length: 200 }, (_, i) => first + i));
+      const greedy = { maxTokens: 4, temperature: 0, ignoreEos: true };
+      await Promise.all(prompts.map((prompt) => model.generate(prompt, greedy).collect()));
       const { ranks } = model.runner as MeshRunner; // what shardAndDeploy makes
       const degrees = { pp: 1, tp: 1, dp: 1, experts: false, ...wanted };
       const planned = shapeOf("", config, "int8", 32);
@@ -46,14 +47,21 @@ describe.each<[Mesh, Partial<Degrees>, group: number]>([
       const shape = { ...planned, bits: { layer: layer * scale, expert: expert * scale, table: table * scale } };
       const work = { batch: 2 * degrees.dp, context, prompt: context, chunk: context };
       const stages = stagesOf(shape, degrees).map(({ layers }) => memoryOf(shape, layers, degrees, work));
+      const lanes = degrees.pp;
+      const limits = limitsOfLane(limitsOf(config, sizes, null), lanes);
+      const asked = { requests: 2, prompt: 200, answer: 4 };
+      const target = openDefaultDevice().target;
+      const options = { ...compile, quantize };
+      const values = rankValues(config, { mesh: devices, target, compile: options, limits, lanes, ...asked });
       const perStage = ranks.length / stages.length;
       for (const [rank, { weights, caches, held }] of ranks.entries()) {
         const plan = stages[Math.floor(rank / perStage)]!;
+        const besides = held! - weights - caches;
         expect(Math.abs((weights + caches) / (plan.weights + plan.caches) - 1)).toBeLessThan(0.1);
         expect(caches).toBe(plan.caches);
-        // What the device really allocated: beside these, values of steps of three sizes, which short prompts have few of.
-        expect(held).toBeGreaterThan(weights + caches);
-        expect(held! - weights - caches).toBeLessThan(plan.working);
+        // What the device really allocated besides, and all of it.
+        expect(Math.abs(values[rank]! / besides - 1)).toBeLessThan(0.1);
+        expect(Math.abs((plan.weights + plan.caches + values[rank]!) / held! - 1)).toBeLessThan(0.1);
       }
     } finally {
       await model.close();
