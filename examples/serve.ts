@@ -19,7 +19,7 @@ export function exampleSite(files: ReadonlyMap<string, Uint8Array>, isolated: bo
   return { files, isolated, folders: { "/models/": folderOf("../models"), "/": folderOf("chat") } };
 }
 
-async function main(): Promise<void> {
+function readOptions() {
   const { values } = parseArgs({
     options: {
       port: { type: "string", default: "8080" },
@@ -27,21 +27,36 @@ async function main(): Promise<void> {
       help: { type: "boolean", default: false },
     },
   });
+  const port = /^\d+$/.test(values.port) ? Number(values.port) : Number.NaN;
+  if (!(port <= 65_535)) throw new Error(`--port: expected a whole number from 0 to 65535, got "${values.port}"`);
+  return { ...values, port };
+}
+
+/** @throws Error for arguments that make no sense */
+async function main(): Promise<void> {
+  const values = readOptions();
   if (values.help) {
     process.stdout.write(usage);
     return;
   }
   const site = exampleSite(await bundleExample({ minify: true }), !values["no-isolation"]);
   const server = createServer((request, response) => void serveSite(site, request, response));
-  server.on("error", (error) => {
-    process.stderr.write(`cannot listen on port ${values.port}: ${error.message}\n`);
+  server.on("error", (error: NodeJS.ErrnoException) => {
+    const why =
+      error.code === "EADDRINUSE" ? "another program listens there. Take another port with --port N." : error.message;
+    process.stderr.write(`cannot listen on port ${values.port}: ${why}\n`);
     process.exitCode = 1;
   });
-  server.listen(Number(values.port), "localhost", () => {
+  server.listen(values.port, "localhost", () => {
     const address = server.address();
     const port = typeof address === "object" && address !== null ? address.port : values.port;
     process.stdout.write(`http://localhost:${port}/ (${site.isolated ? "cross-origin isolated" : "not isolated"})\n`);
   });
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await main();
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  await main().catch((error: unknown) => {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n\n${usage}`);
+    process.exitCode = 2;
+  });
+}

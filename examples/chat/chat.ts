@@ -145,6 +145,7 @@ async function ask(content: string): Promise<void> {
   page.start.hidden = true;
   page.send.hidden = true;
   page.stop.hidden = false;
+  page.speed.textContent = "";
   const question: Message = { role: "user", content: content.trim() };
   showQuestion(question);
   const view = showAnswer();
@@ -167,6 +168,9 @@ async function ask(content: string): Promise<void> {
     if (text !== "" && messages === before) messages = [...conversation, { role: "assistant", content: text }];
     announce(text === "" ? "Stopped" : text);
   } catch (error) {
+    // To be shortened, perhaps.
+    if (page.message.value === "") page.message.value = content;
+    grow();
     view.fail(error instanceof Error ? error.message : String(error));
   } finally {
     page.send.hidden = false;

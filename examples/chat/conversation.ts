@@ -32,11 +32,10 @@ export function showAnswer(): AnswerView {
   const reasoning = make("details", { class: "reasoning", open: true, hidden: true }, heading, thought);
   const footer = make("footer");
   const article = make("article", { class: "message answer writing", "aria-label": "Answer" }, reasoning, text, footer);
-  log.append(article);
+  keepInView(() => log.append(article));
   log.setAttribute("aria-busy", "true");
   const began = performance.now();
   let reasoned: number | null = null;
-  keepInView(() => {});
 
   const end = () => {
     article.classList.remove("writing");
@@ -70,7 +69,8 @@ export function showAnswer(): AnswerView {
     fail: (message) => {
       end();
       article.classList.add("failed");
-      keepInView(() => footer.append(make("span", { role: "alert" }, message)));
+      footer.append(make("span", { role: "alert" }, message));
+      scroller.scrollTop = scroller.scrollHeight;
     },
   };
 }

@@ -3,15 +3,16 @@
 import { exitCodes } from "./command.ts";
 import { dispatch } from "./dispatch.ts";
 
-/** A reader that has seen enough (`| head`) closes the pipe: nothing is wrong, and there is nothing left to do. */
-function endQuietlyOnClosedPipe(stream: NodeJS.WriteStream): void {
-  stream.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code === "EPIPE") process.exit(exitCodes.done);
-    throw error;
+/** A reader that has seen enough (`| head`) closes the pipe: nothing is wrong. A disk may be full. Nothing is left to do. */
+function endWhereNobodyReads(stream: NodeJS.WriteStream, name: string): void {
+  stream.on("error", ({ code, message }: NodeJS.ErrnoException) => {
+    if (code === "EPIPE") process.exit(exitCodes.done);
+    if (stream !== process.stderr) process.stderr.write(`ciuic: ${name}: cannot write: ${code ?? message}\n`);
+    process.exit(exitCodes.usage);
   });
 }
 
-endQuietlyOnClosedPipe(process.stdout);
-endQuietlyOnClosedPipe(process.stderr);
+endWhereNobodyReads(process.stdout, "stdout");
+endWhereNobodyReads(process.stderr, "stderr");
 // Not process.exit: what was written to a pipe may still be on its way.
 process.exitCode = await dispatch(process.argv.slice(2), (text) => process.stderr.write(text));

@@ -39,7 +39,7 @@ export function quantizeFlags(
       return [each.slice(0, at), each.slice(at + 1)];
     }),
   );
-  const options = { weights, overrides, ...(activations && { activations }), ...(method && { method }) };
+  const options = { weights, overrides, ...(activations !== undefined && { activations }), ...(method && { method }) };
   checkQuantizeOptions(options as QuantizeOptions, `${command} --quantize:`); // checks what the cast claims
   return options as QuantizeOptions;
 }

@@ -101,7 +101,7 @@ export function nearestName(name: string, names: Iterable<string>): string | und
 }
 
 /** Levenshtein distance with one row of memory. */
-function editDistance(a: string, b: string): number {
+export function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];

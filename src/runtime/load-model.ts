@@ -17,7 +17,7 @@ import {
 } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
 import { chosenBackend, resolve } from "../compile-recipe.ts";
-import { didYouMean, InputError, UnsupportedError } from "../ir/errors.ts";
+import { didYouMean, InputError, showValue, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import { checkWeights } from "../models/deepseek/check-weights.ts";
 import { type ModelConfig, parseModelConfigText } from "../models/deepseek/config.ts";
@@ -29,6 +29,7 @@ import { type Choices, type Recipe, type RecipeStep, recipeOf } from "../recipe.
 import { debugFileWriter } from "./debug-files.ts";
 import { defaultThreads, mayShareMemory } from "./default-threads.ts";
 import { bucketFor } from "./engine/bucket-ladder.ts";
+import { checkLoadOptions } from "./load-check.ts";
 import { type LimitOptions, limitsOf, maxConfigBytes } from "./load-limits.ts";
 import { chooseFor, type LoadTarget, loadOnFirst } from "./load-target.ts";
 import { Model } from "./model.ts";
@@ -88,27 +89,6 @@ export interface LoadOptions extends LimitOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-const optionNames = [
-  "backend",
-  "threads",
-  "gpu",
-  "matrixUnits",
-  "threadUrl",
-  "packageFolder",
-  "contextLength",
-  "maxSequences",
-  "maxBatchTokens",
-  "cacheBytes",
-  "onProgress",
-  "quantize",
-  "prune",
-  "passes",
-  "inputScales",
-  "compile",
-  "profile",
-  "stepsAhead",
-  "signal",
-];
 /** Backends that ask for a GPU of the kind that browsers have. */
 const onGpu: readonly string[] = ["webgpu", "tfjs-webgpu"];
 const interpreterName = "interpreter";
@@ -122,9 +102,9 @@ export async function loadModel(
   model: string | ModelFolder | Recipe<string | ModelFolder>,
   options: LoadOptions = {},
 ): Promise<Model> {
-  checkOptionNames(options);
+  checkLoadOptions(options);
   const { source, choices } = recipeOf(model, options.passes);
-  const folder = typeof source === "string" ? await openFolder(source) : source;
+  const folder = await openSource(source);
   const stored = await readConfig(folder);
   const prune = options.prune ?? choices.prune ?? null;
   if (prune !== null) checkPruneOptions(prune);
@@ -279,20 +259,19 @@ function interpreterQuantizes(): UnsupportedError {
   });
 }
 
-async function openFolder(path: string): Promise<ModelFolder> {
+async function openSource(source: string | ModelFolder): Promise<ModelFolder> {
+  const given: unknown = source; // as programs that no compiler has checked may have it
+  if (typeof given === "object" && given !== null && "readText" in given) return source as ModelFolder;
+  if (typeof source !== "string" || source === "")
+    throw new InputError(
+      "loadModel",
+      `expected the path of a model's folder, or a ModelFolder, got ${showValue(given)}`,
+    );
   if (typeof process === "undefined") {
     throw new UnsupportedError("loadModel", "a path can only be opened under Node", {
       hint: "Pass a ModelFolder, or use ciuic/browser.",
     });
   }
   const { openNodeFolder } = await import("./weights/node-folder.ts");
-  return openNodeFolder(path);
-}
-
-function checkOptionNames(options: LoadOptions): void {
-  for (const name of Object.keys(options)) {
-    if (optionNames.includes(name)) continue;
-    const hint = didYouMean(name, optionNames) ?? `Options: ${optionNames.join(", ")}.`;
-    throw new InputError(`loadModel ${name}`, "unknown option", { hint });
-  }
+  return openNodeFolder(source);
 }

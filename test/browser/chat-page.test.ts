@@ -79,6 +79,23 @@ describe.skipIf(executable === null)("the chat page", () => {
     expect(await page.locator(".message").count()).toBe(0);
   });
 
+  it("says in view what is wrong with a message that is too long, and gives it back", async () => {
+    const long = "word ".repeat(3000);
+    await page.fill("#message", long);
+    await page.press("#message", "Enter");
+    await answered();
+    const alert = page.locator(".answer.failed [role=alert]");
+    expect(await alert.textContent()).toMatch(/longer than the context: expected at most 2048 tokens, got 30\d\d/);
+    const below = await alert.evaluate(
+      (element) =>
+        element.getBoundingClientRect().bottom - document.querySelector("#scroller")!.getBoundingClientRect().bottom,
+    );
+    expect(below).toBeLessThanOrEqual(0);
+    expect(await page.inputValue("#message")).toBe(long);
+    await page.fill("#message", "");
+    await page.click("#new-chat");
+  });
+
   it("loads again with other settings, out of storage", async () => {
     await page.click("#show-settings");
     await page.selectOption("select[name=quantize]", "int4+int8");

@@ -115,7 +115,9 @@ describe("a loaded model", () => {
 
   it("gives errors with their kind, before and during a request", async () => {
     await expect(model.generate([1e9]).result).rejects.toThrow(InputError);
-    await expect(model.chat([], { temperature: -1 }).collect()).rejects.toThrow(/temperature/);
+    await expect(model.chat([{ role: "user", content: "a" }], { temperature: -1 }).collect()).rejects.toThrow(
+      /temperature/,
+    );
     const unsendable = { temperature: 0, stop: (() => {}) as unknown as string }; // what no message can hold
     await expect(model.generate("a", unsendable).result).rejects.toThrow(/cannot be sent/);
   });

@@ -1,9 +1,11 @@
 /** The example's web server: what it serves, in which parts, under which headers, and what it keeps to itself. */
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer, request, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { pathOf, rangeOf, serveSite } from "../../examples/site.ts";
@@ -122,4 +124,21 @@ it("a range is inside the file, whatever is asked", () => {
       expect(range[1]).toBeLessThanOrEqual(size);
     }),
   );
+});
+
+describe("npm run example", () => {
+  const serve = (...args: string[]) => {
+    const file = fileURLToPath(new URL("../../examples/serve.ts", import.meta.url));
+    return spawnSync(process.execPath, ["--no-warnings", file, ...args], { encoding: "utf8", timeout: 60_000 });
+  };
+
+  it.each([
+    [["--port", "abc"], '--port: expected a whole number from 0 to 65535, got "abc"'],
+    [["--port", "65536"], '--port: expected a whole number from 0 to 65535, got "65536"'],
+    [["--prot", "1"], "Unknown option '--prot'"],
+  ])("%j is refused with the options that there are", (args, message) => {
+    const { status, stderr } = serve(...args);
+    expect({ status, first: stderr.split("\n")[0] }).toEqual({ status: 2, first: message });
+    expect(stderr).toContain("--no-isolation");
+  });
 });

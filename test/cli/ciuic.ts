@@ -15,25 +15,34 @@ export interface Ended {
 
 export interface RunOptions {
   readonly input?: string;
+  /** A file that is open, instead of a pipe. */
+  readonly stdout?: number;
   readonly env?: Readonly<Record<string, string>>;
   /** Called with all of stdout so far; may send signals or close the pipe. */
   readonly onOutput?: (text: string, child: ReturnType<typeof spawn>) => void;
 }
 
 /** Runs in a folder other than the project's, so that nothing depends on where it is called. */
-export function ciuic(args: readonly string[], { input = "", env = {}, onOutput }: RunOptions = {}): Promise<Ended> {
+export function ciuic(
+  args: readonly string[],
+  { input = "", stdout: file, env = {}, onOutput }: RunOptions = {},
+): Promise<Ended> {
   const flags = ["--experimental-strip-types", "--no-warnings"];
-  const child = spawn(process.execPath, [...flags, main, ...args], { cwd: tmpdir(), env: { ...process.env, ...env } });
+  const child = spawn(process.execPath, [...flags, main, ...args], {
+    cwd: tmpdir(),
+    env: { ...process.env, ...env },
+    stdio: ["pipe", file ?? "pipe", "pipe"],
+  });
   let [stdout, stderr] = ["", ""];
-  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+  child.stdout?.setEncoding("utf8").on("data", (text: string) => {
     stdout += text;
     onOutput?.(stdout, child);
   });
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     stderr += text;
   });
-  child.stdin.on("error", () => {}); // it may end before it reads its input
-  child.stdin.end(input);
+  child.stdin?.on("error", () => {}); // it may end before it reads its input
+  child.stdin?.end(input);
   return new Promise((resolve, reject) => {
     child.on("error", reject);
     child.on("close", (code) => resolve({ code, stdout, stderr }));

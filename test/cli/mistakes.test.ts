@@ -1,5 +1,5 @@
 /** What the user can do wrong: exit code 2 and one line on stderr, that names the place. */
-import { readFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { dispatch } from "../../src/cli/dispatch.ts";
@@ -13,6 +13,7 @@ const badConfig = folderWith({ "config.json": config.replace('"hidden_size"', '"
 const tensors = new Map(goldenTensors("qwen2-tied", "model"));
 tensors.delete("model.norm.weight");
 const missingWeight = folderWith({ "config.json": config, "model.safetensors": writeSafetensors(tensors) });
+const noFiles = folderWith({});
 const noWeights = folderWith({ "config.json": config });
 const ids = ["run", golden, "--greedy", "--max-tokens", "2", "--print-ids", "--ids"];
 
@@ -23,6 +24,11 @@ const mistakes: readonly (readonly [what: string, args: readonly string[], messa
   ["bad config", ["run", badConfig, "-p", "x"], /config\.json hidden_size: /],
   ["missing weight", ["run", missingWeight, "-p", "x"], /1 weight does not fit .*model\.norm\.weight/],
   ["no weights", ["run", noWeights, "-p", "x"], /model\.safetensors/],
+  ["no config", ["run", noFiles, "-p", "x"], /config\.json: no such file\. A model's folder holds config\.json, /],
+  ["context beyond the model's", ["run", "-p", "x", "--context", "9999"], /^ciuic: --context: .* 1 to 2048, got 9999/],
+  ["too many threads", ["run", "-p", "x", "--threads", "1e9"], /^ciuic: --threads: .* 1 to 64, got 1000000000/],
+  ["no tokens to choose from", ["run", "-p", "x", "--top-k", "0"], /Leave --top-k out/],
+  ["no format of inputs", ["run", "-p", "x", "--quantize", "int4+"], /--quantize: activations: expected .*, got ""/],
   ["no tokenizer", ["run", golden, "-p", "x"], /tokenizer\.json: .*needs a tokenizer/],
   [
     "packages that are not in the folder",
@@ -87,5 +93,12 @@ describe("mistakes", () => {
     expect(ended).toMatchObject({ code: 2, stdout: "" });
     expect(ended.stderr).toMatch(message);
     expect(ended.stderr).toMatch(/^ciuic: [^\n]*\n$/);
+  });
+
+  it.runIf(existsSync("/dev/full"))("a disk that is full", async () => {
+    const full = openSync("/dev/full", "w");
+    const ended = await ciuic(["inspect"], { stdout: full });
+    closeSync(full);
+    expect(ended).toMatchObject({ code: 2, stderr: "ciuic: stdout: cannot write: ENOSPC\n" });
   });
 });

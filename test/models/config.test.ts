@@ -249,6 +249,12 @@ const rows: readonly Row[] = [
   ["DeepSeek-V3", { quantization_config: { ...fp8, weight_block_size: [0.5] } }, "input", "weight_block_size"],
 ];
 
+test("a field that is there is no misspelling of one that is missing", () => {
+  const parse = () =>
+    parseModelConfig(publishedWith("deepseek-llm-7b", { hidden_size: undefined, hidden_act: "silu" }));
+  expect(parse).toThrow(/hidden_size: missing field: [^?]*$/);
+});
+
 test.each(rows)("%s with %j is an %s error", (name, changes, kind, message) => {
   let error: unknown;
   try {

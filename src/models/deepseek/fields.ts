@@ -2,7 +2,7 @@
  * Reads fields of untrusted JSON one at a time: only own properties are looked at, every value is checked, and every
  * error names the field, what was expected and what was found. `null` means absent, as it does in published configs.
  */
-import { didYouMean, InputError, showValue, UnsupportedError } from "../../ir/errors.ts";
+import { didYouMean, editDistance, InputError, showValue, UnsupportedError } from "../../ir/errors.ts";
 
 /** A JSON object and the place it came from, such as `config.json` or `config.json rope_scaling`. */
 export interface Fields {
@@ -35,10 +35,18 @@ function requiredField(fields: Fields, name: string, expected: string): unknown 
   const value = rawField(fields, name);
   if (value !== undefined) return value;
   const found = Object.hasOwn(fields.values, name) ? "null" : "nothing";
-  const hint = found === "null" ? undefined : didYouMean(name, Object.keys(fields.values).slice(0, 200));
+  const hint = found === "null" ? undefined : misspelling(name, Object.keys(fields.values).slice(0, 200));
   throw new InputError(`${fields.where} ${name}`, `missing field: expected ${expected}, got ${found}`, {
     ...(hint === undefined ? {} : { hint }),
   });
+}
+
+/** A key that is nearly `name`; one that differs by a word, as hidden_act does from hidden_size, is another field. */
+function misspelling(name: string, keys: readonly string[]): string | undefined {
+  return didYouMean(
+    name,
+    keys.filter((key) => editDistance(key.slice(0, 200), name) <= 2),
+  );
 }
 
 /** A whole number in `range`; without `fallback` the field is required. */

@@ -47,6 +47,9 @@ export type SequenceLimits = Pick<RunnerSizes, "vocabSize" | "blockSize" | "numB
 
 /** Token ids must be integers of the vocabulary, and there must be one. Throws InputError. */
 export function checkPrompt(prompt: ArrayLike<number>, vocabSize: number): void {
+  const list: unknown = prompt; // as programs that no compiler has checked may have it
+  if (typeof list !== "object" || list === null || !Number.isInteger(prompt.length))
+    throw new InputError("prompt", `expected a text or a list of token ids, got ${showValue(list)}`);
   if (prompt.length === 0) throw new InputError("prompt", "empty: expected at least one token, got none");
   for (let i = 0; i < prompt.length; i++) {
     const id: unknown = prompt[i];

@@ -1,5 +1,5 @@
 /** The text a tokenizer's chat template makes of a conversation, ready for the model's answer. */
-import { InputError } from "../../ir/errors.ts";
+import { InputError, showValue } from "../../ir/errors.ts";
 import { type ChatMessage, renderChat, type TemplateValue } from "./chat-template.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
@@ -22,6 +22,7 @@ export function renderChatPrompt(
       hint: "Use generate(text), or a model made for chat.",
     });
   }
+  checkMessages(messages);
   const textOf = (id: number | undefined) => (id === undefined ? "" : tokenizer.decode([id]));
   return renderChat(tokenizer.chatTemplate, messages, {
     addGenerationPrompt: true,
@@ -30,4 +31,16 @@ export function renderChatPrompt(
     eosToken: textOf(tokenizer.eosIds[0]),
     ...(variables === undefined ? {} : { variables }),
   });
+}
+
+/** What every template relies on; which roles there are, and what contents may be, is the template's to say. */
+function checkMessages(messages: unknown): void {
+  const form = '[{ role: "user", content: "Hello" }]';
+  if (!Array.isArray(messages) || messages.length === 0)
+    throw new InputError("messages", `expected a conversation such as ${form}, got ${showValue(messages)}`);
+  for (const [i, message] of messages.entries()) {
+    const role: unknown = message?.role;
+    if (typeof role !== "string" || role === "")
+      throw new InputError(`messages[${i}]`, `expected a role and content, as in ${form}, got ${showValue(message)}`);
+  }
 }

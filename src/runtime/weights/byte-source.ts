@@ -2,7 +2,7 @@
  * Where a model's files come from: a folder of named files, and random access to the bytes of one. The Node version is
  * in node-folder.ts; this file imports nothing from Node, so that a browser version (HTTP ranges, File) can stand beside it.
  */
-import { InputError, showValue } from "../../ir/errors.ts";
+import { InputError } from "../../ir/errors.ts";
 
 /** Random access to the bytes of one file. */
 export interface ByteSource {
@@ -92,7 +92,8 @@ export function memorySource(where: string, bytes: Uint8Array): ByteSource {
 }
 
 export function missingFile(folder: string, file: string): InputError {
-  return new InputError(showValue(file), `no such file in ${folder}`);
+  const hint = "A model's folder holds config.json, weights as .safetensors and mostly tokenizer.json.";
+  return new InputError(`${folder} ${file}`, "no such file", { hint });
 }
 
 export function checkTextSize(where: string, size: number, maxBytes: number): void {

@@ -27,7 +27,7 @@ ${lists.join(",\n")}
 export function parsePruning(text: string, where = "pruning.json"): { readonly experts: KeptExperts } {
   const fields = parseJsonObject(text, where);
   if (fields.get("format") !== format) {
-    const got = showValue(fields.get("format"));
+    const got = fields.has("format") ? showValue(fields.get("format")) : "nothing";
     throw new InputError(`${where} format`, `expected ${JSON.stringify(format)}, got ${got}`);
   }
   const lists = [...asObject(fields.get("experts"), `${where} experts`)].map(
