@@ -21,6 +21,7 @@ const optionNames = [
   "compile",
   "profile",
   "stepsAhead",
+  "lastRows",
   "signal",
 ];
 

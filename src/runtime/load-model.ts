@@ -84,6 +84,8 @@ export interface LoadOptions extends LimitOptions {
   readonly compile?: CompileOptions | undefined;
   /** Steps that are decoded on the device at once, without waiting for each token; 0 for none. Default: where it pays. */
   readonly stepsAhead?: number | undefined;
+  /** Whether steps of prompts leave rows out of the last layer that are not asked for. Default: where it pays. */
+  readonly lastRows?: boolean | undefined;
   /** Collects the time of every kernel, at the price of a slower run. */
   readonly profile?: KernelProfile | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -144,7 +146,7 @@ async function loadOn(
   { folder, stored, config, prune, tokenizer, defaults, checkpoint, choices }: OpenModel,
   options: LoadOptions,
 ): Promise<Model> {
-  const { profile, stepsAhead } = options;
+  const { profile, stepsAhead, lastRows } = options;
   // Where the engine lacks what the default needs, the default device is plain JavaScript, and says why.
   const lacking = choice !== null && backend === "js" && missingWasm() !== null;
   const device = await openFor(lacking ? undefined : backend, threads ?? defaultThreads(config), options);
@@ -152,7 +154,7 @@ async function loadOn(
     const headers = headersOf(checkpoint);
     checkWeights(stored, headers, folder.name);
     const limits = limitsOf(config, options, device);
-    const build = { weightDType: checkpointDTypes(stored, headers) };
+    const build = { weightDType: checkpointDTypes(stored, headers), ...(lastRows !== undefined && { lastRows }) };
     const pruned = prune === null ? [] : pruneSentences(prune);
     const parts = { name: folder.name, config, tokenizer, device, checkpoint, defaults, choice, lossy: pruned };
     if (device === null) {

@@ -115,17 +115,44 @@ test("logits are those of the tokens asked for, in the order asked", () => {
   expect(some).toEqual([all[3], all[1], all[1]]);
 });
 
+test("a last layer of the tokens asked for alone gives their logits and the caches of all", () => {
+  const ids = fc.array(fc.integer({ min: 0, max: 2 }), { minLength: 3, maxLength: 6 });
+  const picks = fc.array(fc.nat(), { minLength: 1, maxLength: 2 });
+  const padding = fc.nat(1);
+  fc.assert(
+    fc.property(config, ids, picks, padding, fc.nat(), (config, ids, picks, padding, seed) => {
+      const tensors = randomWeights(config, seed);
+      const outputs = picks.map((pick) => pick % ids.length);
+      const [whole, cut] = [false, true].map((lastRows) => {
+        const model = interpretedModel(config, tensors, { blockSize: 2, total: 4, blocks: 3 }, undefined, { lastRows });
+        const { logits } = model.step([{ ids, start: 0, table: [2, 0, 3] }], padding, outputs);
+        return { logits, caches: model.caches() };
+      });
+      expect(cut).toEqual(whole); // the same sums in the same order
+    }),
+    { numRuns: 100, seed: 14 },
+  );
+});
+
 test("modules verify and their text is read back", () => {
   const size = fc.integer({ min: 1, max: 3 });
   fc.assert(
-    fc.property(config, size, size, size, size, (config, sequences, more, blocks, blockSize) => {
-      const tokens = sequences + more;
-      const bucket = { tokens, sequences, blocks, outputs: more, blockSize, slots: 4 * blockSize, ropeRows: 9 };
-      const module = buildModel(config, bucket);
-      verifyModule(module);
-      const text = printModule(module);
-      expect(printModule(parseModule(text))).toBe(text);
-    }),
+    fc.property(
+      config,
+      size,
+      size,
+      size,
+      size,
+      fc.boolean(),
+      (config, sequences, more, blocks, blockSize, lastRows) => {
+        const tokens = sequences + more;
+        const bucket = { tokens, sequences, blocks, outputs: more, blockSize, slots: 4 * blockSize, ropeRows: 9 };
+        const module = buildModel(config, bucket, { lastRows });
+        verifyModule(module);
+        const text = printModule(module);
+        expect(printModule(parseModule(text))).toBe(text);
+      },
+    ),
     { numRuns: 50, seed: 12 },
   );
 });

@@ -7,7 +7,7 @@ import type { WeightSource } from "../../src/ir/weight.ts";
 import { type Bucket, cacheSpecs } from "../../src/models/deepseek/bucket.ts";
 import type { ModelConfig } from "../../src/models/deepseek/config.ts";
 import { checkpointDTypes } from "../../src/models/deepseek/layers.ts";
-import { buildModel } from "../../src/models/deepseek/model.ts";
+import { type BuildOptions, buildModel } from "../../src/models/deepseek/model.ts";
 import { withDerivedWeights } from "../../src/models/deepseek/rope-tables.ts";
 import { weightsFrom } from "./read-golden.ts";
 
@@ -37,12 +37,16 @@ export interface Sizes {
 /** How a module is run: the interpreter, or something that is to give the same. */
 export type Run = (module: Module, inputs: readonly Tensor[], options: { weights: WeightSource }) => Tensor[];
 
-/** A model in the interpreter, its caches full of NaN, which nothing may read before it is written. */
+/**
+ * A model in the interpreter, its caches full of NaN, which nothing may read before it is written. Without hidden states
+ * (`built`) its steps have none.
+ */
 export function interpretedModel(
   config: ModelConfig,
   tensors: ReadonlyMap<string, Tensor>,
   sizes: Sizes,
   run: Run = interpret,
+  built: BuildOptions = { hiddenStates: true },
 ) {
   const { blockSize, total, blocks } = sizes;
   const ropeRows = config.max_position_embeddings;
@@ -58,7 +62,7 @@ export function interpretedModel(
   const moduleFor = (tokens: number, sequences: number, outputs: number) => {
     const key = `${tokens} ${sequences} ${outputs}`;
     const bucket: Bucket = { tokens, sequences, blocks, outputs, blockSize, slots, ropeRows };
-    const module = modules.get(key) ?? buildModel(config, bucket, { weightDType, hiddenStates: true });
+    const module = modules.get(key) ?? buildModel(config, bucket, { weightDType, ...built });
     modules.set(key, module);
     return module;
   };

@@ -2,32 +2,31 @@
  * Multi-head latent attention (DeepSeek-V2, section 2.1) in its plain form: keys and values of every head are computed
  * from the cached latents. Contracting the queries with `w_uk` instead ("absorption") is a rewrite of this form.
  *
- * Letters: n tokens, b sequences, s keys per sequence, h heads, r kv_lora_rank, d qk_nope_head_dim, p qk_rope_head_dim,
+ * Letters: n tokens, o of them that ask, b sequences, s keys per sequence, h heads, r kv_lora_rank, d qk_nope_head_dim, p qk_rope_head_dim,
  * e v_head_dim.
  */
 import type { Node } from "../../ir/graph.ts";
-import { type AttentionResult, rotated, type StepValues } from "./attention.ts";
+import { type AttentionInput, type AttentionResult, rotated, type StepValues } from "./attention.ts";
 import type { MlaAttention } from "./attention-config.ts";
 import { linear, type ModelBuilder, norm } from "./layers.ts";
 
-/** x [n, hidden] and the cache [slots, r + p] of normalised latents and rotated rope keys -> [n, hidden]. */
+/** x [n, hidden] and the cache [slots, r + p] of normalised latents and rotated rope keys -> [o, hidden]. */
 export function mla(
   model: ModelBuilder,
   attention: MlaAttention,
   step: StepValues,
   name: string,
-  x: Node,
+  { x, asking }: AttentionInput,
   oldCache: Node,
 ): AttentionResult {
   const { m } = model;
   const { num_attention_heads: h, kv_lora_rank: r, v_head_dim: e } = attention;
   const { qk_nope_head_dim: d, qk_rope_head_dim: p, lora_norm_eps } = attention;
-  const { n, b, s } = step;
-
-  const q_heads = m.named("q_heads", m.reshape(queries(model, attention, name, x), [n, h, d + p])); // [n, h, d + p]
-  const q_nope = m.named("q_nope", m.slice(q_heads, 2, 0, d)); // [n, h, d]
-  const q_rope = m.named("q_rope", rotated(model, step, m.slice(q_heads, 2, d, d + p))); // [n, h, p]
-  const q = m.named("q", m.concat(2, q_nope, q_rope)); // [n, h, d + p]
+  const { n, b, s, asking: tokens } = step;
+  const q_heads = m.named("q_heads", m.reshape(queries(model, attention, name, asking), [tokens.n, h, d + p])); // [o, h, d + p]
+  const q_nope = m.named("q_nope", m.slice(q_heads, 2, 0, d)); // [o, h, d]
+  const q_rope = m.named("q_rope", rotated(model, tokens, m.slice(q_heads, 2, d, d + p))); // [o, h, p]
+  const q = m.named("q", m.concat(2, q_nope, q_rope)); // [o, h, d + p]
 
   // One latent and one rope key per token, for all heads.
   const kv_a = m.named("kv_a", linear(model, `${name}.kv_a_proj_with_mqa`, x)); // [n, r + p]
@@ -48,8 +47,9 @@ export function mla(
   const k = m.named("k", m.concat(3, k_nope, m.broadcast(k_rope, [b, s, h, p]))); // [b, s, h, d + p]
   const v = m.named("v", m.contract("b s r, h e r -> b s h e", c, w_uv)); // [b, s, h, e]
 
-  const heads = m.attention(q, k, v, step.positions, step.sequence, attention.softmax_scale); // [n, h, e]
-  return { out: linear(model, `${name}.o_proj`, m.reshape(m.named("heads", heads), [n, h * e])), caches: [cache] };
+  const heads = m.attention(q, k, v, tokens.positions, tokens.sequence, attention.softmax_scale); // [o, h, e]
+  const out = linear(model, `${name}.o_proj`, m.reshape(m.named("heads", heads), [tokens.n, h * e])); // [o, hidden]
+  return { out, caches: [cache] };
 }
 
 /** Straight from x, or through a normalised latent of q_lora_rank channels. [n, hidden] -> [n, h * (d + p)] */

@@ -7,10 +7,11 @@
  */
 import { invariant } from "../../ir/errors.ts";
 import { type Func, type Module, makeModule, type Node } from "../../ir/graph.ts";
-import { type AttentionResult, gqa, type StepValues } from "./attention.ts";
+import { type AttentionInput, type AttentionResult, gqa, type StepValues, type TokenValues } from "./attention.ts";
 import { type Bucket, cacheSpecs, checkBucket, layerCacheSpecs } from "./bucket.ts";
 import type { ModelConfig } from "./config.ts";
 import type { FeedForward } from "./feed-forward-config.ts";
+import { askingRows, lastRowsPay } from "./last-rows.ts";
 import { linear, type ModelBuilder, modelBuilder, norm, swiglu, type WeightDType } from "./layers.ts";
 import { mla } from "./mla.ts";
 import { moe } from "./moe.ts";
@@ -28,6 +29,11 @@ export interface BuildOptions {
    * f32 [n, k].
    */
   readonly routing?: boolean;
+  /**
+   * Whether the last layer computes only the rows that are outputs, beside the keys and values of all tokens. Default: where
+   * that saves more than the function of its own takes to compile (`lastRowsPay`).
+   */
+  readonly lastRows?: boolean;
 }
 
 /**
@@ -41,16 +47,27 @@ export interface BuildOptions {
 export function buildModel(config: ModelConfig, bucket: Bucket, options: BuildOptions = {}): Module {
   checkBucket(bucket);
   const model = modelBuilder(config, options.weightDType);
+  const { hiddenStates = false, routing = false } = options;
+  const rowsLeft = bucket.outputs < bucket.tokens && !hiddenStates && !routing;
+  const lastRows = rowsLeft && (options.lastRows ?? lastRowsPay(config, bucket));
+  const kinds = new Map<FeedForward, Func>();
   // Layers of one kind share one object.
-  const kinds = new Map(
-    [...new Set(config.feed_forward)].map((kind) => [kind, buildBlock(model, bucket, kind, options.routing)]),
-  );
-  const layers = config.feed_forward.flatMap((kind) => kinds.get(kind) ?? []);
-  const step = buildStep(model, bucket, layers, options.hiddenStates ?? false);
-  return makeModule(config.model_type, [...kinds.values(), step], step.name);
+  const layers = config.feed_forward.map((kind, layer) => {
+    if (lastRows && layer === config.feed_forward.length - 1) return buildBlock(model, bucket, kind, { lastRows });
+    const block = kinds.get(kind) ?? buildBlock(model, bucket, kind, { routing });
+    kinds.set(kind, block);
+    return block;
+  });
+  const step = buildStep(model, bucket, layers, { hiddenStates, lastRows });
+  return makeModule(config.model_type, [...new Set(layers), step], step.name);
 }
 
-function buildStep(model: ModelBuilder, bucket: Bucket, layers: readonly Func[], hiddenStates: boolean): Func {
+function buildStep(
+  model: ModelBuilder,
+  bucket: Bucket,
+  layers: readonly Func[],
+  { hiddenStates, lastRows }: Required<Pick<BuildOptions, "hiddenStates" | "lastRows">>,
+): Func {
   const { builder, m, config } = model;
   const { tokens: n, sequences: b, blocks, outputs: o, blockSize, ropeRows } = bucket;
   const tokens = builder.param("tokens", "i32", [n]);
@@ -77,14 +94,15 @@ function buildStep(model: ModelBuilder, bucket: Bucket, layers: readonly Func[],
   let x: Node = embedded;
   const newCaches = layers.flatMap((block, layer) => {
     const own = caches.slice(layer * perLayer, (layer + 1) * perLayer);
-    const [out = x, ...updated] = builder.call(block, [x, ...shared, ...own], layer);
-    x = m.named(`x.${layer}`, out); // [n, i]
+    const rows = lastRows && layer === layers.length - 1 ? [outputs] : [];
+    const [out = x, ...updated] = builder.call(block, [x, ...shared, ...rows, ...own], layer);
+    x = m.named(`x.${layer}`, out); // [n, i], of the last layer perhaps [o, i]
     hidden.push(x);
     routing.push(...updated.slice(own.length));
     return updated.slice(0, own.length).map((cache, i) => m.named(`${own[i]?.attrs.name}.out`, cache));
   });
 
-  const last = norm(model, "model.norm", m.gather(x, outputs)); // [o, i]
+  const last = norm(model, "model.norm", lastRows ? x : m.gather(x, outputs)); // [o, i]
   const head = config.tie_word_embeddings ? "model.embed_tokens" : "lm_head";
   const logits = m.named("logits", linear(model, head, last)); // [o, vocab]
   return {
@@ -99,10 +117,18 @@ function buildStep(model: ModelBuilder, bucket: Bucket, layers: readonly Func[],
   };
 }
 
-/** A layer: attention, then the feed-forward network, each on a normalised copy of x and added to it. */
-function buildBlock(model: ModelBuilder, bucket: Bucket, feedForward: FeedForward, routing = false): Func {
+/**
+ * A layer: attention, then the feed-forward network, each on a normalised copy of x and added to it. With `lastRows` it
+ * takes `outputs` i32 [o] too, and its result has these rows alone.
+ */
+function buildBlock(
+  model: ModelBuilder,
+  bucket: Bucket,
+  feedForward: FeedForward,
+  { routing = false, lastRows = false }: Pick<BuildOptions, "routing" | "lastRows">,
+): Func {
   const { builder, m, config } = model;
-  const { tokens: n, sequences: b, blocks, blockSize } = bucket;
+  const { tokens: n, sequences: b, blocks, blockSize, outputs: o } = bucket;
   const s = blocks * blockSize;
   const x = builder.param("x", "f32", [n, config.hidden_size]);
   const cos = builder.param("cos", "f32", [n, config.rope.dim / 2]);
@@ -111,15 +137,21 @@ function buildBlock(model: ModelBuilder, bucket: Bucket, feedForward: FeedForwar
   const positions = builder.param("positions", "i32", [n]);
   const sequence = builder.param("sequence", "i32", [n]);
   const slots = builder.param("slots", "i32", [n]);
+  const outputs = lastRows ? builder.param("outputs", "i32", [o]) : undefined;
   const caches = layerCacheSpecs(config, bucket).map(({ name, dtype, shape }) =>
     builder.param(`${name}_in`, dtype, shape),
   );
 
   const prefix = "model.layers.{layer}";
-  const step: StepValues = { n, b, s, cos, sin, keyRows, positions, sequence, slots };
+  const tokens: TokenValues = { n, cos, sin, positions, sequence };
+  const asking = outputs === undefined ? tokens : askingRows(m, tokens, outputs);
+  const step: StepValues = { ...tokens, b, s, keyRows, slots, asking };
   const attn_in = m.named("attn_in", norm(model, `${prefix}.input_layernorm`, x)); // [n, i]
-  const attention = buildAttention(model, step, `${prefix}.self_attn`, attn_in, caches);
-  const x_mid = m.named("x_mid", m.add(x, m.named("attn_out", attention.out)));
+  // As many rows as there are outputs, from here on.
+  const x_in = outputs === undefined ? x : m.named("x_in", m.gather(x, outputs));
+  const q_in = outputs === undefined ? attn_in : m.named("q_in", norm(model, `${prefix}.input_layernorm`, x_in));
+  const attention = buildAttention(model, step, `${prefix}.self_attn`, { x: attn_in, asking: q_in }, caches);
+  const x_mid = m.named("x_mid", m.add(x_in, m.named("attn_out", attention.out)));
   const mlp_in = m.named("mlp_in", norm(model, `${prefix}.post_attention_layernorm`, x_mid)); // [n, i]
   const mlp =
     feedForward.kind === "dense"
@@ -127,9 +159,10 @@ function buildBlock(model: ModelBuilder, bucket: Bucket, feedForward: FeedForwar
       : moe(model, feedForward, `${prefix}.mlp`, mlp_in); // [n, i]
   const x_out = m.named("x_out", m.add(x_mid, m.named("mlp_out", mlp.out)));
   const chosen = routing && mlp.choice !== null ? [mlp.choice.experts, mlp.choice.weights] : [];
+  const rows = outputs === undefined ? [] : [outputs];
   return {
-    name: `${feedForward.kind}_block`,
-    params: [x, cos, sin, keyRows, positions, sequence, slots, ...caches],
+    name: outputs === undefined ? `${feedForward.kind}_block` : `last_${feedForward.kind}_block`,
+    params: [x, cos, sin, keyRows, positions, sequence, slots, ...rows, ...caches],
     outs: [x_out, ...attention.caches, ...chosen],
   };
 }
@@ -138,7 +171,7 @@ function buildAttention(
   model: ModelBuilder,
   step: StepValues,
   name: string,
-  x: Node,
+  x: AttentionInput,
   caches: readonly Node[],
 ): AttentionResult {
   const { attention } = model.config;

@@ -26,7 +26,7 @@ export async function calibrateInputs(
   sequences: readonly ArrayLike<number>[],
   options: CalibrationOptions,
 ): Promise<InputScales> {
-  const module = (bucket: Bucket) => buildModel(config, bucket, options.build);
+  const module = (bucket: Bucket) => buildModel(config, bucket, { ...options.build, lastRows: false }); // inputs of all tokens
   const compile = { ...options.compile, quantize: options.quantize, observe: true };
   const largest = new Map<string, number>();
   await runSamples(module, weights, sequences, { ...options, compile }, (extra, executable) => {
