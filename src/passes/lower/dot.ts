@@ -10,8 +10,10 @@ import {
   type Expr,
   extract,
   iadd,
+  idiv,
   imul,
   int,
+  irem,
   isub,
   load,
   num,
@@ -42,7 +44,7 @@ import {
 } from "./dot-reads.ts";
 import { lowerDotScalar } from "./dot-scalar.ts";
 import { inputTables, mayWiden } from "./dot-tables.ts";
-import { flatten, range } from "./index-math.ts";
+import { flatten, range, unflatten } from "./index-math.ts";
 import type { KernelWriter } from "./writer.ts";
 
 export function lowerDotGroups(w: KernelWriter, anchor: Node, group: Group): void {
@@ -57,16 +59,24 @@ export function lowerDotGroups(w: KernelWriter, anchor: Node, group: Group): voi
 const mostTokens = 4;
 /** How often each of some weights must be chosen, on average, for tiles of those who chose them: the last of each is not full. */
 const choicesOfEach = 6;
+/**
+ * Where weights are chosen this many times more seldom than there are, hardly any is chosen twice: each is read in one piece,
+ * so that streams of memory go on from tile to tile, instead of a tile of all those chosen.
+ */
+const fewOfEach = 4;
 
 function lowerDotVectors(w: KernelWriter, anchor: Node, group: Group, byteDots: ByteDots): void {
   const { bits, zero } = attrsOf(anchor) as { bits: number; zero: number }; // the op's attributes
   const lead = anchor.type.shape.slice(0, -1);
   const [blocks, groups] = anchor.ins[3]!.type.shape.slice(-5) as [number, number]; // as packed
   const shared = anchor.ins[3]!.type.shape.length === 5;
-  const divides = (size: number, sizes: readonly number[]) => sizes.find((each) => size % each === 0)!;
   const chosen = chosenBy(anchor.ins.slice(3), lead);
   const grouped = chosen !== undefined && sizeOf(lead) >= choicesOfEach * chosen.weights;
-  const tokens = grouped ? mostTokens : shared ? divides(lead.at(-1) ?? 1, [mostTokens, 2, 1]) : 1;
+  const tokens = grouped
+    ? mostTokens
+    : shared
+      ? [mostTokens, 2, 1].find((each) => (lead.at(-1) ?? 1) % each === 0)!
+      : 1;
   const tilesOfEach = tokens === 1 ? 0 : sizeOf(lead) / tokens / (grouped ? chosen.weights : 1);
   const many = (grouped || shared) && tilesOfEach >= 3;
   const widens = many && mayWiden(w, anchor.ins[0]!);
@@ -86,11 +96,25 @@ function lowerDotVectors(w: KernelWriter, anchor: Node, group: Group, byteDots: 
     ? panelFor(w, { groups, blocks: tile, fours, params: anchor.ins.length - 4, unpack: products.unpack })
     : undefined;
   const order = grouped ? orderPairs(w, chosen, lead, tokens) : undefined;
+  const count = far ? blocks / tile : blocks;
+  const oneByOne = chosen === undefined || fewOfEach * sizeOf(lead) <= chosen.weights;
   const body = (block: Expr) => {
     if (order === undefined) overTokens(dot, block, panel?.(weightsInPlace(dot, block, [])));
     else w.loop("e", order.weights, (weight) => overPairs(dot, block, order, weight, panel));
   };
-  w.loop("b", far ? blocks / tile : blocks, body, "grid", far ? 1 : tile);
+  if (tokens === 1 && !shared && oneByOne) overWeights(dot, count);
+  else w.loop("b", count, body, "grid", far ? 1 : tile);
+}
+
+/** All of a token's own weights, then the next one's: one loop, since tokens alone are too few for threads to share. */
+function overWeights(dot: Dot, count: number): void {
+  const { w, lead } = dot;
+  const each = (i: Expr) => {
+    const [block, at] = [w.bind("b", irem(i, int(count))), w.bind("n", idiv(i, int(count)))];
+    const token = unflatten(at, lead);
+    writeTile(dot, () => token, block, weightsInPlace(dot, block, token));
+  };
+  w.loop("i", sizeOf(lead) * count, each, "grid");
 }
 
 /** The tiles of all tokens in order; weights are read from a panel, or where they lie. */

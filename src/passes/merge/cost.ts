@@ -80,7 +80,7 @@ export interface Launch {
 }
 
 function timeOf({ work, extent }: Launch): number {
-  return work / Math.min(extent, workers);
+  return (work * Math.ceil(extent / workers)) / extent;
 }
 
 function blockWork(stmts: readonly Stmt[], outer: Facts): number {
