@@ -58,6 +58,7 @@ export async function measureChoice(args: readonly string[]): Promise<boolean> {
   const size = { contextLength: ids.length + tokens + 8, maxSequences: 1 };
 
   const packageFolder = values["package-folder"];
+  for (const quick of [false, true]) await showProbeTime({ quick, packageFolder });
   const report = await probe({ fresh: true, milliseconds: 10_000, packageFolder });
   const probes = report.probes
     .map((each) => (values.software ? { ...each, software: false } : each))
@@ -133,4 +134,15 @@ export async function measureChoice(args: readonly string[]): Promise<boolean> {
   function open(on: Pick<LoadOptions, "backend" | "threads">): Promise<Model> {
     return loadModel(folder, { ...size, ...quantize, ...on, packageFolder });
   }
+}
+
+/** What a user waits for, with the time that a probe usually has. */
+async function showProbeTime(options: { readonly quick: boolean; readonly packageFolder: string | undefined }) {
+  const start = performance.now();
+  const { probes } = await probe({ fresh: true, folder: null, ...options });
+  const seconds = ((performance.now() - start) / 1000).toFixed(2);
+  const said = probes
+    .filter(({ missing }) => missing === null)
+    .map(({ backend, threads, unmeasured }) => `${backend} ${threads ?? ""} ${unmeasured ?? "measured"}`);
+  console.log(`a ${options.quick ? "quick " : ""}probe takes ${seconds} s: ${said.join("; ")}`);
 }

@@ -1,7 +1,7 @@
 /** `ciuic probe`: what each backend can do on this machine, and why not where it cannot. */
 import { showBytes, showSeconds } from "../plan/show.ts";
 import type { BackendProbe } from "../runtime/probe/backend-probe.ts";
-import { noTime } from "../runtime/probe/backend-rows.ts";
+import { noTime } from "../runtime/probe/backend-probe.ts";
 import { isBusy } from "../runtime/probe/machine.ts";
 import { type ProbeReport, probe } from "../runtime/probe/probe.ts";
 import { write } from "./answer.ts";

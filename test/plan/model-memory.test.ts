@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it, test } from "vitest";
 import { allBackendNames, compileToPlan, findBackend } from "../../src/compile.ts";
 import { InputError } from "../../src/ir/errors.ts";
-import type { Plan } from "../../src/ir/plan.ts";
+import { type Plan, planTotals } from "../../src/ir/plan.ts";
 import { type Target, wasmTarget, webgpuTargetOf } from "../../src/ir/target.ts";
 import { byteSize, type TensorType, tensorType } from "../../src/ir/types.ts";
 import { cacheSpecs } from "../../src/models/deepseek/bucket.ts";
@@ -89,12 +89,16 @@ describe.each(compiled)("$name", ({ config }) => {
     ["webgpu", "int8"],
   ] as const)("%s %s: launches and bytes of a token are about those of its plan", (backend, precision) => {
     const launching = backend === "wasm" ? "merged" : "divided";
-    const { launches, bytes } = expectedSpeed({ config, precision, launching, narrow, attended: 1 }, someFigures);
+    const question = { config, precision, launching, narrow, attended: 1 } as const;
+    const { launches, bytes, promptLaunches } = expectedSpeed(question, someFigures);
     const device = backend === "webgpu" ? { target: largeGpu } : findBackend(backend);
     const counted = tokenCost(planOf(config, 1, backend, precision, device));
     // A table of four kinds of layers: what is fused depends on more.
     expect(launches / counted.launches).toBeGreaterThan(0.75);
     expect(launches / counted.launches).toBeLessThan(1.25);
+    const prompt = planTotals(planOf(config, 128, backend, precision, device)).launches;
+    expect(promptLaunches / prompt).toBeGreaterThan(0.75);
+    expect(promptLaunches / prompt).toBeLessThan(1.25);
     // The count is of what loops read, which for codes of experts on a GPU is some of it twice.
     const twice =
       backend === "webgpu" && precision === "int8" && config.feed_forward.some(({ kind }) => kind === "moe");

@@ -34,6 +34,9 @@ export const figureNames = [
   "logit",
 ] as const satisfies readonly (keyof Figures)[];
 
+/** Why a row has no figures though it could have. */
+export const noTime = "there was no time left";
+
 /** Why something does not run, and what would make it. */
 export interface Missing {
   readonly reason: string;

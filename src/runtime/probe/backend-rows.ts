@@ -6,7 +6,7 @@ import { allBackendNames, type Device, type DeviceOptions, missingWasm, prepareD
 import { CompilerError } from "../../ir/errors.ts";
 import { mostThreads } from "../default-threads.ts";
 import { openNodeGpu, unitFlags } from "../node-gpu.ts";
-import { type BackendProbe, type Missing, missingProbe } from "./backend-probe.ts";
+import { type BackendProbe, type Missing, missingProbe, noTime } from "./backend-probe.ts";
 import { type FoundGpu, findGpu } from "./find-gpu.ts";
 import { packageVersion } from "./machine.ts";
 import {
@@ -45,9 +45,6 @@ export interface ProbeEntry {
   /** Rows, several where a backend has several ways to run. */
   readonly probe: (context: ProbeContext) => Promise<readonly BackendProbe[]>;
 }
-
-/** Why a row has no figures though it could have. */
-export const noTime = "there was no time left";
 
 /** Fastest first, as far as one can tell before measuring. */
 export const probeEntries: readonly ProbeEntry[] = [
@@ -130,6 +127,9 @@ async function wasmRow(context: ProbeContext, options: DeviceOptions, why: strin
   };
 }
 
+/** Of the time: a driver that compiles shaders for the first time leaves some of it to the processor. */
+const gpuShare = 0.7;
+
 async function probeWebgpu(context: ProbeContext): Promise<BackendProbe> {
   const label = "WebGPU";
   try {
@@ -137,8 +137,10 @@ async function probeWebgpu(context: ProbeContext): Promise<BackendProbe> {
     if ("reason" in found) return missingProbe("webgpu", label, found);
     const { gpu, software, name } = found;
     const why = software ? "the processor does its work" : null;
-    const figures = await measured(() => prepareDevice("webgpu", { gpu }), context, gpuSizes, why);
-    const units = software || context.quick ? [] : await unitsOf(context.gpu);
+    const now = performance.now();
+    const deadline = now + gpuShare * (context.deadline - now);
+    const figures = await measured(() => prepareDevice("webgpu", { gpu }), { ...context, deadline }, gpuSizes, why);
+    const units = software || context.quick ? [] : await unitsOf(context);
     const row = gpuRow(found);
     return {
       ...row,
@@ -153,7 +155,8 @@ async function probeWebgpu(context: ProbeContext): Promise<BackendProbe> {
 }
 
 /** What a device that is asked for its matrix units says of them. */
-async function unitsOf(given: GPU | null): Promise<readonly string[]> {
+async function unitsOf({ gpu: given, deadline }: ProbeContext): Promise<readonly string[]> {
+  if (performance.now() > deadline) return [`matrix units unknown: ${noTime}`];
   const own = (globalThis.navigator as { readonly gpu?: GPU } | undefined)?.gpu; // not every runtime has a navigator
   try {
     const gpu = given ?? own ?? (await openNodeGpu(unitFlags));

@@ -1,7 +1,8 @@
 /**
  * `chooseTarget(model, probes)`: which backend should compute a model, and why. First what fits: at the most precise form of
  * the weights in which any backend can hold the model. Of those the one that should be fastest, from bytes and operations
- * against measured figures: a prompt of 128 tokens and as many of an answer. What was measured goes before what was not.
+ * against measured figures: a prompt of 128 tokens and as many of an answer. What was measured goes before what was not,
+ * but for a GPU that there was no time for: its driver's first compilation may have taken all of it.
  */
 import { UnsupportedError } from "../../ir/errors.ts";
 import type { ModelConfig } from "../../models/deepseek/config.ts";
@@ -11,7 +12,7 @@ import { problemsOf } from "../../plan/memory-table.ts";
 import type { Precision } from "../../plan/model-memory.ts";
 import { sizesOfConfig, type WeightSizes } from "../../plan/weight-groups.ts";
 import { assumedFigures } from "./assumed-figures.ts";
-import type { BackendProbe } from "./backend-probe.ts";
+import { type BackendProbe, noTime } from "./backend-probe.ts";
 import { explainChoice } from "./explain-choice.ts";
 import { type Refusal, runnableTargets, type TargetRow } from "./rank-targets.ts";
 import type { TargetCandidate, TargetChoice, WantedTarget } from "./target-choice.ts";
@@ -38,7 +39,7 @@ export function chooseTarget(
   const precision = order.find((each) => fitting.some((candidate) => candidate.precision === each));
   const ranked = fitting
     .filter((each) => each.precision === precision)
-    .sort((a, b) => Number(b.measured) - Number(a.measured) || requestSeconds(a) - requestSeconds(b));
+    .sort((a, b) => Number(b.known) - Number(a.known) || requestSeconds(a) - requestSeconds(b));
   const [chosen = nearest(candidates), ...others] = ranked;
   const unfit = unfitRows(candidates, [precision, order[0]]);
   const outcome = {
@@ -130,6 +131,7 @@ function candidatesOf({ config, sizes }: Sized, row: Row, wanted: WantedTarget):
       speed: expectedSpeed(question, figures),
       reading: figures.reading,
       measured: probe.figures !== null,
+      known: probe.figures !== null || (probe.binding !== null && probe.unmeasured === noTime),
     };
   });
 }

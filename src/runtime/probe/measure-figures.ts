@@ -81,7 +81,12 @@ export async function measureFigures(device: Device, options: MeasureOptions): P
   const programs = new Map<string, Program>();
   for (const [name, shape] of Object.entries(shapes)) {
     if (performance.now() > options.deadline) return null;
-    programs.set(name, await prepareProgram(device, shape, options));
+    programs.set(name, prepareProgram(device, shape, options));
+  }
+  // All are there before the first runs, so that a GPU's driver compiles their shaders side by side.
+  for (const { instance } of programs.values()) {
+    if (performance.now() > options.deadline) return null;
+    await instance.run(); // compiled code, pipelines, threads
   }
   const bytesRead = await timeAll(device, [...programs.values()], options);
   for (const { instance } of programs.values()) instance.release();
@@ -146,15 +151,14 @@ interface Program {
   usual: number;
 }
 
-/** Compiled, filled and run once. */
-async function prepareProgram(device: Device, shape: ChainShape, { plans }: MeasureOptions): Promise<Program> {
+/** Compiled and filled. */
+function prepareProgram(device: Device, shape: ChainShape, { plans }: MeasureOptions): Program {
   const { plan } = plans.get(shape, device.target);
   const entry = plan.funcs.get(plan.entry)!;
   const instance = device.load(plan).instantiate({
     weight: (func, index) => fill(device, plan.funcs.get(func)!.weights[index]!.type),
   });
   for (const [i, { type }] of entry.params.entries()) instance.params[i]!.fill(type.dtype === "f32" ? 0.01 : 0);
-  await instance.run(); // compiled code, pipelines, threads
   return { instance, launches: planTotals(plan).launches, usual: Number.POSITIVE_INFINITY };
 }
 
@@ -199,8 +203,13 @@ async function usualTime(instance: Instance, deadline: number, patience: number)
   return times.toSorted((a, b) => a - b)[times.length >> 1]! / 1000;
 }
 
-/** Any values do, but small ones: products of tiny numbers take longer on many processors. */
+/**
+ * Any values do, but small ones: products of tiny numbers take longer on many processors. A GPU multiplies zeros as fast, so
+ * that a gigabyte of weights need not be made and sent there; pages of a processor's memory would all be one.
+ */
 function fill(device: Device, type: TensorType) {
+  if (device.target.workgroup !== null && device.fill !== undefined && byteSize(type) > 0)
+    return device.fill(type).data;
   const data = byteSize(type) === 0 ? zeros(type.dtype, type.shape).data : device.allocate(type);
   if (type.dtype === "f16") data.fill(0x2000);
   else data.fill(type.dtype === "f32" ? 0.001 : 1);

@@ -3,8 +3,8 @@
  * folder together with the conditions it was measured under; other conditions, or `fresh`, measure again.
  */
 import { cacheHome, vulkanDrivers } from "../../env.ts";
-import type { BackendProbe } from "./backend-probe.ts";
-import { noTime, probeEntries } from "./backend-rows.ts";
+import { type BackendProbe, noTime } from "./backend-probe.ts";
+import { probeEntries } from "./backend-rows.ts";
 import { busyCores, mayHaveVulkan, readConditions, usableMemory, workedTime } from "./machine.ts";
 import { ProbePlans } from "./measure-figures.ts";
 import { measureRuntime } from "./measure-runtime.ts";
@@ -28,7 +28,7 @@ export interface ProbeOptions {
 
 export type { ProbeReport } from "./probe-report.ts";
 
-const [fullTime, quickTime] = [2500, 1200];
+const [fullTime, quickTime] = [2500, 2000];
 
 export async function probe(options: ProbeOptions = {}): Promise<ProbeReport> {
   const folder = options.folder === undefined ? cacheHome() : options.folder;
@@ -60,8 +60,10 @@ export async function probe(options: ProbeOptions = {}): Promise<ProbeReport> {
   const complete = !quick && !late;
   const busy = busyCores(before, workedTime());
   const report: ProbeReport = { schema: "ciuic-probe-1", conditions, probes, complete, busy, cached: false, notes };
-  // On a busy machine the next load may have more luck.
-  if (folder === null || options.gpu !== undefined || (quick && late)) return report;
+  // What is likely chosen was not reached: the next load may have more luck.
+  const first = probes.find(({ missing, software }) => missing === null && !software);
+  const useless = quick && first?.unmeasured === noTime;
+  if (folder === null || options.gpu !== undefined || useless) return report;
   const problem = writeProbeCache(folder, report);
   return problem === null ? report : { ...report, notes: [...notes, problem] };
 }

@@ -28,6 +28,8 @@ export interface TargetCandidate {
   /** Bytes per second at which it reads, by which speed was computed, and whether that was measured. */
   readonly reading: number;
   readonly measured: boolean;
+  /** Whether it goes by its expected speed: measured, or a GPU that there was no time for. Others go after these. */
+  readonly known: boolean;
 }
 
 export interface TargetChoice {

@@ -6,7 +6,7 @@ import { UnsupportedError } from "../../../src/ir/errors.ts";
 import { parseModelConfig, parseModelConfigText } from "../../../src/models/deepseek/config.ts";
 import type { Precision } from "../../../src/plan/model-memory.ts";
 import { showBytes } from "../../../src/plan/show.ts";
-import type { BackendProbe } from "../../../src/runtime/probe/backend-probe.ts";
+import { type BackendProbe, noTime } from "../../../src/runtime/probe/backend-probe.ts";
 import { chooseTarget, requestSeconds } from "../../../src/runtime/probe/choose-target.ts";
 import { published } from "../../models/published-configs.ts";
 import { machines, row, someFigures } from "./rows.ts";
@@ -63,6 +63,28 @@ describe("for any machine", () => {
       }),
       { numRuns: 60 },
     );
+  });
+
+  it("a GPU that there was no time for goes by the figures of an ordinary one", () => {
+    const gpu = row("webgpu", { figures: null, unmeasured: noTime, binding: 2 ** 31, buffer: 2 ** 40, memory: null });
+    const engine = row("tensorflow", { figures: null, unmeasured: noTime });
+    const { chosen, others, why } = chooseTarget(qwen, [gpu, row("wasm"), engine]);
+    expect([chosen, ...others].map(({ backend }) => backend)).toEqual(["webgpu", "wasm", "tensorflow"]);
+    expect(why).toContain("(not measured)");
+    const slow = chooseTarget(qwen, [
+      gpu,
+      row("wasm", {
+        figures: {
+          ...someFigures,
+          reading: 1e13,
+          int8Matrix: 1e15,
+          f32Matrix: 1e15,
+          f32Vector: 1e15,
+          launchMatrix: 1e-9,
+        },
+      }),
+    ]);
+    expect(slow.backend).toBe("wasm");
   });
 
   it("a backend that becomes faster is not left for that", () => {
