@@ -84,8 +84,11 @@ it("looks for packages in the folder it is told of", async () => {
 
 describe("the cache", () => {
   it("keeps the report, for as long as the conditions are the same", async () => {
+    // On a busy machine the time may not have sufficed for all, and then it is measured again.
+    const whole = { ...first, complete: true };
+    writeFileSync(file, JSON.stringify(whole));
     const second = await probe({ folder });
-    expect(second).toEqual({ ...first, cached: true });
+    expect(second).toEqual({ ...whole, cached: true });
     expect(cachedProbe(folder)?.probes).toEqual(first.probes);
     const conditions = readConditions("");
     for (const change of [
