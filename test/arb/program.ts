@@ -22,6 +22,8 @@ export interface ProgramOptions {
   readonly maxSteps?: number;
   /** Most functions. Default 3. */
   readonly maxFuncs?: number;
+  /** Sizes of dimensions of new values. Default 1, 2 and 3. */
+  readonly sizes?: readonly number[];
 }
 
 /** Numbers where wrong rules hide, and some plain ones. */
@@ -38,11 +40,11 @@ export function arbFloat(finite = false): fc.Arbitrary<number> {
   );
 }
 
-function arbStep(finite: boolean): fc.Arbitrary<Step> {
+function arbStep(finite: boolean, sizes: readonly number[]): fc.Arbitrary<Step> {
   return fc.record({
     op: fc.nat(10_000),
     picks: fc.array(fc.nat(63), { minLength: 6, maxLength: 6 }),
-    shape: fc.array(fc.integer({ min: 1, max: 3 }), { maxLength: 3 }),
+    shape: fc.array(fc.constantFrom(...sizes), { maxLength: 3 }),
     value: arbFloat(finite),
     name: fc.option(fc.constantFrom("h", "q_nope", "two words", "0", "%", "return"), { nil: undefined, freq: 3 }),
   });
@@ -50,11 +52,11 @@ function arbStep(finite: boolean): fc.Arbitrary<Step> {
 
 /** Modules with one to `maxFuncs` functions; the last is the entry, and later ones call earlier ones. */
 export function arbModule(options: ProgramOptions = {}): fc.Arbitrary<Module> {
-  const { finite = false, maxSteps = 8, maxFuncs = 3 } = options;
+  const { finite = false, maxSteps = 8, maxFuncs = 3, sizes = [1, 2, 3] } = options;
   const without = new Set<OpName>(options.without);
   const allowed = [...makers, ...pieces].filter((maker) => !without.has(maker.op));
   const body = fc.record({
-    steps: fc.array(arbStep(finite), { maxLength: maxSteps }),
+    steps: fc.array(arbStep(finite, sizes), { maxLength: maxSteps }),
     outs: fc.array(fc.nat(63), { minLength: 1, maxLength: 3 }),
   });
   return fc.array(body, { minLength: 1, maxLength: maxFuncs }).map((bodies) => {

@@ -11,7 +11,6 @@
  * A function is divided once for each way in which its arguments are cut. The result is one program for all ranks (SPMD).
  */
 import { type AxisRule, nameSizes, names } from "../../ir/axis-rule.ts";
-import { UnsupportedError } from "../../ir/errors.ts";
 import {
   attrsOf,
   Builder,
@@ -23,7 +22,7 @@ import {
   type Node,
   topoOrder,
 } from "../../ir/graph.ts";
-import { type Mesh, sizeAlong } from "../../ir/mesh.ts";
+import type { Mesh } from "../../ir/mesh.ts";
 import { keepName } from "../../ir/rewrite.ts";
 import { byteSize, type Shape } from "../../ir/types.ts";
 import { stageOf } from "../constant.ts";
@@ -31,9 +30,9 @@ import { chooseCuts, ruleOf, shardingOf } from "./factors.ts";
 import { applyIndex } from "./indexed.ts";
 import { settleOperands } from "./settle.ts";
 import {
+  checkSharding,
   indivisible,
   localShape,
-  nearestDivisor,
   replicated,
   type Sharding,
   sameSharding,
@@ -104,7 +103,7 @@ class Divider {
     const { mesh, param } = this.#placement;
     const params = func.params.map(({ attrs: { name, shape } }) => {
       const sharding = param(name, shape) ?? replicated(shape.length);
-      checkDivides(`parameter ${name}`, shape, sharding, mesh);
+      checkSharding(`parameter ${name}`, shape, sharding, mesh);
       return sharding;
     });
     const { results } = this.#func(func, params, this.#placement.result);
@@ -127,20 +126,28 @@ class Divider {
     const outs = func.outs.map((out, i) => {
       const value = values.get(out)!;
       const wanted = result?.(i, out.type.shape);
+      if (wanted !== undefined) checkSharding(`result ${i}`, out.type.shape, wanted, this.#e.mesh);
       if (value.kind === "fixed")
         return spreadOf(this.#fixed(value.node, wanted ?? value.sharding), wanted ?? value.sharding);
       const whole = settled(this.#e, value);
       return wanted === undefined ? whole : reshard(this.#e, whole, wanted);
     });
-    const again = this.#funcs.filter(({ name }) => name === func.name || name.startsWith(`${func.name}.`)).length;
-    const name = again === 0 ? func.name : `${func.name}.${again}`;
     const local = {
-      func: { name, params: locals, outs: outs.map(({ node }) => node) },
+      func: { name: this.#newName(func.name), params: locals, outs: outs.map(({ node }) => node) },
       results: outs.map((x) => x.sharding),
     };
     this.#made.set(key, local);
     this.#funcs.push(local.func);
     return local;
+  }
+
+  /** A function keeps its name for the first way in which its arguments are cut. */
+  #newName(name: string): string {
+    const taken = new Set(this.#funcs.map((each) => each.name));
+    if (!taken.has(name)) return name;
+    let again = 1;
+    while (taken.has(`${name}.${again}`) || this.#module.funcs.has(`${name}.${again}`)) again++;
+    return `${name}.${again}`;
   }
 
   #value(node: Node, values: ReadonlyMap<Node, Value>): Value {
@@ -172,7 +179,7 @@ class Divider {
     const { shape } = node.type;
     if (isOp(node, "weight")) {
       const sharding = this.#placement.weight(node.attrs.name, shape) ?? replicated(shape.length);
-      checkDivides(`weight ${node.attrs.name}`, shape, sharding, this.#e.mesh);
+      checkSharding(`weight ${node.attrs.name}`, shape, sharding, this.#e.mesh);
       return { kind: "fixed", node, sharding };
     }
     const { rule, cuts } = this.#choose(node, operands, new Set());
@@ -213,7 +220,8 @@ class Divider {
       node.ins.map((x) => x.type),
       node.type,
     );
-    const asked = { ...rule, ins: [rule.out], out: [] };
+    // Named as well, since what is cut must lie together in operands too.
+    const asked = { ...rule, ins: [rule.out], out: rule.ins.flat() };
     const { cuts } = chooseCuts({ rule: asked, sizes, operands: wish, mesh, taken: new Set(), aligned: new Set() });
     if (rule.indexed !== undefined || !sameSharding(shardingOf(rule.out, cuts), target)) {
       return cut(keepName(node, builder.make(node.op, node.ins.map(whole), attrsOf(node))));
@@ -273,12 +281,4 @@ class Divider {
 function sameDim({ ins }: AxisRule, text: string): [number, number] {
   for (const [i, dims] of ins.entries()) if (dims.includes(text)) return [i, dims.indexOf(text)];
   return [-1, -1];
-}
-
-function checkDivides(where: string, shape: Shape, sharding: Sharding, mesh: Mesh): void {
-  const dim = indivisible(shape, sharding, mesh);
-  if (dim === undefined) return;
-  const parts = sizeAlong(mesh, sharding.dims[dim]!);
-  const hint = `The nearest division that works is ${nearestDivisor(shape[dim]!, parts)} parts.`;
-  throw new UnsupportedError(where, `dimension ${dim} of [${shape}] cannot be cut into ${parts} equal parts`, { hint });
 }

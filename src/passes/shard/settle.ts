@@ -47,14 +47,18 @@ function keepOwned(e: Emitter, rule: AxisRule, given: readonly Value[]): Omit<Se
     at.every((dim, j) => dim >= 0 && (j === 0 || dim > at[j - 1]!)) &&
     !dims[0]!.some((name) => rule.whole?.includes(name));
   if (kept) return { operands: given, owned: { ...one!.owned, at } };
-  // Where one factor is zero the others do not matter: the smallest is masked.
+  // Where one factor is zero the others do not matter: one is masked, the smallest or the one that is pending. It must not
+  // be settled then, as it would no longer be zero where the others are not the rank's own.
   const size = (i: number) => byteSize(given[i]!.node.type);
   const alone = owners.filter(({ i }) => rule.linear?.some((set) => set.length === 1 && set[0] === i));
-  const [least] = alone.map(({ i }) => i).sort((a, b) => size(a) - size(b));
-  if (alone.length < owners.length || least === undefined) return { operands: resolve(), owned: undefined };
+  const pending = given.flatMap((x, i) => (x.kind === "spread" && x.pending ? [{ i, by: x.pending.by }] : []));
+  const smallest = alone.map(({ i }) => i).sort((a, b) => size(a) - size(b))[0];
+  const factor = pending[0]?.i ?? smallest;
+  const stays = pending.length < 2 && pending.every(({ i, by }) => by === "sum" && owners.some((each) => each.i === i));
+  if (alone.length < owners.length || !stays) return { operands: resolve(), owned: undefined };
   const operands = given.map((x, i) => {
     if (x.kind === "fixed" || x.owned === undefined) return x;
-    return i === least ? masked(e, x) : { ...x, owned: undefined };
+    return i === factor ? masked(e, x) : { ...x, owned: undefined };
   });
   return { operands, owned: undefined };
 }

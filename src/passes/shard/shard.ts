@@ -41,12 +41,14 @@ export function shardModule(module: Module, placement: Placement, options: Shard
   const { stageAxis = "pp", simplify = true } = options;
   const { mesh } = placement;
   checkMesh(mesh);
-  const divided = divide(module, placement);
+  // Within a stage: nothing is cut along its axis.
+  const { [stageAxis]: count = 1, ...within } = mesh;
+  const divided = divide(module, { ...placement, mesh: within });
   const builder = new Builder();
   const rewrite = rewriter(collectiveRules, builder);
   const interned = intern(divided.module, builder);
   const simplified = simplify ? mapOuts(interned, (func) => rewrite(func.outs)) : interned;
-  const stages = splitStages(simplified, Object.hasOwn(mesh, stageAxis) ? mesh[stageAxis]! : 1, options);
+  const stages = splitStages(simplified, count, options);
   for (const stage of stages) verifyModule(stage.module);
   const sharded = { mesh, stageAxis, stages, params: divided.params, results: divided.results };
   verifyRanks(mesh, rankModules(sharded), stageAxis);

@@ -118,7 +118,7 @@ function sumType(dtype: DType): DType {
   return dtype === "u32" ? "u32" : dtypeInfo(dtype).bits <= 32 ? "i32" : dtype;
 }
 
-/** Puts zeros where the rank does not own an element: what was owned is then pending. */
+/** Puts zeros, or what no maximum is, where the rank does not own an element: what was owned is then pending. */
 export function masked(e: Emitter, value: Spread): Spread {
   const { owned, pending } = value;
   if (owned === undefined) return value;
@@ -128,9 +128,11 @@ export function masked(e: Emitter, value: Spread): Spread {
   const { shape, dtype } = value.node.type;
   const beside = shape.map((_, dim) => (owned.at.includes(dim) ? shape[dim]! : 1));
   const own = broadcast(reshape(mask, beside), shape);
-  const node = cast(select(own, cast(value.node, sumType(dtype)), 0), dtype);
-  const over = [...(pending?.over ?? []), ...owned.over];
-  return { kind: "spread", node: keepName(value.node, node), sharding: value.sharding, pending: { by: "sum", over } };
+  // Exponents alone have no 0, but a least one.
+  const { by, over } = pending ?? { by: dtype === "f8e8m0" ? "max" : "sum", over: [] };
+  const none = pending?.by === "max" ? Number.NEGATIVE_INFINITY : 0;
+  const node = keepName(value.node, cast(select(own, cast(value.node, sumType(dtype)), none), dtype));
+  return { kind: "spread", node, sharding: value.sharding, pending: { by, over: [...over, ...owned.over] } };
 }
 
 /** The value itself: what is pending is added up. */

@@ -26,6 +26,8 @@ export interface RankStart {
   readonly lanes: number;
   /** Ranks that can help this one with its programs, see `Device.offer`. */
   readonly guests: number;
+  /** Its share of the machine's cores, for making weights. */
+  readonly cores: number;
   /** Null: the default backend, on one thread. */
   readonly backend: string | null;
   /** Flags of Dawn, for WebGPU under Node. */

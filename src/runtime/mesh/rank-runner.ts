@@ -9,7 +9,7 @@ import {
 } from "../../compile.ts";
 import { compileOptionsFromEnv } from "../../compile-options.ts";
 import { InternalError, invariant } from "../../ir/errors.ts";
-import { coordsOf, rankCount } from "../../ir/mesh.ts";
+import { coordsOf } from "../../ir/mesh.ts";
 import type { TensorData } from "../../ir/tensor.ts";
 import { byteSize, tensorType } from "../../ir/types.ts";
 import { cacheSpecs } from "../../models/deepseek/bucket.ts";
@@ -71,7 +71,7 @@ export async function openRank(
     checkpoint,
     device,
     compile: { ...compileOptionsFromEnv(await debugFileWriter()), ...start.compile },
-    foldThreads: Math.max(1, Math.floor(defaultThreads(config) / rankCount(start.mesh))),
+    foldThreads: defaultThreads(config, start.cores),
   });
 }
 

@@ -7,6 +7,7 @@ import { type ModelConfig, parseModelConfigText } from "../../models/deepseek/co
 import { modelSharding } from "../../models/deepseek/sharding.ts";
 import { type WeightSpec, weightSpecs } from "../../models/deepseek/weights.ts";
 import type { Recipe } from "../../recipe.ts";
+import { availableCores } from "../default-threads.ts";
 import { limitsOf, maxConfigBytes } from "../load-limits.ts";
 import { Model } from "../model.ts";
 import { readInputScales } from "../quality/input-scales.ts";
@@ -101,9 +102,9 @@ async function startRunner(
   const { lanes = stages } = options;
   const limits = limitsOfLane(limitsOf(config, options, null), lanes);
   const ranks = rankCount(mesh);
-  const waiting = waitingOf(ranks, replicas * ranks, machineCores());
+  const waiting = waitingOf(ranks, replicas * ranks, availableCores());
   const guests = placeOf(options) === "threads" ? waiting.guests : 0;
-  const sizes = { mesh, guests, limits, lanes, deadlineMs };
+  const sizes = { mesh, guests, cores: waiting.cores, limits, lanes, deadlineMs };
   const rank = { ...sizes, folder, backend, gpuFlags, packageFolder, compile, inputScales };
   const starts = Array.from({ length: ranks }, (_, each): RankStart => ({ ...rank, rank: each }));
   return new MeshRunner({
@@ -145,6 +146,8 @@ export interface Waiting {
   /** How long they look for a message, and for the next command, before they sleep. */
   readonly spinMs: number;
   readonly idleMs: number;
+  /** Of the machine's, a rank's share. */
+  readonly cores: number;
 }
 
 /** `ranks` of a mesh, `threads` of all replicas together: those that look about would take cores from ranks that compute. */
@@ -153,9 +156,6 @@ export function waitingOf(ranks: number, threads: number, cores: number): Waitin
     guests: threads <= cores ? ranks - 1 : 0,
     spinMs: spinMs[threads <= cores ? "spare" : "taken"],
     idleMs: idleMs[threads < cores ? "spare" : "taken"],
+    cores: Math.max(1, Math.floor(cores / threads)),
   };
-}
-
-function machineCores(): number {
-  return typeof navigator === "undefined" ? 1 : (navigator.hardwareConcurrency ?? 1);
 }

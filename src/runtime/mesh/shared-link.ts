@@ -142,10 +142,14 @@ export class SharedLink implements Link {
     while (performance.now() < Math.min(spinEnd, deadline)) {
       for (let turn = 0; turn < 64; turn++) {
         if (Atomics.load(this.#cells, bell) !== heard) return;
-        // Who is late has more to give away before long.
-        if (help()) spinEnd = performance.now() + spinMs;
+        if (!help()) continue;
+        // Who is late has more to give away before long. That took time: whether any is left is looked at first.
+        spinEnd = performance.now() + spinMs;
+        break;
       }
     }
+    // Helping may have taken beyond the deadline what came before it.
+    if (Atomics.load(this.#cells, bell) !== heard) return;
     const left = deadline - performance.now();
     if (left <= 0) {
       const peers = [...new Set(open.map(({ peer }) => peer))].join(", ");

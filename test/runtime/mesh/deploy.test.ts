@@ -212,6 +212,7 @@ describe("devices by number", () => {
 test("ranks look about, and help each other, where those of all replicas have cores", () => {
   expect(waitingOf(2, 2, 2).guests).toBe(1);
   expect(waitingOf(2, 4, 2).guests).toBe(0);
+  expect([2, 4, 8, 9].map((cores) => waitingOf(2, 4, cores).cores)).toEqual([1, 1, 2, 2]);
   expect(waitingOf(2, 4, 2).spinMs).toBeLessThan(waitingOf(2, 4, 4).spinMs);
   expect(waitingOf(2, 4, 4).idleMs).toBeLessThan(waitingOf(2, 4, 5).idleMs);
 });
