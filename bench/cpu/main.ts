@@ -79,7 +79,8 @@ async function main(): Promise<void> {
 
 /** Fewer rounds where a sample takes seconds. */
 function tasksOf(names: readonly string[], quick: boolean, rounds: string | undefined): Task[] {
-  if (rounds !== undefined && !/^[1-9]\d*$/.test(rounds)) throw new Error(`--rounds: ${rounds}: expected a whole number`);
+  if (rounds !== undefined && !/^[1-9]\d*$/.test(rounds))
+    throw new Error(`--rounds: ${rounds}: expected a whole number`);
   return names.map((name): Task => {
     const [, kind, digits] = /^(decode|prefill)(\d+)$/.exec(name) ?? [];
     if (kind === undefined) throw new Error(`--tasks: ${name}: expected e.g. decode128 or prefill512`);
