@@ -1,6 +1,5 @@
 /** Compiling recipes: what their choices mean as options, and which format of weights fits a device. */
 import {
-  allBackendNames,
   type Compiled,
   type CompileOptions,
   compile as compileModule,
@@ -12,12 +11,12 @@ import {
   openDevice,
   type QuantizeOptions,
 } from "./compile.ts";
-import { didYouMean, InputError, UnsupportedError } from "./ir/errors.ts";
+import { InputError, showValue, UnsupportedError } from "./ir/errors.ts";
 import type { Module } from "./ir/graph.ts";
 import { heldBytes } from "./ir/plan.ts";
 import type { Target } from "./ir/target.ts";
 import { byteSize } from "./ir/types.ts";
-import { type DeviceSpec, devices, tuned } from "./plan/hardware.ts";
+import { type DeviceSpec, tuned } from "./plan/hardware.ts";
 import { showBytes } from "./plan/show.ts";
 import { type Choices, type Recipe, type RecipeStep, recipeOf } from "./recipe.ts";
 
@@ -50,8 +49,8 @@ function compileOn(
   on: string | Device | undefined,
   { passes, ...options }: RecipeOptions,
 ): Executable {
-  const { source, choices } = recipeOf(model, passes);
-  const wanted = on ?? chosenBackend(choices) ?? defaultBackend;
+  const { source, choices } = moduleRecipe(model, passes);
+  const wanted = on ?? choices.hardware?.backend ?? defaultBackend;
   const device = typeof wanted === "string" ? openDevice(wanted) : wanted;
   return compileModule(source, device, resolve(modulesOnly(choices), () => source, device.target, options).options);
 }
@@ -62,18 +61,17 @@ export function compileToPlan(
   on?: Target,
   { passes, ...options }: RecipeOptions = {},
 ): Compiled {
-  const { source, choices } = recipeOf(model, passes);
-  const target = on ?? findBackend(chosenBackend(choices) ?? defaultBackend).target;
+  const { source, choices } = moduleRecipe(model, passes);
+  const target = on ?? findBackend(choices.hardware?.backend ?? defaultBackend).target;
   return compileModuleToPlan(source, target, resolve(modulesOnly(choices), () => source, target, options).options);
 }
 
-/** @throws InputError for a name that is neither a backend's nor a device's */
-export function chosenBackend({ hardware }: Choices): string | undefined {
-  const backend = hardware?.backend;
-  if (backend === undefined || allBackendNames.some((name) => name === backend)) return backend;
-  const names = [...allBackendNames, ...Object.keys(devices)];
-  const hint = didYouMean(backend, names) ?? `Backends and devices: ${names.join(", ")}.`;
-  throw new InputError("optimizeFor", `there is no backend or device ${JSON.stringify(backend)}`, { hint });
+function moduleRecipe(model: Module | Recipe<Module>, passes?: readonly RecipeStep[]): Recipe<Module> {
+  const recipe = recipeOf(model, passes);
+  const source: unknown = recipe.source; // as programs that no compiler has checked may have it
+  if (typeof source === "object" && source !== null && "funcs" in source) return recipe;
+  const hint = typeof source === "string" ? "loadModel compiles the model of a folder." : "buildModel makes one.";
+  throw new InputError("compile", `expected a module, got ${showValue(source)}`, { hint });
 }
 
 function modulesOnly(choices: Choices): Choices {

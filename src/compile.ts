@@ -70,6 +70,7 @@ export {
   isMatrixOfLayers,
   overridesFor,
   quantizeSentences,
+  scaleGroup,
 } from "./passes/quantize/policy.ts";
 export { isInputScale } from "./passes/quantize/quantize.ts";
 export { type WeightForm, weightForms } from "./passes/quantize/weight-forms.ts";

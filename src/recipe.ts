@@ -3,7 +3,8 @@
  * each add one choice; nothing happens until `compile` or `loadModel` gets the recipe. What a model is does not matter here:
  * a `Module`, or the folder of a checkpoint. Without the model, each function gives a step for `{ passes: [...] }`.
  */
-import { InputError } from "./ir/errors.ts";
+import { allBackendNames } from "./compile.ts";
+import { didYouMean, InputError, showValue } from "./ir/errors.ts";
 import { checkPruneOptions, type PruneOptions } from "./passes/prune/policy.ts";
 import { checkQuantizeOptions, type QuantizeOptions } from "./passes/quantize/policy.ts";
 import { type DeviceSpec, devices, findDevice } from "./plan/hardware.ts";
@@ -70,14 +71,14 @@ export type QuantizeWish = string | QuantizeOptions;
 export function quantize(how: QuantizeWish): RecipeStep;
 export function quantize<Source>(model: Source | Recipe<Source>, how: QuantizeWish): Recipe<Source>;
 export function quantize<Source>(...args: [QuantizeWish] | [Source | Recipe<Source>, QuantizeWish]) {
-  return given(args, (how) => choosing({ quantize: quantizeOptionsOf(how) }));
+  return given("quantize", args, (how) => choosing({ quantize: quantizeOptionsOf(how) }));
 }
 
 /** Without the experts that are left out; see `Model.chooseExperts`. */
 export function prune(what: PruneOptions): RecipeStep;
 export function prune<Source>(model: Source | Recipe<Source>, what: PruneOptions): Recipe<Source>;
 export function prune<Source>(...args: [PruneOptions] | [Source | Recipe<Source>, PruneOptions]) {
-  return given(args, (what) => {
+  return given("prune", args, (what) => {
     checkPruneOptions(what);
     return choosing({ prune: what });
   });
@@ -87,6 +88,10 @@ export function prune<Source>(...args: [PruneOptions] | [Source | Recipe<Source>
 export function fuse(on?: boolean): RecipeStep;
 export function fuse<Source>(model: Source | Recipe<Source>, on?: boolean): Recipe<Source>;
 export function fuse<Source>(model?: Source | Recipe<Source> | boolean, on = true) {
+  const isModel = typeof model === "string" || (typeof model === "object" && model !== null);
+  if (typeof on !== "boolean" || !(isModel || model === undefined || typeof model === "boolean")) {
+    throw new InputError("fuse", `expected a model, true or false, got ${showValue(isModel ? on : model)}`);
+  }
   if (model === undefined || model === true || model === false) return choosing({ fuse: model !== false });
   return choosing({ fuse: on })(model);
 }
@@ -107,14 +112,19 @@ export type HardwareWish = string | DeviceSpec | ChosenHardware;
 export function optimizeFor(hardware: HardwareWish): RecipeStep;
 export function optimizeFor<Source>(model: Source | Recipe<Source>, hardware: HardwareWish): Recipe<Source>;
 export function optimizeFor<Source>(...args: [HardwareWish] | [Source | Recipe<Source>, HardwareWish]) {
-  return given(args, (hardware) => choosing({ hardware: hardwareOf(hardware) }));
+  return given("optimizeFor", args, (hardware) => choosing({ hardware: hardwareOf(hardware) }));
 }
 
 /** With one argument the step, with two the step applied to the first. */
 function given<Source, Wish>(
+  name: string,
   args: [Wish] | [Source | Recipe<Source>, Wish],
   step: (wish: Wish) => RecipeStep,
 ): RecipeStep | Recipe<Source> {
+  const wish: unknown = args.at(-1); // as programs that no compiler has checked may have it
+  if (typeof wish === "object" && wish !== null && ("funcs" in wish || recipes.has(wish))) {
+    throw new InputError(name, "expected what to do with the model, got the model alone");
+  }
   return args.length === 1 ? step(args[0]) : step(args[1])(args[0]);
 }
 
@@ -131,12 +141,27 @@ export function quantizeOptionsOf(how: QuantizeWish): QuantizeOptions {
   return options as QuantizeOptions;
 }
 
-/** What is no device is taken for a backend; whether there is one shows when the recipe is compiled. */
+/** @throws InputError for a name that is neither a backend's nor a device's, and for what is no device */
 function hardwareOf(wish: HardwareWish): Hardware {
-  if (typeof wish === "string" && !Object.hasOwn(devices, wish)) return { backend: wish, device: null };
-  if (typeof wish !== "string" && "backend" in wish) {
-    return { backend: wish.backend, device: null, precision: wish.precision };
+  if (typeof wish === "string") return hardwareCalled(wish);
+  if (typeof wish !== "object" || wish === null || !("backend" in wish || "memory" in wish)) {
+    throw new InputError(
+      "optimizeFor",
+      `expected the name of a backend or device, or a device, got ${showValue(wish)}`,
+    );
   }
-  const device = typeof wish === "string" ? findDevice(wish) : wish;
-  return { backend: device.processor === true ? "wasm" : "webgpu", device };
+  if ("backend" in wish) return { ...hardwareCalled(wish.backend), precision: wish.precision };
+  return { backend: backendOf(wish), device: wish };
+}
+
+function hardwareCalled(name: string): Hardware {
+  if (allBackendNames.some((each) => each === name)) return { backend: name, device: null };
+  if (Object.hasOwn(devices, name)) return { backend: backendOf(findDevice(name)), device: findDevice(name) };
+  const names = [...allBackendNames, ...Object.keys(devices)];
+  const hint = didYouMean(name, names) ?? `Backends and devices: ${names.join(", ")}.`;
+  throw new InputError("optimizeFor", `there is no backend or device ${showValue(name)}`, { hint });
+}
+
+function backendOf({ processor = false }: DeviceSpec): string {
+  return processor ? "wasm" : "webgpu";
 }

@@ -189,7 +189,22 @@ describe("optimizeFor a device", () => {
   it("knows backends and devices by name", () => {
     for (const name of allBackendNames) expect(compileToPlan(optimizeFor(linear, name)).target.name).toBe(name);
     expect(compileToPlan(optimizeFor(linear, "h100")).target.name).toBe("webgpu");
-    expect(() => compileToPlan(optimizeFor(linear, "h10"))).toThrow('Did you mean "h100"?');
+  });
+
+  // As programs that no compiler has checked may have it.
+  it.each<[string, (wrong: never) => unknown, unknown, string]>([
+    ["optimizeFor", optimizeFor, "h10", 'optimizeFor: there is no backend or device "h10"\nDid you mean "h100"?'],
+    ["optimizeFor", optimizeFor, 3, "optimizeFor: expected the name of a backend or device, or a device, got 3"],
+    ["optimizeFor", optimizeFor, {}, "optimizeFor: expected the name of a backend or device, or a device, got {}"],
+    ["optimizeFor", optimizeFor, linear, "optimizeFor: expected what to do with the model, got the model alone"],
+    ["quantize", quantize, fuse(linear), "quantize: expected what to do with the model, got the model alone"],
+    ["quantize", quantize, undefined, 'quantize: expected options such as { weights: "int8" }, got undefined'],
+    ["prune", prune, null, 'prune: expected options such as { sparsity: "2:4" }, got null'],
+    ["fuse", fuse, 3, "fuse: expected a model, true or false, got 3"],
+    ["fuse", (on) => fuse(linear, on), "no", 'fuse: expected a model, true or false, got "no"'],
+    ["compile", compile, "folder", 'compile: expected a module, got "folder"\nloadModel compiles'],
+  ])("%s refuses what is wrong at once: %#", (_, make, wrong, message) => {
+    expect(() => make(wrong as never)).toThrow(message);
   });
 });
 

@@ -49,7 +49,7 @@ export async function readRemoteRange(
   if (response.status !== 206 && (offset > 0 || length < size)) {
     void response.body?.cancel();
     throw new InputError(url, "the server does not answer ranges of bytes", {
-      hint: "Keep the model in the browser's storage, which needs whole files only.",
+      hint: "Another server may; in a browser, models kept in its storage need whole files only.",
     });
   }
   const bytes = new Uint8Array(await response.arrayBuffer().catch((cause: unknown) => rethrow(url, cause)));

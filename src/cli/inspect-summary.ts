@@ -6,7 +6,7 @@ import { byteSize, type TensorType, tensorType } from "../ir/types.ts";
 import { type Bucket, cacheSpecs } from "../models/deepseek/bucket.ts";
 import type { ModelConfig } from "../models/deepseek/config.ts";
 import { modelBuilder } from "../models/deepseek/layers.ts";
-import { namesOf, scaleShape, weightSpecs } from "../models/deepseek/weights.ts";
+import { countOf, namesOf, scaleShape, weightSpecs } from "../models/deepseek/weights.ts";
 import { countOps, type PassRecord } from "../passes/record-passes.ts";
 import { showBytes as bytes, showCount as count } from "../plan/show.ts";
 import { compiledWeightBytes } from "../runtime/weights/weight-store.ts";
@@ -25,7 +25,7 @@ export interface Inspected {
 export function inspectSummary({ config, headers, bucket, built, passes, compiled, buildMs }: Inspected): string {
   const { report, plan, target } = compiled;
   const parameters = weightSpecs(config).reduce(
-    (sum, spec) => sum + [...namesOf(spec)].length * spec.shape.reduce((a, b) => a * b, 1),
+    (sum, spec) => sum + countOf(spec) * spec.shape.reduce((a, b) => a * b, 1),
     0,
   );
   const caches = cacheSpecs(config, bucket).reduce(
@@ -74,19 +74,17 @@ function storedBytes(config: ModelConfig, headers: ReadonlyMap<string, TensorTyp
   const { weight } = modelBuilder(config);
   let sum = 0;
   for (const spec of weightSpecs(config)) {
-    for (const name of namesOf(spec)) {
-      const stored = headers?.get(name);
-      if (stored !== undefined) sum += byteSize(stored);
-      const scales = headers?.get(`${name}_scale_inv`);
-      if (scales !== undefined) sum += byteSize(scales);
+    if (headers !== null) {
+      const stored = [...namesOf(spec)].flatMap((name) => [headers.get(name), headers.get(`${name}_scale_inv`)]);
+      for (const type of stored) if (type !== undefined) sum += byteSize(type);
+      continue;
     }
-    if (headers !== null) continue;
     const { dtype } = weight(spec.name).type;
     const each = byteSize(tensorType(dtype, spec.shape));
     const { quantization } = config;
     const blocks =
       spec.quantized && quantization !== null ? scaleShape(spec.shape, quantization.weight_block_size) : null;
-    sum += [...namesOf(spec)].length * (each + (blocks === null ? 0 : byteSize(tensorType("f32", blocks))));
+    sum += countOf(spec) * (each + (blocks === null ? 0 : byteSize(tensorType("f32", blocks))));
   }
   return sum;
 }

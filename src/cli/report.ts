@@ -45,7 +45,8 @@ function oneLine(error: CompilerError, optionNames: readonly string[]): string {
   const shown =
     error instanceof IrError || rest.length === 0 ? first : `${first}: ${rest.map((x) => x.trim()).join("; ")}`;
   const inLibrary = (option: string) => libraryNames[option] ?? option.replace(/-./g, (x) => x.slice(1).toUpperCase());
-  const option = optionNames.find((name) => where.replace(/^loadModel /, "") === inLibrary(name));
+  const place = where.replace(/^loadModel /, "").replace(/\[\d+\]$/, "");
+  const option = optionNames.find((name) => place === inLibrary(name));
   const line = option === undefined ? shown : `--${option}${shown.slice(where.length)}`;
   if (hint === "") return line;
   const spoken = optionNames

@@ -4,7 +4,10 @@ import { asArray, asCount, parseJson } from "../runtime/weights/json.ts";
 import { readText } from "./read-input.ts";
 
 export async function readTokenIds(path: string): Promise<number[][]> {
-  return parseTokenIds(await readText(path), path === "-" ? "stdin" : path);
+  return parseTokenIds(
+    await readText(path, "IDS.json is a file with arrays of token ids, such as [[1, 2], [3]]."),
+    path === "-" ? "stdin" : path,
+  );
 }
 
 /** @throws InputError naming the element that is no token id. */

@@ -3,7 +3,7 @@
  * neighbours along it have neighbouring numbers. Collectives say along which axes they run; the ranks that agree on all
  * other coordinates are one group.
  */
-import { InputError } from "./errors.ts";
+import { InputError, showValue } from "./errors.ts";
 
 /** Sizes by axis name, slowest axis first. */
 export type Mesh = Readonly<Record<string, number>>;
@@ -18,7 +18,7 @@ export function checkMesh(mesh: Mesh, where = "mesh"): void {
   for (const [axis, size] of Object.entries(mesh)) {
     if (!/^[a-z][a-z0-9_]*$/i.test(axis)) throw new InputError(where, `axis ${JSON.stringify(axis)}: expected a word`);
     if (!Number.isInteger(size) || size < 1) {
-      throw new InputError(where, `axis ${axis}: expected a whole number of devices from 1, got ${size}`);
+      throw new InputError(where, `axis ${axis}: expected a whole number of devices from 1, got ${showValue(size)}`);
     }
   }
   const ranks = rankCount(mesh);

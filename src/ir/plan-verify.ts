@@ -76,7 +76,7 @@ function verifyStep(plan: Plan, func: FuncPlan, step: Step, i: number, seen: Rea
 }
 
 /** P8: arena places are aligned, inside the arena, and places needed at the same time do not overlap. */
-function verifyArena(func: FuncPlan, { kernels }: Plan): void {
+function verifyArena(func: FuncPlan, plan: Plan): void {
   const lives: { from: number; to: number; first: number; last: number }[] = [];
   const place = (offset: number, bytes: number, first: number, last: number) => {
     if (offset % arenaAlignment !== 0 || offset + bytes > func.arenaBytes)
@@ -88,19 +88,18 @@ function verifyArena(func: FuncPlan, { kernels }: Plan): void {
     }
     lives.push({ from: offset, to: offset + bytes, first, last });
   };
+  const touched = livesOf(func, plan);
   for (const [i, location] of func.locations.entries()) {
-    if (location.place !== "arena") continue;
-    const steps = func.steps.flatMap((step, at) => {
-      const { reads, writes } = accesses(step, kernels);
-      return reads.includes(i) || writes.includes(i) ? [at] : [];
-    });
-    if (steps.length > 0) place(location.offset, byteSize(location.type), steps[0]!, steps.at(-1)!);
+    const life = touched.get(i);
+    if (location.place === "arena" && life !== undefined)
+      place(location.offset, byteSize(location.type), life.first, life.last);
   }
 }
 
 /** P9: what is read was written before, by a step or by the caller; P10: the callee's part of the arena is free. */
 function verifyOrder(func: FuncPlan, plan: Plan, seen: ReadonlyMap<string, FuncPlan>): void {
   const written = new Set<number>();
+  const lives = livesOf(func, plan);
   for (const [i, location] of func.locations.entries())
     if (location.place === "param" || location.place === "weight") written.add(i);
   for (const [i, step] of func.steps.entries()) {
@@ -111,7 +110,8 @@ function verifyOrder(func: FuncPlan, plan: Plan, seen: ReadonlyMap<string, FuncP
     if (step.step !== "call") continue;
     const bytes = seen.get(step.func)?.arenaBytes ?? 0;
     for (const [j, location] of func.locations.entries()) {
-      if (location.place !== "arena" || !livesAcross(func, plan, j, i)) continue;
+      const life = lives.get(j);
+      if (location.place !== "arena" || life === undefined || life.first > i || i > life.last) continue;
       const apart = location.offset + byteSize(location.type) <= step.arena || step.arena + bytes <= location.offset;
       if (!apart) throw fail(func, i, `P10 calls: the arena of @${step.func} overlaps location ${j}`);
     }
@@ -126,10 +126,16 @@ function verifyDonation(func: FuncPlan, { kernels }: Plan): void {
   throw new IrError(`plan @${func.name}`, `P11 parameters: ${name} is written, but no result is left in it`);
 }
 
-function livesAcross(func: FuncPlan, { kernels }: Plan, location: number, step: number): boolean {
-  const uses = func.steps.flatMap((each, i) => {
-    const { reads, writes } = accesses(each, kernels);
-    return reads.includes(location) || writes.includes(location) ? [i] : [];
-  });
-  return uses.length > 0 && uses[0]! <= step && step <= uses.at(-1)!;
+/** The first and the last step that touch each location; a location that none touches is left out. */
+function livesOf(func: FuncPlan, { kernels }: Plan): ReadonlyMap<number, { readonly first: number; last: number }> {
+  const lives = new Map<number, { readonly first: number; last: number }>();
+  for (const [at, step] of func.steps.entries()) {
+    const { reads, writes } = accesses(step, kernels);
+    for (const i of [...reads, ...writes]) {
+      const life = lives.get(i);
+      if (life === undefined) lives.set(i, { first: at, last: at });
+      else life.last = at;
+    }
+  }
+  return lives;
 }

@@ -233,15 +233,14 @@ function formatOf(name: string, precision: Precision): WeightFormat {
 }
 
 /** Weights that one buffer holds together: what reads the same input is one matrix, and experts of a layer are stacked. */
-const merged: readonly RegExp[] = [
-  /(gate_proj|up_proj)\.weight$/,
-  /(q_proj|k_proj|v_proj)\.weight$/,
-  /(q_a_proj|kv_a_proj_with_mqa)\.weight$/,
+const merged: readonly (readonly [pattern: RegExp, name: string])[] = [
+  [/(gate_proj|up_proj)\.weight$/, "gate_proj+up_proj.weight"],
+  [/(q_proj|k_proj|v_proj)\.weight$/, "q_proj+k_proj+v_proj.weight"],
+  [/(q_a_proj|kv_a_proj_with_mqa)\.weight$/, "q_a_proj+kv_a_proj_with_mqa.weight"],
 ];
 
 function mergedName(name: string): string {
-  const kind = merged.find((pattern) => pattern.test(name));
-  return kind === undefined ? name : name.replace(kind, kind.source.replace(/[()$\\]/g, "").replaceAll("|", "+"));
+  return merged.reduce((found, [pattern, together]) => found.replace(pattern, together), name);
 }
 
 function bindings(sizes: WeightSizes, holding: Holding): Buffer[] {

@@ -16,7 +16,7 @@ import {
   quantizeSentences,
 } from "../compile.ts";
 import { compileOptionsFromEnv } from "../compile-options.ts";
-import { chosenBackend, resolve } from "../compile-recipe.ts";
+import { resolve } from "../compile-recipe.ts";
 import { didYouMean, InputError, showValue, UnsupportedError } from "../ir/errors.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import { checkWeights } from "../models/deepseek/check-weights.ts";
@@ -117,7 +117,7 @@ export async function loadModel(
   const checkpoint = pruneCheckpoint(await openCheckpoint(folder), prune);
   const open = { folder, stored, config, prune, tokenizer, defaults, checkpoint, choices };
   try {
-    const { backend = chosenBackend(choices), quantize = choices.quantize } = options;
+    const { backend = choices.hardware?.backend, quantize = choices.quantize } = options;
     const choice = await chooseFor(config, { ...options, backend, quantize });
     const targets = choice === null ? [{ backend, threads: options.threads }] : [choice, ...choice.others];
     return await loadOnFirst(targets, (target) => loadOn(target, choice, open, options));

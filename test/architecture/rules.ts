@@ -18,7 +18,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   backends: ["ir"],
   fold: ["ir", "passes", "backends"],
   // A model and what is to be done with it.
-  recipe: ["ir", "passes", "plan"],
+  recipe: ["ir", "passes", "plan", "compile"],
   compile: ["ir", "passes", "backends", "fold"],
   // What recipes mean for compiling.
   "compile-recipe": ["ir", "compile", "plan", "recipe"],

@@ -48,6 +48,8 @@ const mistakes: readonly (readonly [what: string, args: readonly string[], messa
   ["unknown backend", ["run", "-p", "x", "--backend", "interpeter"], /Did you mean "interpreter"\?/],
   ["no such file of ids", [...ids, "no-such-file"], /no-such-file: cannot read: ENOENT/],
   ["ids in broken JSON", [...ids, input("[[1, 2")], /input\.txt at \d+|input\.txt: /],
+  ["ids instead of a file", [...ids, "1,2"], /1,2: cannot read: ENOENT\. IDS\.json is a file with arrays of token ids/],
+  ["nothing to end before", ["run", "-p", "x", "--stop", ""], /^ciuic: --stop: bad stop string: .*, got ""/],
   ["no ids", [...ids, input("[]")], /input\.txt: expected an array of arrays/],
   ["no ids in an array", [...ids, input("[[1], []]")], /input\.txt\[1\]: expected at least one token id/],
   ["ids that are none", [...ids, input('[[1, "x"]]')], /input\.txt\[0\]\[1\]: expected a whole number from 0, got "x"/],

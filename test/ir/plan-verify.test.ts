@@ -136,3 +136,19 @@ describe("verifyPlan rejects", () => {
     expect(() => verifyPlan(plan)).toThrow(message);
   });
 });
+
+test("verifyPlan looks at each step of a deep model a few times, however many there are", () => {
+  for (const layers of [10, 100]) {
+    let looks = 0;
+    const steps = Array.from({ length: layers }, (): Step => {
+      const step = { ...call, args: [0, 1], results: [0, 3] };
+      const get = () => {
+        looks += 1;
+        return "call";
+      };
+      return Object.defineProperty(step, "step", { get });
+    });
+    verifyPlan(planOf(layer, { ...main, steps: [...steps, launch(4, 3), launch(5, 3)] }));
+    expect(looks).toBeLessThan(20 * layers);
+  }
+});

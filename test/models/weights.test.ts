@@ -4,15 +4,15 @@ import { InputError } from "../../src/ir/errors.ts";
 import { sizeOf, type TensorType, tensorType } from "../../src/ir/types.ts";
 import { checkWeights } from "../../src/models/deepseek/check-weights.ts";
 import { parseModelConfig, parseModelConfigText } from "../../src/models/deepseek/config.ts";
-import { namesOf, weightSpecs } from "../../src/models/deepseek/weights.ts";
+import { countOf, namesOf, weightSpecs } from "../../src/models/deepseek/weights.ts";
 import { published, publishedWith } from "./published-configs.ts";
 import { type GoldenName, goldenConfigText, goldenNames, goldenTensors } from "./read-golden.ts";
 
 test.each(Object.keys(published))("%s has the published number of parameters", (name) => {
   const { config, billions } = published[name]!;
   let count = 0;
-  for (const { shape, layers, experts } of weightSpecs(parseModelConfig(config))) {
-    count += sizeOf(shape) * (layers?.length ?? 1) * (experts ?? 1);
+  for (const spec of weightSpecs(parseModelConfig(config))) {
+    count += sizeOf(spec.shape) * countOf(spec);
   }
   // The counts are given to two decimals or more.
   expect(Math.abs(count / 1e9 - billions)).toBeLessThan(0.005);
@@ -26,7 +26,9 @@ test.each(goldenNames)("golden %s has exactly the weights asked for", (name) => 
   const config = parseModelConfigText(goldenConfigText(name));
   const headers = headersOf(name);
   expect(checkWeights(config, headers).unexpected).toEqual([]);
-  const wanted = weightSpecs(config).flatMap((spec) => Array.from(namesOf(spec)));
+  const specs = weightSpecs(config);
+  const wanted = specs.flatMap((spec) => Array.from(namesOf(spec)));
+  expect(specs.reduce((sum, spec) => sum + countOf(spec), 0)).toBe(wanted.length);
   expect(new Set(wanted).size).toBe(wanted.length);
   const plain = Array.from(headers.keys()).filter((key) => !key.endsWith("_scale_inv"));
   expect(wanted.sort()).toEqual(plain.sort());

@@ -55,6 +55,11 @@ export function weightName(pattern: string, layer?: number, expert?: number): st
   return pattern.replace("{layer}", String(layer)).replace("{expert}", String(expert));
 }
 
+/** How many tensors of the checkpoint a spec stands for: as many as `namesOf` names. */
+export function countOf({ layers, experts }: WeightSpec): number {
+  return (layers?.length ?? 1) * (experts ?? 1);
+}
+
 /** Every checkpoint name of a spec, layer by layer. */
 export function* namesOf(spec: WeightSpec): Generator<string> {
   for (const layer of spec.layers ?? [undefined]) {

@@ -17,9 +17,9 @@ export interface Weights {
 
 /** f32 [n] each. */
 export interface Sought {
-  /** What the sum of weights has to pass; absent at first, where it is a share `of` all of them. */
+  /** What the sum of weights has to pass; absent at first, where it is a `share` of all of them. */
   readonly target?: Node;
-  readonly of: Node;
+  readonly share: Node;
   /** How many of those that equal the cut are kept, and what each of them weighs. */
   readonly equals?: Node | undefined;
   readonly each?: Node | undefined;
@@ -40,7 +40,7 @@ export function findSum(m: Maths, { above, equals }: Weights, sought: Sought): F
   const taken = left && equals && m.min(m.max(left, 0), equals);
   const weights = taken ? m.named("kept", m.add(above, m.mul(taken, m.expandLast(sought.each!)))) : above;
   const sums = m.named("reached", sumsUpTo(m, weights, "le")); // [n, c]
-  const target = sought.target ?? m.mul(sought.of, m.reshape(m.slice(sums, 1, count - 1, count), [n]));
+  const target = sought.target ?? m.mul(sought.share, m.reshape(m.slice(sums, 1, count - 1, count), [n]));
   const passed = m.reduceSum(m.select(m.le(sums, m.expandLast(target)), m.full("f32", [n, count], 1), 0)); // [n]
   const last = m.reduceMax(m.select(m.gt(weights, 0), m.iota("f32", [n, count], 1), 0)); // [n]
   const at = m.named("found", m.cast(m.min(passed, last), "i32")); // [n]

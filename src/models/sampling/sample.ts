@@ -106,7 +106,7 @@ function draw(m: Maths, kind: SamplerKind, { blocks, top, uniform, column }: Dra
     above: m.named("sums_above", m.reduceSum(above)),
     equals: equals && m.named("sums_equals", m.reduceSum(equals)),
   }; // [n, p]
-  const part = findInGroups(m, sums, { of: uniform, equals: limit?.needed, each: limit?.each });
+  const part = findInGroups(m, sums, { share: uniform, equals: limit?.needed, each: limit?.each });
   const row = m.named("row", rowAt(m, inParts, part.at)); // [n, v / p]
   return m.add(m.mul(part.at, length), findInGroups(m, weightsOf(m, row, floor, limit), part.inside).at);
 }

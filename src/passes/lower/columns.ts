@@ -25,6 +25,7 @@ const each = 4;
 export function lowerColumns(w: KernelWriter, reductions: readonly Node[], workgroup: Workgroup): boolean {
   const { shape } = w.root.type;
   const [reduction, other] = reductions.filter((node) => sameShape(node.type.shape, shape));
+  // At most one element for each row of results: the same for all that a run writes.
   const fixed = (node: Node) => sizeOf(node.type.shape) * (shape.at(-1) ?? 1) <= sizeOf(shape);
   if (reduction === undefined || other !== undefined) return false;
   if (!reductions.every((node) => node === reduction || fixed(node))) return false;

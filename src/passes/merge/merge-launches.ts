@@ -91,10 +91,8 @@ class Merger {
   readonly #outside: ReadonlySet<Node>;
   /** The last position of a result in the function's order. */
   readonly #position: ReadonlyMap<Node, number>;
-  /** Pairs that were tried in vain; candidates are never changed. */
-  readonly #tried = new Map<Candidate, Map<Candidate, string>>();
-  /** The same, of doing the first again and of running both beside each other. */
-  readonly #triedAgain = new Map<Candidate, Map<Candidate, string>>();
+  /** Pairs that were tried in vain, by the way to merge them; candidates are never changed. */
+  readonly #tried = new Map<typeof mergePair, Map<Candidate, Map<Candidate, string>>>();
 
   constructor(func: Func, kernels: readonly LoweredKernel[], target: Target) {
     const nodes = topoOrder(func.outs);
@@ -118,7 +116,7 @@ class Merger {
         if (linked !== linking.has(kind)) continue;
         if (kind === "siblings" && !this.#areSiblings(a, b)) continue;
         const other = kind === "repeated" ? mergeRepeated : kind === "beside" ? mergeTeams : undefined;
-        const merged = other ? this.#tryBy(other, a, b) : this.tryMerge(a, b, kind === "divided");
+        const merged = other ? this.#try(other, a, b) : this.tryMerge(a, b, kind === "divided");
         if (typeof merged === "string") continue;
         if (kind === "repeated" && this.#mergeReaders(a, b)) return true;
         this.#replace(a, b, merged);
@@ -167,13 +165,16 @@ class Merger {
 
   tryMerge(a: Candidate, b: Candidate, divided = false): Candidate | string {
     if (divided && (a.extent === 1 || b.extent === 1)) return "runs as a whole";
-    const known = this.#tried.get(a)?.get(b);
+    return this.#try(mergePair, a, b);
+  }
+
+  #try(merge: typeof mergePair, a: Candidate, b: Candidate): Candidate | string {
+    const tried = this.#tried.get(merge) ?? new Map<Candidate, Map<Candidate, string>>();
+    this.#tried.set(merge, tried);
+    const known = tried.get(a)?.get(b);
     if (known !== undefined) return known;
-    const between = this.#between(a, b);
-    const merged = between ?? this.#tooEarly(a, b) ?? mergePair(a, b, this.#context);
-    if (typeof merged === "string") {
-      this.#tried.set(a, (this.#tried.get(a) ?? new Map()).set(b, merged));
-    }
+    const merged = this.#between(a, b) ?? this.#tooEarly(a, b) ?? merge(a, b, this.#context);
+    if (typeof merged === "string") tried.set(a, (tried.get(a) ?? new Map()).set(b, merged));
     return merged;
   }
 
@@ -198,14 +199,6 @@ class Merger {
     const made = makers(this.candidates);
     const [first, second] = [a, b].map(({ operands }) => makersOf(operands, made)) as [Set<Candidate>, Set<Candidate>];
     return first.size === second.size && [...first].every((each) => second.has(each));
-  }
-
-  #tryBy(merge: typeof mergeRepeated, a: Candidate, b: Candidate): Candidate | string {
-    const known = this.#triedAgain.get(a)?.get(b);
-    if (known !== undefined) return known;
-    const merged = this.#between(a, b) ?? this.#tooEarly(a, b) ?? merge(a, b, this.#context);
-    if (typeof merged === "string") this.#triedAgain.set(a, (this.#triedAgain.get(a) ?? new Map()).set(b, merged));
-    return merged;
   }
 
   /** Why each two that pass a value on are two; most of these pairs have been tried. */

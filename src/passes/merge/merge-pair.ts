@@ -53,7 +53,9 @@ export function mergePair(a: Candidate, b: Candidate, context: MergeContext): Ca
   if (shared !== undefined && replaced.size === 0) return shared;
   const size = context.target.workgroup === null ? 0 : workgroupOf(a, b);
   if (typeof size === "string")
-    return areGrids(a.nest.kernel) && areGrids(b.nest.kernel) && replaced.size === 0 ? besides(a, b, context) : size;
+    return areGrids(a.nest.kernel) && areGrids(b.nest.kernel) && replaced.size === 0
+      ? mergeInTurn(a, b, context)
+      : size;
   // Where each invocation works alone, several workgroups of them are one grid.
   const alone = [a, b].every(({ team }) => team.kind === "alone") && size > 0;
   const args = a.lowered.args.map((node) => replaced.get(node) ?? node);
@@ -114,7 +116,7 @@ function reads(a: Candidate, b: Candidate): boolean {
 }
 
 /** Grids that have nothing to do with each other, one after another in one launch. */
-function besides(a: Candidate, b: Candidate, context: MergeContext): Candidate | string {
+function mergeInTurn(a: Candidate, b: Candidate, context: MergeContext): Candidate | string {
   if (reads(a, b)) return "one reads the other's result";
   const second = renamed(a, b, new Set([...namesOf(a.nest.kernel), ...reservedWords]));
   return sideBySide(a, second, second.nest.kernel.body, context);

@@ -1,5 +1,5 @@
 /** What pruning leaves out of a model, and how it is said. */
-import { didYouMean, InputError } from "../../ir/errors.ts";
+import { didYouMean, InputError, showValue } from "../../ir/errors.ts";
 import { parseSparsity, type SparsityWish, sparsitySentence } from "./sparsity.ts";
 
 export interface PruneOptions {
@@ -14,6 +14,9 @@ export type KeptExperts = Readonly<Record<string, readonly number[]>>;
 
 /** @throws InputError for an option that does not exist, and lists of experts that are none; sizes are the model's to check */
 export function checkPruneOptions(options: PruneOptions, where = "prune"): void {
+  if (typeof options !== "object" || options === null) {
+    throw new InputError(where, `expected options such as { sparsity: "2:4" }, got ${showValue(options)}`);
+  }
   const known = ["experts", "sparsity"];
   for (const name of Object.keys(options)) {
     if (known.includes(name)) continue;

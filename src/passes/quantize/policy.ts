@@ -5,7 +5,7 @@
  * without `.weight`, in which `*` stands for anything. Layers share one function, so a pattern cannot single out a layer:
  * names have `{layer}` for its number and `{0}` for an expert's. What no override matches falls under `defaultRules`.
  */
-import { didYouMean, InputError } from "../../ir/errors.ts";
+import { didYouMean, InputError, showValue } from "../../ir/errors.ts";
 import { isOp, type Node, topoOrder } from "../../ir/graph.ts";
 import type { CodeDType, ScaleMethod } from "../../ir/ops/groups.ts";
 
@@ -130,6 +130,11 @@ export function quantizeSentences(options: QuantizeOptions | undefined): string[
   return [`weights rounded to ${weights}${inputs}${others.join("")}`];
 }
 
+/** Elements that share a scale; 1 where nothing has scales. */
+export function scaleGroup(options: QuantizeOptions | undefined): number {
+  return quantizeSentences(options).length === 0 ? 1 : (options?.group ?? 32);
+}
+
 /** A name as patterns have it; parts of divided models count layers from their first. */
 export function shortName(name: string): string {
   return name.replace(/\.weight(_scale_inv)?$/, "").replace(/\blayers\.(\{\+\d+\}|\d+)\./, "layers.{layer}.");
@@ -146,6 +151,9 @@ function matches(pattern: string, name: string): boolean {
 
 /** @throws InputError for a format or option that does not exist; `where` names the options in messages. */
 export function checkQuantizeOptions(options: QuantizeOptions, where = "quantize"): void {
+  if (typeof options !== "object" || options === null) {
+    throw new InputError(where, `expected options such as { weights: "int8" }, got ${showValue(options)}`);
+  }
   const known = ["weights", "activations", "group", "method", "overrides"];
   for (const name of Object.keys(options)) {
     if (known.includes(name)) continue;

@@ -1,6 +1,6 @@
 /** What `shardAndDeploy` can be told. */
 import { allBackendNames, checkQuantizeOptions, type QuantizeOptions } from "../../compile.ts";
-import { didYouMean, InputError, UnsupportedError } from "../../ir/errors.ts";
+import { didYouMean, InputError, showValue, UnsupportedError } from "../../ir/errors.ts";
 import type { Mesh } from "../../ir/mesh.ts";
 import type { LimitOptions } from "../load-limits.ts";
 import type { InputScales } from "../quality/input-scales.ts";
@@ -74,6 +74,9 @@ export function placeOf({ place, gpus, backend }: DeployOptions): Place {
 
 /** @throws InputError, UnsupportedError */
 export function checkDeployOptions(options: DeployOptions): void {
+  if (typeof options !== "object" || options === null) {
+    throw new InputError("shardAndDeploy", `expected options such as { devices: 2 }, got ${showValue(options)}`);
+  }
   for (const name of Object.keys(options)) {
     if (optionNames.includes(name)) continue;
     const hint = didYouMean(name, optionNames) ?? `Options: ${optionNames.join(", ")}.`;
@@ -101,6 +104,9 @@ function checkPlace(options: DeployOptions): void {
   if (place !== undefined && !places.includes(place)) {
     throw new InputError("shardAndDeploy place", `expected ${places.join(" or ")}, got ${JSON.stringify(place)}`);
   }
+  if (backend !== undefined && typeof backend !== "string") {
+    throw new InputError("shardAndDeploy backend", `expected a name, got ${showValue(backend)}`);
+  }
   if (backend !== undefined && !allBackendNames.some((name) => name === backend)) {
     const hint = didYouMean(backend, [...allBackendNames]) ?? `Backends: ${allBackendNames.join(", ")}.`;
     throw new UnsupportedError("backend", `there is no backend ${JSON.stringify(backend)} for a mesh`, { hint });
@@ -116,7 +122,7 @@ function checkPlace(options: DeployOptions): void {
       'only processes can have GPUs of their own: expected place "processes"',
     );
   }
-  if (gpus.length === 0 || !gpus.every((gpu) => Number.isInteger(gpu) && gpu >= 0)) {
+  if (!Array.isArray(gpus) || gpus.length === 0 || !gpus.every((gpu) => Number.isInteger(gpu) && gpu >= 0)) {
     throw new InputError("shardAndDeploy gpus", `expected numbers of GPUs, got ${JSON.stringify(gpus)}`);
   }
 }

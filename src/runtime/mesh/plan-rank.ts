@@ -2,7 +2,7 @@
  * One rank's program as it is compiled before any memory is there: the plan of each piece, and where the values between
  * them lie. Who binds a rank takes memory by this, and who plans one counts it.
  */
-import { type Compiled, type CompileOptions, compileToPlan, overridesFor } from "../../compile.ts";
+import { type Compiled, type CompileOptions, compileToPlan, overridesFor, scaleGroup } from "../../compile.ts";
 import { absoluteLayers, programOfRank, type RankProgram, relativeLayers } from "../../compile-ranks.ts";
 import { isOp, type Module, topoOrder } from "../../ir/graph.ts";
 import type { Mesh } from "../../ir/mesh.ts";
@@ -55,12 +55,11 @@ export function stepOfRank(
   bucket: Bucket,
   sampler?: SamplerKind,
 ): RankProgram {
-  const group = compile.quantize === undefined ? 1 : (compile.quantize.group ?? 32);
   const module =
     sampler === undefined
       ? buildModel(config, bucket, build)
       : buildSampled(config, { ...bucket, kind: sampler }, build);
-  return programOfRank(module, modelSharding(config, mesh, { group }), rank);
+  return programOfRank(module, modelSharding(config, mesh, { group: scaleGroup(compile.quantize) }), rank);
 }
 
 export function planRank(program: RankProgram, target: PieceTarget): PlannedRank {

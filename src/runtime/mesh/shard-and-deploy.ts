@@ -1,5 +1,5 @@
 /** `shardAndDeploy`: a Hugging Face folder becomes a model that chats, divided over several devices of this host. */
-import { checkOverrides, quantizeSentences } from "../../compile.ts";
+import { checkOverrides, quantizeSentences, scaleGroup } from "../../compile.ts";
 import { invariant } from "../../ir/errors.ts";
 import { type Mesh, rankCount } from "../../ir/mesh.ts";
 import { checkWeights } from "../../models/deepseek/check-weights.ts";
@@ -49,7 +49,7 @@ export async function shardAndDeploy(model: string | Recipe<string>, given: Depl
   const folder = await openNodeFolder(path);
   const config = parseModelConfigText(await folder.readText("config.json", maxConfigBytes), `${path} config.json`);
   const { quantize } = options;
-  const group = quantize === undefined ? 1 : (quantize.group ?? 32);
+  const group = scaleGroup(quantize);
   const { dp = 1, ...mesh } = chooseMesh(config, options.devices, group);
   // Says what cannot be divided, and which names are wrong, before anything is started.
   modelSharding(config, mesh, { group });

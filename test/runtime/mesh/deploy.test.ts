@@ -1,6 +1,7 @@
 /** Models divided over worker threads: the logits and tokens of the goldens, memory as planned, and options. */
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
+import { scaleGroup } from "../../../src/compile.ts";
 import type { Mesh } from "../../../src/ir/mesh.ts";
 import { parseModelConfigText } from "../../../src/models/deepseek/config.ts";
 import { weightBytesOf } from "../../../src/plan/shape.ts";
@@ -8,7 +9,7 @@ import { fuse, optimizeFor, prune, quantize } from "../../../src/recipe.ts";
 import { loadModel } from "../../../src/runtime/load-model.ts";
 import { chooseMesh } from "../../../src/runtime/mesh/choose-mesh.ts";
 import { MeshRunner } from "../../../src/runtime/mesh/mesh-runner.ts";
-import { shardAndDeploy, waitingOf } from "../../../src/runtime/mesh/shard-and-deploy.ts";
+import { type DeployOptions, shardAndDeploy, waitingOf } from "../../../src/runtime/mesh/shard-and-deploy.ts";
 import type { Model } from "../../../src/runtime/model.ts";
 import { type GoldenName, goldenConfigText, goldenTensors } from "../../models/read-golden.ts";
 import { largestDifference } from "../../models/step.ts";
@@ -195,9 +196,29 @@ describe("devices by number", () => {
     [{ tp: 0 }, "devices: axis tp: expected a whole number of devices from 1, got 0"],
     [{ tq: 2 }, 'devices: axis "tq": expected one of'],
     [{ tp: 128 }, "devices: expected at most 64, got 128"],
-    [{ tp: 3 }, "The nearest division that works is"],
+    [{ tp: 3 }, "The nearest division that works is 2"],
+    [{ pp: 4 }, "pipeline parallel: 3 layers cannot be divided into 4 stages\nThe nearest division that works is 3"],
+    [7, "deepseek_v3 cannot be divided over 7\nThe nearest division that works is 6"],
   ])("refuses %j", async (devices, message) => {
     await expect(shardAndDeploy(goldenFolder("v3"), { ...quick, devices })).rejects.toThrow(message);
+  });
+
+  // As programs that no compiler has checked may have it.
+  test.each<[unknown, unknown, string]>([
+    [3, {}, "shardAndDeploy: expected the path of a model's folder, got 3"],
+    ["x", undefined, "shardAndDeploy: expected options such as { devices: 2 }, got undefined"],
+    [goldenFolder("v3"), {}, "devices: expected how many, or a mesh such as { pp: 2, tp: 2 }, got undefined"],
+    ["x", { devices: 2, backend: 3 }, "shardAndDeploy backend: expected a name, got 3"],
+    ["x", { devices: 2, gpus: 0 }, "shardAndDeploy gpus: expected numbers of GPUs, got 0"],
+    ["x", { devices: 2, quantize: "int4" }, 'quantize: expected options such as { weights: "int8" }, got "int4"'],
+  ])("refuses %j with %j", async (model, options, message) => {
+    await expect(shardAndDeploy(model as string, options as DeployOptions)).rejects.toThrow(message);
+  });
+
+  test("weights without scales are cut anywhere", () => {
+    expect(scaleGroup(undefined)).toBe(1);
+    expect((["none", "f32", "int8"] as const).map((weights) => scaleGroup({ weights }))).toEqual([1, 1, 32]);
+    expect(scaleGroup({ weights: "none", group: 16, overrides: { lm_head: "int8" } })).toBe(16);
   });
 
   test("refuses options and overrides that there are not", async () => {
